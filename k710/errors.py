@@ -1,0 +1,72 @@
+"""Everything that k710 raises on purpose, worded so that it can be shown to a user as it is.
+
+K710Error
+├── SourceError    an upstream file or archive: missing, wrong hash, wrong header, bad row (file:line)
+├── LabelError     a class name that is in no list, or two label orders mixed
+├── SchemaError    a table is not what this version writes
+├── StageError     an input stage is not done, or another process is at work in the same directory
+├── MediaError     a video that can't be decoded
+├── RecipeError    an unknown key or a wrong type in a recipe
+├── WeightsError   a checkpoint that does not fit: two-sided diff of names and shapes
+└── MissingExtra   an optional dependency that is not installed
+
+A message says what was found (with its value), why that is wrong, and what to do next. Values that come from files go
+through `shown`. Catch `K710Error` to catch them all; anything else that escapes is a bug.
+"""
+
+__all__ = [
+    "K710Error",
+    "LabelError",
+    "MediaError",
+    "MissingExtra",
+    "RecipeError",
+    "SchemaError",
+    "SourceError",
+    "StageError",
+    "WeightsError",
+    "shown",
+]
+
+
+class K710Error(Exception):
+    """Base of all errors below: catch it to show its text and stop."""
+
+
+class SourceError(K710Error):
+    """An upstream annotation file or archive can't be used. The text names the file and, where there is one, the line."""
+
+
+class LabelError(K710Error):
+    """A class name is in no list (the nearest names are given), or two label-order families were mixed."""
+
+
+class SchemaError(K710Error):
+    """A table lacks a column or has another type. The text names the column and the command that rebuilds the table."""
+
+
+class StageError(K710Error):
+    """A stage can't run now: its input isn't built, the disk is full, or the work directory is in use."""
+
+
+class MediaError(K710Error):
+    """A video file can't be decoded. The text says why."""
+
+
+class RecipeError(K710Error):
+    """A recipe has an unknown key (the nearest is given) or a value of the wrong type."""
+
+
+class WeightsError(K710Error):
+    """A checkpoint doesn't fit the model. The text lists names and shapes of both sides."""
+
+
+class MissingExtra(K710Error):
+    """An optional dependency is missing. The text is the command that installs it."""
+
+
+def shown(text: object, *, limit: int = 80) -> str:
+    """`text` in quotes, on one line, safe to print: control characters escaped, cut to `limit` characters."""
+    whole = str(text)
+    cut = whole if len(whole) <= limit else whole[: limit - 3] + "..."
+    # repr() escapes what a terminal would act on (ESC, CR, bidi controls), which is the point: file contents are hostile.
+    return repr(cut)

@@ -1,0 +1,102 @@
+"""Files on disk: hashes, atomic writes, the lock of a work directory, and where the class lists lie."""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shlex
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from k710.errors import StageError
+
+__all__ = ["locked", "manifests_dir", "refuse_full_disk", "replacing", "sha256_of", "write_json"]
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def manifests_dir() -> Path:
+    """The folder of labels.csv, aliases.csv and sources.toml: in the installed package, or beside it
+    in a checkout."""
+    here = Path(__file__).resolve().parent
+    installed = here / "_manifests"
+    return installed if installed.is_dir() else here.parent / "manifests"
+
+
+def sha256_of(path: Path) -> str:
+    """The file's SHA-256 in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name to write to; when the block ends well the file is flushed and takes the place of `path`.
+
+    Otherwise `path` stays as it was. A leftover of a killed process is overwritten by the next.
+    """
+    partial = path.with_name(path.name + ".tmp")
+    try:
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write `value` to `path`, whole or not at all."""
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def refuse_full_disk(folder: Path) -> Iterator[None]:
+    """Turn the operating system's "no space left" inside the block into a worded StageError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise disk_full(folder, error) from error
+        raise
+
+
+def disk_full(folder: Path, cause: object) -> StageError:
+    """The error for a disk (or quota, or file-size limit) that is full."""
+    return StageError(
+        f"No room left to write in {folder} ({cause}).\n"
+        f"Nothing was half-written. Free some space, or choose another disk with --work, "
+        f"and run the same command again."
+    )
+
+
+@contextlib.contextmanager
+def locked(work: Path) -> Iterator[None]:
+    """Hold the one lock of a work directory (made if missing); StageError names who holds it.
+
+    The kernel frees the lock when its process ends, however it ends.
+    """
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise StageError(f"{work} can't be a work directory: {error.strerror}.") from error
+    with (work / ".lock").open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise StageError(
+                f"{work} is in use by {holder}.\nWait until it has ended, or choose another --work."
+            ) from error
+        file.truncate(0)
+        command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+        file.write(f"process {os.getpid()} on {socket.gethostname()}: {command}\n")
+        file.flush()
+        yield
+        file.truncate(0)

@@ -1,0 +1,105 @@
+"""Which files of a folder are annotation lists, and of which dataset."""
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from k710.errors import SourceError, shown
+
+__all__ = ["ListFile", "find_lists"]
+
+_KINDS = (".csv", ".csv.gz", ".json")  # of files with the same stem the first kind is read
+_DATASET = re.compile(r"(?:kinetics|(?<![a-z0-9])k)[-_ ]?(400|600|700)(?!\d)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class ListFile:
+    """One file to read."""
+
+    path: Path
+    name: str  # below the searched folder, with slashes: `source_file` of its rows
+    dataset: str
+    twins: tuple[str, ...]  # names of files with the same rows, not read
+
+    @property
+    def is_json(self) -> bool:
+        return self.name.lower().endswith(".json")
+
+    @property
+    def is_gzip(self) -> bool:
+        return self.name.lower().endswith(".gz")
+
+    def at(self, line: int) -> str:
+        """The place of a row, for an error: its line, or its number among a JSON's entries."""
+        return f"{self.path}, entry {line}" if self.is_json else f"{self.path}:{line}"
+
+
+def find_lists(folder: Path) -> list[ListFile]:
+    """The annotation lists below `folder`, sorted by name. Hidden files and folders are passed over.
+
+    SourceError where there is none, or where a path names no dataset or two.
+    """
+    if not folder.is_dir():
+        raise SourceError(
+            f"{folder} is no folder.\nGet the official lists with: k710 fetch-annotations {folder}"
+        )
+    twins: dict[Path, list[str]] = {}
+    for path in _walk(folder, seen=set()):
+        kind = _kind_of(path.name)
+        if kind is not None:
+            twins.setdefault(path.with_name(path.name[: -len(kind)]), []).append(path.name)
+    files = []
+    for stem, names in twins.items():
+        first, *others = sorted(names, key=lambda name: (_KINDS.index(_kind_of(name) or ""), name))
+        path = stem.with_name(first)
+        inside = path.relative_to(folder).as_posix()
+        files.append(ListFile(path, inside, _dataset_of(path, folder), tuple(others)))
+    if not files:
+        raise SourceError(
+            f"{folder} has no annotation list in it: no .csv, .csv.gz or .json.\n"
+            f"Unpack the archives there, or get them with: k710 fetch-annotations {folder}"
+        )
+    return sorted(files, key=lambda file: file.name)
+
+
+def _walk(folder: Path, seen: set[Path]) -> Iterator[Path]:
+    real = folder.resolve()
+    if real in seen:  # a link to a folder above
+        return
+    seen.add(real)
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise SourceError(f"{folder} can't be read: {error.strerror}.") from error
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _walk(folder / entry.name, seen)
+        elif entry.is_file():
+            yield folder / entry.name
+
+
+def _kind_of(name: str) -> str | None:
+    return next((kind for kind in _KINDS if name.lower().endswith(kind)), None)
+
+
+def _dataset_of(path: Path, folder: Path) -> str:
+    parts = [*path.relative_to(folder).parts[::-1], folder.resolve().name]
+    for part in parts:
+        named = sorted({f"k{size}" for size in _DATASET.findall(part)})
+        if len(named) == 1:
+            return named[0]
+        if named:
+            raise SourceError(
+                f"{path}: {shown(part)} names two datasets, {' and '.join(named)}.\n"
+                f"Rename it so that it names the one whose rows it holds, like {named[0]}."
+            )
+    raise SourceError(
+        f"{path}: neither its name nor a folder above names a dataset.\n"
+        "Rename the file or its folder so that it says k400, k600 or k700 (kinetics400, kinetics700_2020, ...), "
+        "or move it out if it is no annotation list."
+    )
+

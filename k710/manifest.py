@@ -1,0 +1,285 @@
+"""Annotation lists -> the tables of K710: annotations, manifest, dropped and leakage.
+
+The rules are in k710/sql/. verdicts.sql decides which row of an id gets into a k710 view; manifest.sql and
+dropped.sql write down the two sides of that; leakage.sql counts what the upstream lists share.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import duckdb
+import pyarrow as pa
+
+from k710.annotations import HOLDOUT, ListRead, read_annotations, rows_schema
+from k710.errors import K710Error, SourceError
+from k710.files import locked, sha256_of
+from k710.labels import DATASETS, class_names, labels_sha256
+from k710.lists import ListFile, find_lists
+from k710.tables import (
+    Recipe,
+    connect,
+    is_done,
+    open_table,
+    read_sidecar,
+    read_sql,
+    table_path,
+    write_table,
+)
+
+__all__ = ["LISTS", "Duplicates", "Rules", "Summary", "build_manifest"]
+
+Dedup = Literal["id", "clip"]
+LISTS = tuple(sorted(f"{d}/{s}" for d in DATASETS for s in ("train", "val", "test")))
+"""The nine upstream lists as dataset/split, sorted: bit i of a found_in mask stands for LISTS[i]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How K710 is made of the lists; README says what each choice means."""
+
+    protect: tuple[str, ...] = ("val", "test")  # train rows with an id in these lists are dropped
+    prefer: tuple[str, ...] = ("k700", "k600", "k400")  # whose row of an id stays
+    dedup: Dedup = "id"  # one row per YouTube id, or per (id, start, end)
+
+    def __post_init__(self) -> None:
+        if not set(self.protect) <= {"val", "test"} or len(set(self.protect)) < len(self.protect):
+            raise ValueError(f"protect must be some of val and test, and is {list(self.protect)}")
+        if sorted(self.prefer) != sorted(DATASETS):
+            raise ValueError(f"prefer must name {', '.join(DATASETS)} once each, and is {list(self.prefer)}")
+        if self.dedup not in get_args(Dedup):
+            raise ValueError(f"dedup must be id or clip, and is {self.dedup!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicates:
+    """Exact duplicates inside one list: same id, same window."""
+
+    list: str
+    rows: int  # left out of the list's view
+    conflicting: int  # clips whose duplicates have different labels
+    example: str  # clip_id of one, of a conflicting one where there is one
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a build read and made; `asdict` of it is what `--json` prints."""
+
+    rules: Rules
+    lists: tuple[dict[str, Any], ...]  # dataset, name, file, rows; in this order
+    twins: tuple[str, ...]  # files not read because another has the same rows
+    not_protected: tuple[str, ...]  # val and test lists that were not there
+    views: dict[str, int]  # view -> clips
+    dropped: dict[str, dict[str, int]]  # k710 view -> reason -> rows
+    duplicates: tuple[Duplicates, ...]
+    leakage: tuple[dict[str, Any], ...]  # the rows of leakage.parquet
+    built: tuple[str, ...]  # tables made by this call; empty when all were done before
+    work: str
+
+
+def build_manifest(
+    annotations: str | os.PathLike[str],
+    *,
+    work: str | os.PathLike[str] = "work",
+    protect: Sequence[str] = ("val", "test"),
+    prefer: Sequence[str] = ("k700", "k600", "k400"),
+    dedup: Dedup = "id",
+    memory_limit: str = "2GB",
+    threads: int | None = None,
+    require_complete: bool = False,
+    merge_editions: bool = False,
+    on_progress: Callable[[str, int], None] = lambda stage, rows: None,
+) -> Summary:
+    """Build K710 from the lists below the folder `annotations`; returns what was read and made.
+
+    Writes annotations, manifest, dropped and leakage.parquet to `work`, each only where what it is made of
+    has changed. `on_progress` gets the name of the stage and the rows read so far. SourceError or LabelError
+    at the first row that can't be used, before any table is touched; StageError when `work` is in use.
+    """
+    rules = Rules(tuple(protect), tuple(prefer), dedup)
+    files = find_lists(Path(annotations))
+    work = Path(work)
+    with locked(work), connect(work, memory_limit=memory_limit, threads=threads) as con:
+        on_progress("checking", 0)
+        built = _build_annotations(con, work, files, require_complete, merge_editions, on_progress)
+        built += _build_from_annotations(con, work, rules, on_progress)
+        if built:
+            on_progress("auditing", 0)
+            _audit(con, work, rules)
+        return _summary(con, work, rules, files, built)
+
+
+# --- annotations
+
+
+def _build_annotations(
+    con: Any,
+    work: Path,
+    files: Sequence[ListFile],
+    require_complete: bool,
+    merge_editions: bool,
+    on_progress: Callable[[str, int], None],
+) -> list[str]:
+    hashes = {file.name: sha256_of(file.path) for file in files}
+    recipe = Recipe(
+        table="annotations",
+        params={"datasets": {f.name: f.dataset for f in files}, "merge_editions": merge_editions},
+        inputs={**hashes, "labels": labels_sha256()},
+    )
+    found: Counter[ListRead] = Counter()
+    failures: list[K710Error] = []
+
+    def batches() -> Any:
+        try:
+            yield from read_annotations(
+                files,
+                found=found,
+                merge_editions=merge_editions,
+                on_rows=lambda rows: on_progress("reading", rows),
+            )
+        except K710Error as error:
+            failures.append(error)  # DuckDB would wrap it
+            raise
+
+    def notes() -> dict[str, Any]:
+        lists = [{**asdict(read), "rows": found[read]} for read in sorted(found)]
+        _refuse_incomplete(lists, require_complete)
+        return {"lists": lists, "not_protected": _not_protected(lists)}
+
+    if is_done(work, recipe):
+        sidecar = open_table(con, work, "annotations")
+        _refuse_incomplete(sidecar.notes["lists"], require_complete)
+        return []
+    con.register("rows", pa.RecordBatchReader.from_batches(rows_schema, batches()))
+    try:
+        write_table(con, work, recipe, notes=notes)
+    except duckdb.Error:
+        if failures:
+            raise failures[0] from None
+        raise
+    finally:
+        con.unregister("rows")
+    open_table(con, work, "annotations")
+    return ["annotations"]
+
+
+def _not_protected(lists: Sequence[Mapping[str, Any]]) -> list[str]:
+    # The holdout list is an extra: K600's own archive does not have it.
+    there = {f"{read['dataset']}/{read['name']}" for read in lists}
+    return [name for name in LISTS if not name.endswith("/train") and name not in there]
+
+
+def _refuse_incomplete(lists: Sequence[Mapping[str, Any]], require_complete: bool) -> None:
+    missing = _not_protected(lists)
+    if require_complete and missing:
+        raise SourceError(
+            f"Missing lists: {', '.join(missing)}. Train videos that are in them could not be found.\n"
+            "Add them, or build without --require-complete."
+        )
+
+
+# --- manifest, dropped, leakage
+
+
+def _build_from_annotations(
+    con: Any, work: Path, rules: Rules, on_progress: Callable[[str, int], None]
+) -> list[str]:
+    recipes = _recipes(work, rules)
+    stale = [recipe for recipe in recipes if not is_done(work, recipe)]
+    values = _values(rules)
+    temporary: set[str] = set()
+    for recipe in stale:
+        on_progress(f"building {recipe.table}", 0)
+        for name in recipe.uses:
+            if name not in temporary:
+                sql = read_sql(name)
+                con.execute(f"create temp table {name} as\n{sql}", _used(sql, values)).fetchall()
+                temporary.add(name)
+        write_table(con, work, recipe, values=_used(recipe.sql(), values))
+    return [recipe.table for recipe in stale]
+
+
+def _recipes(work: Path, rules: Rules) -> list[Recipe]:
+    sidecar = read_sidecar(table_path(work, "annotations"))
+    assert sidecar is not None
+    inputs = {"annotations": sidecar.sha256, "labels": labels_sha256()}
+    notes = {"not_protected": sidecar.notes["not_protected"]}
+    params = asdict(rules)
+    return [
+        Recipe("manifest", params, inputs, uses=("ids", "listed", "verdicts"), notes=notes),
+        Recipe("dropped", params, inputs, uses=("ids", "listed", "verdicts"), notes=notes),
+        Recipe("leakage", {}, inputs, uses=("ids",)),
+    ]
+
+
+def _values(rules: Rules) -> dict[str, Any]:
+    """What the $names in the .sql files stand for."""
+    protected = [name.partition("/")[2] in rules.protect for name in LISTS]
+    return {
+        "lists": list(LISTS),
+        "protected": sum(1 << bit for bit, held in enumerate(protected) if held),
+        "prefer": list(rules.prefer),
+        "dedup": rules.dedup,
+        "label_names": list(class_names()),
+    }
+
+
+def _used(sql: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if f"${name}" in sql}
+
+
+def _audit(con: Any, work: Path, rules: Rules) -> None:
+    """Raise AssertionError where a law of the tables is broken: no input can do that, only a bug."""
+    for table in ("manifest", "dropped"):
+        open_table(con, work, table)
+    sql = read_sql("audit")
+    broken = con.execute(sql, _used(sql, _values(rules))).fetchall()
+    if broken:
+        for table in ("manifest", "dropped", "leakage"):
+            table_path(work, table).with_suffix(".parquet.json").unlink(missing_ok=True)
+        raise AssertionError(f"broken laws: {broken}")
+
+
+# --- summary
+
+
+def _summary(
+    con: Any, work: Path, rules: Rules, files: Sequence[ListFile], built: Sequence[str]
+) -> Summary:
+    notes = open_table(con, work, "annotations").notes
+    for table in ("manifest", "dropped", "leakage"):
+        open_table(con, work, table)
+    views = dict(con.execute("select view, count(*) from manifest group by view order by view").fetchall())
+    dropped: dict[str, dict[str, int]] = {}
+    for split, reason, rows in con.execute(
+        "select split, reason, count(*) from dropped group by split, reason order by split, reason"
+    ).fetchall():
+        dropped.setdefault(f"k710/{split}", {})[reason] = rows
+    leakage = con.execute(
+        "select a, b, ids, clips, same_label, other_label from leakage order by a, b"
+    ).fetchall()
+    columns = ("a", "b", "ids", "clips", "same_label", "other_label")
+    return Summary(
+        rules=rules,
+        lists=tuple(notes["lists"]),
+        twins=tuple(sorted(twin for file in files for twin in file.twins)),
+        not_protected=tuple(notes["not_protected"]),
+        views=views,
+        dropped=dropped,
+        duplicates=_duplicates(con, views, notes["lists"]),
+        leakage=tuple(dict(zip(columns, row, strict=True)) for row in leakage),
+        built=tuple(built),
+        work=str(work),
+    )
+
+
+def _duplicates(
+    con: Any, views: Mapping[str, int], lists: Sequence[Mapping[str, Any]]
+) -> tuple[Duplicates, ...]:
+    read = sum(entry["rows"] for entry in lists)
+    if read == sum(clips for view, clips in views.items() if not view.startswith("k710/")):
+        return ()
+    return tuple(Duplicates(*row) for row in con.execute(read_sql("duplicates")).fetchall())

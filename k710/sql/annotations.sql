@@ -1,0 +1,22 @@
+-- One row per row of an upstream list. Key: (source_file, source_line).
+-- Input: rows, as k710/annotations.py reads and checks them.
+select
+    dataset,
+    split,
+    youtube_id,
+    time_start,
+    time_end,
+    label_raw,
+    label,
+    source_file,
+    source_line,
+from rows
+order by
+    dataset,
+    split,
+    youtube_id,
+    time_start,
+    time_end,
+    label nulls last,
+    source_file,
+    source_line

@@ -1,0 +1,283 @@
+"""Tables on disk: one .sql file over named inputs makes one Parquet file, with a sidecar that says from what.
+
+`<table>.parquet` is zstd, totally ordered: the same inputs give the same bytes. `<table>.parquet.json`, its sidecar, is
+written last; a table whose sidecar is missing or tells of other bytes does not count.
+"""
+
+import contextlib
+import datetime
+import glob
+import hashlib
+import json
+import logging
+import platform
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from k710.errors import SchemaError, StageError, shown
+from k710.files import disk_full, replacing, sha256_of, write_json
+
+__all__ = [
+    "SCHEMAS",
+    "Recipe",
+    "Sidecar",
+    "connect",
+    "is_done",
+    "open_table",
+    "read_sidecar",
+    "read_sql",
+    "table_path",
+    "write_table",
+]
+
+log = logging.getLogger(__name__)
+
+_ANNOTATION = {
+    "dataset": "VARCHAR",
+    "split": "VARCHAR",
+    "youtube_id": "VARCHAR",
+    "time_start": "INTEGER",
+    "time_end": "INTEGER",
+    "label_raw": "VARCHAR",
+    "label": "SMALLINT",
+    "source_file": "VARCHAR",
+    "source_line": "INTEGER",
+}
+SCHEMAS: Mapping[str, Mapping[str, str]] = {
+    "annotations": _ANNOTATION,
+    "manifest": {
+        "view": "VARCHAR",
+        "clip_id": "VARCHAR",
+        "youtube_id": "VARCHAR",
+        "time_start": "INTEGER",
+        "time_end": "INTEGER",
+        "label": "SMALLINT",
+        "label_name": "VARCHAR",
+        "dataset": "VARCHAR",
+        "found_in": "VARCHAR[]",
+    },
+    "dropped": {
+        **_ANNOTATION,
+        "reason": "VARCHAR",
+        "kept_clip_id": "VARCHAR",
+        "held_out_by": "VARCHAR[]",
+    },
+    "leakage": {
+        "a": "VARCHAR",
+        "b": "VARCHAR",
+        "ids": "BIGINT",
+        "clips": "BIGINT",
+        "same_label": "BIGINT",
+        "other_label": "BIGINT",
+    },
+}
+"""The columns of every table, in order, with DuckDB's types."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What a table is made of. Equal fingerprints mean equal rows, whichever machine made them."""
+
+    table: str
+    params: dict[str, Any]  # what the user chose
+    inputs: dict[str, str]  # name -> SHA-256
+    uses: tuple[str, ...] = ()  # .sql files whose results the table's own .sql reads
+    notes: dict[str, Any] = field(default_factory=dict)  # for the sidecar only
+
+    def sql(self) -> str:
+        """The text of the table's own .sql file."""
+        return read_sql(self.table)
+
+    def sql_sha256(self) -> str:
+        """A hash of every .sql file that is used."""
+        text = "\0".join(read_sql(name) for name in (*self.uses, self.table))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def fingerprint(self) -> str:
+        """A hash of all that decides the table's rows."""
+        made_of = [_version(), self.table, self.sql_sha256(), self.params, self.inputs]
+        return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """What `<table>.parquet.json` says of its table."""
+
+    fingerprint: str
+    sha256: str
+    rows: int
+    schema: dict[str, str]
+    params: dict[str, Any]
+    inputs: dict[str, str]
+    sql_sha256: str
+    notes: dict[str, Any]  # what else the stage found out, fit for JSON
+    versions: dict[str, str]
+    created_at: str
+
+
+def table_path(work: Path, table: str) -> Path:
+    """Where `table` lies in a work directory."""
+    return work / f"{table}.parquet"
+
+
+def read_sql(name: str) -> str:
+    """The text of k710/sql/<name>.sql."""
+    return resources.files("k710").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
+
+
+def read_sidecar(path: Path) -> Sidecar | None:
+    """The sidecar of the table at `path`; None where there is none that this version can read."""
+    try:
+        return Sidecar(**json.loads(_sidecar_path(path).read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+
+
+def is_done(work: Path, recipe: Recipe) -> bool:
+    """Whether the table of `recipe` lies in `work`, made from just this, its bytes untouched."""
+    path = table_path(work, recipe.table)
+    sidecar = read_sidecar(path)
+    if sidecar is None or sidecar.fingerprint != recipe.fingerprint() or not path.is_file():
+        return False
+    return sha256_of(path) == sidecar.sha256
+
+
+@contextlib.contextmanager
+def connect(work: Path, *, memory_limit: str, threads: int | None = None) -> Iterator[Any]:
+    """A DuckDB connection that spills into `work` and keeps the whole process near `memory_limit`.
+
+    A full disk inside the block becomes a StageError.
+    """
+    spill = work / ".spill"
+    shutil.rmtree(spill, ignore_errors=True)  # of a process that was killed
+    settings: dict[str, Any] = {
+        # The rest is for Python, Arrow's read-ahead and what DuckDB does not count.
+        "memory_limit": f"{int(_bytes(memory_limit) * 0.6)}B",
+        "temp_directory": str(spill),
+        "autoinstall_known_extensions": False,
+    }
+    if threads is not None:
+        settings["threads"] = threads
+    try:
+        with duckdb.connect(config=settings) as con:
+            yield con
+    except duckdb.OutOfMemoryException as error:
+        if "max_temp_directory_size" in str(error):
+            raise disk_full(work, "spill space") from error
+        raise StageError(
+            f"--memory-limit {memory_limit} is too small for these lists ({_first_line(error)}).\n"
+            "Give more, or fewer --threads: each thread needs some for itself."
+        ) from error
+    except (duckdb.IOException, duckdb.FatalException) as error:
+        if re.search(r"no space|disk quota|file too large|could not write", str(error), re.I):
+            raise disk_full(work, _first_line(error)) from error
+        raise
+    finally:
+        shutil.rmtree(spill, ignore_errors=True)
+
+
+def write_table(
+    con: Any,
+    work: Path,
+    recipe: Recipe,
+    *,
+    values: Mapping[str, Any] | None = None,
+    notes: Callable[[], Mapping[str, Any]] = dict,
+) -> Path:
+    """Run the recipe's SQL on `con`, where its inputs are tables by name, and put the result in `work`.
+
+    `values` are the SQL's $parameters. `notes` is called when the rows are written but the old table still
+    stands: what it raises leaves that alone, what it returns goes into the sidecar. Table and sidecar are
+    replaced one after the other, each whole; between the two the table does not count.
+    """
+    out = table_path(work, recipe.table)
+    with replacing(out) as partial:
+        con.execute(
+            f"copy (\n{recipe.sql()}\n) to $out (format parquet, compression zstd)",
+            {**(values or {}), "out": str(partial)},
+        ).fetchall()
+        schema = _schema_of(con, partial)
+        if schema != SCHEMAS[recipe.table]:
+            raise AssertionError(f"{recipe.table}.sql makes {schema}")
+        rows = con.execute(
+            "select num_rows from parquet_file_metadata($path)", {"path": glob.escape(str(partial))}
+        ).fetchall()[0][0]
+        sidecar = Sidecar(
+            fingerprint=recipe.fingerprint(),
+            sha256=sha256_of(partial),
+            rows=rows,
+            schema=schema,
+            params=recipe.params,
+            inputs=recipe.inputs,
+            sql_sha256=recipe.sql_sha256(),
+            notes={**recipe.notes, **notes()},
+            versions={
+                "k710": _version(),
+                "duckdb": duckdb.__version__,
+                "python": platform.python_version(),
+            },
+            created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        )
+        _sidecar_path(out).unlink(missing_ok=True)
+    write_json(_sidecar_path(out), asdict(sidecar))
+    log.info("wrote %s: %d rows", out, rows)
+    return out
+
+
+def open_table(con: Any, work: Path, table: str) -> Sidecar:
+    """Make the table of `work` a view of its own name on `con`; returns its sidecar.
+
+    StageError where it isn't built, SchemaError where another version built it.
+    """
+    path = table_path(work, table)
+    sidecar = read_sidecar(path)
+    if sidecar is None or not path.is_file():
+        raise StageError(
+            f"There is no finished {path}.\n"
+            f"Build it: k710 build-manifest --annotations DIR --work {work}"
+        )
+    _refuse_other_schema(path, table, _schema_of(con, path))
+    con.read_parquet(glob.escape(str(path)), file_row_number=True).create_view(table, replace=True)
+    return sidecar
+
+
+def _schema_of(con: Any, path: Path) -> dict[str, str]:
+    relation = con.read_parquet(glob.escape(str(path)))
+    return dict(zip(relation.columns, map(str, relation.types), strict=True))
+
+
+def _refuse_other_schema(path: Path, table: str, found: dict[str, str]) -> None:
+    for column, kind in SCHEMAS[table].items():
+        if found.get(column) != kind:
+            has = found.get(column, "missing")
+            raise SchemaError(
+                f"{path}: column {column} should be {kind} and is {has}.\n"
+                "Another version wrote this table. Build it again: k710 build-manifest --annotations DIR"
+            )
+
+
+def _sidecar_path(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
+
+
+def _bytes(size: str) -> int:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", size, re.IGNORECASE)
+    if match is None or float(match[1]) == 0:
+        raise StageError(f"--memory-limit {shown(size)} is no size. Write it like 2GB or 1500MB.")
+    base = 1024 if match[3] else 1000
+    return int(float(match[1]) * base ** " KMGT".index(match[2].upper() or " "))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
+def _version() -> str:
+    return metadata.version("k710")
