@@ -97,7 +97,7 @@ class Recipe:
 
     def sql_sha256(self) -> str:
         """A hash of every .sql file that is used."""
-        text = "\0".join(read_sql(name) for name in (*self.uses, self.table))
+        text = "\0".join(read_sql(name) for name in ("macros", *self.uses, self.table))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def fingerprint(self) -> str:
@@ -167,6 +167,7 @@ def connect(work: Path, *, memory_limit: str, threads: int | None = None) -> Ite
         settings["threads"] = threads
     try:
         with duckdb.connect(config=settings) as con:
+            con.execute(read_sql("macros")).fetchall()
             yield con
     except duckdb.OutOfMemoryException as error:
         if "max_temp_directory_size" in str(error):

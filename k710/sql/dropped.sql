@@ -7,7 +7,7 @@ kept as (
         view,
         youtube_id,
         contest,
-        printf('%s_%06d_%06d', youtube_id, time_start, time_end) as clip_id,
+        clip_id(youtube_id, time_start, time_end) as clip_id,
     from verdicts
     where place = 1
 )
@@ -20,9 +20,9 @@ select
         else 'duplicate_id'
     end as reason,
     kept.clip_id as kept_clip_id,
-    case when verdicts.place is null then list_filter(
-        $lists,
-        lambda list, i: verdicts.found_in & $protected >> (i - 1)::smallint & 1 = 1
+    case when verdicts.place is null then names_of(
+        verdicts.found_in & $protected,
+        $lists
     ) end as held_out_by,
 from verdicts
 join annotations on annotations.file_row_number = verdicts.annotation_row

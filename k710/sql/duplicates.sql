@@ -4,7 +4,7 @@ with
 repeated as (
     select
         dataset || '/' || split as list,
-        printf('%s_%06d_%06d', youtube_id, time_start, time_end) as clip_id,
+        clip_id(youtube_id, time_start, time_end) as clip_id,
         count(*) - 1 as surplus,
         -- Against a blank, which test lists may have, any label is another one.
         count(distinct coalesce(label, -1)) > 1 as conflicting,

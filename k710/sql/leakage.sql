@@ -31,8 +31,8 @@ shared_ids as (
     from lists as a
     join lists as b on a.list < b.list
     left join combinations
-        on found_in >> (list_position($lists, a.list) - 1)::smallint & 1 = 1
-        and found_in >> (list_position($lists, b.list) - 1)::smallint & 1 = 1
+        on holds(found_in, list_position($lists, a.list))
+        and holds(found_in, list_position($lists, b.list))
     group by a.list, b.list
 ),
 

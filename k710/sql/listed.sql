@@ -9,8 +9,6 @@ select
     time_start,
     time_end,
     label,
-    source_file,
-    source_line,
     found_in,
 from annotations
 join ids using (youtube_id)

@@ -23,7 +23,7 @@ own as (
         semi join repeated using (list, youtube_id, time_start, time_end)
         qualify row_number() over (
             partition by list, youtube_id, time_start, time_end
-            order by label nulls last, source_file, source_line
+            order by annotation_row
         ) = 1
     )
 ),
@@ -47,12 +47,12 @@ sorted as (
 
 select
     view,
-    printf('%s_%06d_%06d', youtube_id, time_start, time_end) as clip_id,
+    clip_id(youtube_id, time_start, time_end) as clip_id,
     youtube_id,
     time_start,
     time_end,
     label,
     $label_names[label + 1] as label_name,
     dataset,
-    list_filter($lists, lambda list, i: found_in >> (i - 1)::smallint & 1 = 1) as found_in,
+    names_of(found_in, $lists) as found_in,
 from sorted

@@ -34,7 +34,6 @@ select
             time_start,
             time_end,
             label_name,
-            source_file,
-            source_line
+            annotation_row
     ) end as place,
 from candidates
