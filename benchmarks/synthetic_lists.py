@@ -2,10 +2,11 @@
 
     python benchmarks/synthetic_lists.py OUT_DIR [--copies 20]
 
-Row counts and overlaps between lists are those of the 2021 refresh (K400 219,782 / 18,035 / 35,357 rows of train / val /
-test; K600 371,354 / 28,318 / 56,618; K700-2020 544,823 / 34,178 / 67,722). Ids, windows and labels are drawn at random,
-seeded. `--copies n` writes n times the rows, each copy with ids of its own. Train rows found in another dataset's val or
-test list are modelled as published; where no figure is published (triple overlaps) the choice is stated in the code.
+Row counts and overlaps between lists are those of the 2021 refresh (K400 219,782 / 18,035 / 35,357
+rows of train / val / test; K600 371,354 / 28,318 / 56,618; K700-2020 544,823 / 34,178 / 67,722).
+Ids, windows and labels are drawn at random, seeded. `--copies n` writes n times the rows, each copy
+with ids of its own. Train rows found in another dataset's val or test list are modelled as
+published; where no figure is published (triple overlaps) the choice is stated in the code.
 """
 
 import argparse
@@ -13,19 +14,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import csv as pa_csv
 
 from k710.labels import DATASETS, class_names, dataset_rows, dataset_spelling
 
-ALPHABET = np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_", dtype="S1")
+ALPHABET = np.frombuffer(
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_", dtype="S1"
+)
 FOLDERS = {"k400": "kinetics400", "k600": "kinetics600", "k700": "kinetics700_2020"}
 SPLIT_WORDS = {"train": "train", "val": "validate", "test": "test"}
 
 
 @dataclass(frozen=True, slots=True)
 class Lists:
-    """`members[list]` are positions in the pool of clips; `extra[list]` are positions whose id gets a second window."""
+    """`members[list]` are positions in the pool of clips; `extra[list]` are positions whose id gets
+    a second window."""
 
     num_clips: int
     members: dict[str, np.ndarray]
@@ -44,18 +49,22 @@ def plan_lists() -> Lists:
     k400 = fresh(219_782)
     k600_new = fresh(203_275 - 772)
     k700_new = fresh(281_248 - 2_471)
-    members = {
+    members: dict[str, npt.NDArray[np.int64]] = {
         "k400/train": k400,
         "k600/train": np.concatenate([k400[:168_079], k600_new]),
-        # No figure for the triple overlap is published: most of K700's share is taken from clips that K600 has too.
-        "k700/train": np.concatenate([k400[:160_000], k400[168_079 : 168_079 + 7_973], k600_new[:95_602], k700_new]),
+        # No figure for the triple overlap is published: most of K700's share is taken from clips
+        # that K600 has too.
+        "k700/train": np.concatenate(
+            [k400[:160_000], k400[168_079 : 168_079 + 7_973], k600_new[:95_602], k700_new]
+        ),
     }
     in_k600_val, in_k600_test = k700_new[:17_307], k700_new[17_307 : 17_307 + 30_068]
     in_k400_val, in_k400_test = in_k600_val[:13_427], in_k600_test[:22_267]
     # K400 train and K600 train in later val and test lists.
     to_k600_val, to_k700_val = k400[-737:], np.concatenate([k400[-1_062:-737], k600_new[-79:]])
     to_k700_test = np.concatenate([k400[-1_137:-1_062], k600_new[-82:-79]])
-    # Held-out lists among themselves: K400 val and K600 val share 13,569 ids, K400 test and K600 test 27,190.
+    # Held-out lists among themselves: K400 val and K600 val share 13,569 ids, their test lists
+    # 27,190.
     both_val, both_test = fresh(13_569 - 13_427), fresh(27_190 - 22_267)
     k400_test_k700_val = fresh(4_275)
     k600_val = np.concatenate([in_k600_val, to_k600_val, both_val])
@@ -90,7 +99,10 @@ def write_lists(out: Path, *, copies: int = 1, seed: int = 0) -> int:
     lists = plan_lists()
     rng = np.random.default_rng(seed)
     common = sorted(dataset_rows("k400") & dataset_rows("k600") & dataset_rows("k700"))
-    own = {d: np.array([dataset_spelling(d, r) if r in dataset_rows(d) else "" for r in range(710)]) for d in DATASETS}
+    own: dict[str, npt.NDArray[np.str_]] = {
+        d: np.array([dataset_spelling(d, r) if r in dataset_rows(d) else "" for r in range(710)])
+        for d in DATASETS
+    }
     assert len(class_names()) == 710
     num_rows = 0
     for copy in range(copies):
@@ -100,7 +112,9 @@ def write_lists(out: Path, *, copies: int = 1, seed: int = 0) -> int:
         for name, member in lists.members.items():
             dataset, split = name.split("/")
             rows = np.concatenate([member, lists.extra[name]])
-            later = np.concatenate([np.zeros(len(member), int), np.full(len(lists.extra[name]), 17)])
+            later = np.concatenate(
+                [np.zeros(len(member), int), np.full(len(lists.extra[name]), 17)]
+            )
             order = np.lexsort((ids[rows], labels[rows]))  # upstream lists are sorted by class
             rows, later = rows[order], later[order]
             table = pa.table(
@@ -114,7 +128,9 @@ def write_lists(out: Path, *, copies: int = 1, seed: int = 0) -> int:
             )
             if dataset == "k700" and split == "test":
                 table = table.drop_columns("label")
-            _append_csv(table, out / FOLDERS[dataset] / f"{SPLIT_WORDS[split]}.csv", header=copy == 0)
+            _append_csv(
+                table, out / FOLDERS[dataset] / f"{SPLIT_WORDS[split]}.csv", header=copy == 0
+            )
             num_rows += table.num_rows
     return num_rows
 
@@ -124,11 +140,15 @@ def _append_csv(table: pa.Table, path: Path, *, header: bool) -> None:
     with path.open("wb" if header else "ab") as file:
         if header:
             file.write(",".join(table.column_names).encode() + b"\n")
-        pa_csv.write_csv(table, file, pa_csv.WriteOptions(include_header=False, quoting_style="none"))
+        pa_csv.write_csv(
+            table, file, pa_csv.WriteOptions(include_header=False, quoting_style="none")
+        )
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("out", type=Path)
     parser.add_argument("--copies", type=int, default=1)
     arguments = parser.parse_args()

@@ -7,7 +7,7 @@ import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -51,7 +51,8 @@ rows_schema = pa.schema(
 
 @dataclass(frozen=True, slots=True, order=True)
 class ListRead:
-    """A list that was found: `name` is train, val, test or holdout_test; `file` as in source_file."""
+    """A list that was found: `name` is train, val, test or holdout_test; `file` as in
+    source_file."""
 
     dataset: str
     name: str
@@ -67,8 +68,9 @@ def read_annotations(
 ) -> Iterator[pa.RecordBatch]:
     """The checked rows of all files, file by file, as batches of `rows_schema`.
 
-    Counts the rows of each list into `found`, and calls `on_rows` with the rows read so far. SourceError
-    or LabelError at the first row that can't be used; SourceError where two files hold the same list.
+    Counts the rows of each list into `found`, and calls `on_rows` with the rows read so far.
+    SourceError or LabelError at the first row that can't be used; SourceError where two files hold
+    the same list.
     """
     for file in files:
         num_rows = 0
@@ -92,8 +94,8 @@ def _refuse_second_edition(file: ListFile, read: ListRead, found: Counter[ListRe
     for other in found:
         if (other.dataset, other.name) == (read.dataset, read.name) and other.file != read.file:
             raise SourceError(
-                f"{file.path} holds rows of {read.dataset}/{read.name}, and so does {other.file} in the "
-                "same folder: two editions of one list.\n"
+                f"{file.path} and {other.file} (in the same folder) both hold rows of "
+                f"{read.dataset}/{read.name}: two editions of one list.\n"
                 "Move one of them away, or take both with --merge-editions."
             )
 
@@ -205,20 +207,18 @@ def _constant(value: str, size: int) -> Any:
 
 def _split_words(row: dict[str, str]) -> str:
     return (
-        f"the split {shown(row['split'])} is none that is published: {', '.join(_SPLITS)}.\n"
+        f"{shown(row['split'])} is no split: published lists have {', '.join(_SPLITS)}.\n"
         "Mend the line, or download the list again."
     )
 
 
 def _id_words(row: dict[str, str]) -> str:
     youtube_id = row["youtube_id"]
-    text = (
-        f"the id {shown(youtube_id)} is no YouTube id: those are 11 characters of A-Z, a-z, 0-9, _ and -.\n"
-    )
+    text = f"{shown(youtube_id)} is no YouTube id: those have 11 characters of A-Z a-z 0-9 _ -.\n"
     if "/" in youtube_id or ":" in youtube_id:
         return text + "Put the id alone there, without the address around it."
     if len(youtube_id) == 10:
-        return text + "One character is missing: has a program taken a leading - away? Download the list again."
+        return text + "Has a program taken away a leading -? Download the list again."
     return text + "Mend the line, or download the list again."
 
 

@@ -1,17 +1,16 @@
 """Everything that k710 raises on purpose, worded so that it can be shown to a user as it is.
 
-K710Error
-├── SourceError    an upstream file or archive: missing, wrong hash, wrong header, bad row (file:line)
-├── LabelError     a class name that is in no list, or two label orders mixed
-├── SchemaError    a table is not what this version writes
-├── StageError     an input stage is not done, or another process is at work in the same directory
-├── MediaError     a video that can't be decoded
-├── RecipeError    an unknown key or a wrong type in a recipe
-├── WeightsError   a checkpoint that does not fit: two-sided diff of names and shapes
-└── MissingExtra   an optional dependency that is not installed
+K710Error ├── SourceError    an upstream file or archive: missing, wrong hash, wrong header, bad row
+(file:line) ├── LabelError     a class name that is in no list, or two label orders mixed ├──
+SchemaError    a table is not what this version writes ├── StageError     an input stage is not
+done, or another process is at work in the same directory ├── MediaError     a video that can't be
+decoded ├── RecipeError    an unknown key or a wrong type in a recipe ├── WeightsError   a
+checkpoint that does not fit: two-sided diff of names and shapes └── MissingExtra   an optional
+dependency that is not installed
 
-A message says what was found (with its value), why that is wrong, and what to do next. Values that come from files go
-through `shown`. Catch `K710Error` to catch them all; anything else that escapes is a bug.
+A message says what was found (with its value), why that is wrong, and what to do next. Values that
+come from files go through `shown`. Catch `K710Error` to catch them all; anything else that escapes
+is a bug.
 """
 
 __all__ = [
@@ -24,6 +23,7 @@ __all__ = [
     "SourceError",
     "StageError",
     "WeightsError",
+    "printable",
     "shown",
 ]
 
@@ -33,19 +33,23 @@ class K710Error(Exception):
 
 
 class SourceError(K710Error):
-    """An upstream annotation file or archive can't be used. The text names the file and, where there is one, the line."""
+    """An upstream annotation file or archive can't be used. The text names the file and, where
+    there is one, the line."""
 
 
 class LabelError(K710Error):
-    """A class name is in no list (the nearest names are given), or two label-order families were mixed."""
+    """A class name is in no list (the nearest names are given), or two label-order families were
+    mixed."""
 
 
 class SchemaError(K710Error):
-    """A table lacks a column or has another type. The text names the column and the command that rebuilds the table."""
+    """A table lacks a column or has another type. The text names the column and the command that
+    rebuilds the table."""
 
 
 class StageError(K710Error):
-    """A stage can't run now: its input isn't built, the disk is full, or the work directory is in use."""
+    """A stage can't run now: its input isn't built, the disk is full, or the work directory is in
+    use."""
 
 
 class MediaError(K710Error):
@@ -65,8 +69,14 @@ class MissingExtra(K710Error):
 
 
 def shown(text: object, *, limit: int = 80) -> str:
-    """`text` in quotes, on one line, safe to print: control characters escaped, cut to `limit` characters."""
+    """`text` in quotes, on one line, safe to print: control characters escaped, cut to `limit`
+    characters."""
     whole = str(text)
     cut = whole if len(whole) <= limit else whole[: limit - 3] + "..."
-    # repr() escapes what a terminal would act on (ESC, CR, bidi controls), which is the point: file contents are hostile.
+    # repr() escapes what a terminal would act on (ESC, CR, bidi controls).
     return repr(cut)
+
+
+def printable(text: str) -> str:
+    """`text` with every character escaped that a terminal would act on, line breaks too."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

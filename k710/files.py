@@ -1,4 +1,5 @@
-"""Files on disk: hashes, atomic writes, the lock of a work directory, and where the class lists lie."""
+"""Files on disk: hashes, atomic writes, the lock of a work directory, and where the class lists
+lie."""
 
 import contextlib
 import errno
@@ -20,8 +21,8 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def manifests_dir() -> Path:
-    """The folder of labels.csv, aliases.csv and sources.toml: in the installed package, or beside it
-    in a checkout."""
+    """The folder of labels.csv, aliases.csv and sources.toml: in the installed package, or beside
+    it in a checkout."""
     here = Path(__file__).resolve().parent
     installed = here / "_manifests"
     return installed if installed.is_dir() else here.parent / "manifests"
@@ -35,7 +36,8 @@ def sha256_of(path: Path) -> str:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A name to write to; when the block ends well the file is flushed and takes the place of `path`.
+    """A name to write to; when the block ends well the file is flushed and takes the place of
+    `path`.
 
     Otherwise `path` stays as it was. A leftover of a killed process is overwritten by the next.
     """

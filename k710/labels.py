@@ -1,10 +1,12 @@
-"""The 710 classes: their row order in checkpoints, each dataset's own orders, and how names resolve to rows.
+"""The 710 classes: their row order in checkpoints, each dataset's own orders, and how names resolve
+to rows.
 
-A *K710 row* is always a row of the head of the published OpenGVLab checkpoints (UniFormerV2, arXiv 2211.09552; also UMT,
-InternVideo2, VideoMAEv2). A *family* orders the classes of one dataset:
+A *K710 row* is always a row of the head of the published OpenGVLab checkpoints (UniFormerV2, arXiv
+2211.09552; also UMT, InternVideo2, VideoMAEv2). A *family* orders the classes of one dataset:
 
     opengvlab      the order of those authors' own lists; for K400 it is K710 rows 0-399 as they are
-    alphabetical   Python's sorted() of the names as the dataset spells them: MMAction2, torchvision, DeepMind
+    alphabetical   Python's sorted() of the names as the dataset spells them: MMAction2,
+    torchvision, DeepMind
 
 The tables are manifests/labels.csv and manifests/aliases.csv.
 """
@@ -46,7 +48,9 @@ T = TypeVar("T")
 class _Tables:
     names: tuple[str, ...]  # K710 row -> name
     indices: dict[str, dict[int, int]]  # dataset -> {K710 row: class index in the OpenGVLab order}
-    spellings: dict[str, dict[int, str]]  # dataset -> {K710 row: the name as the dataset itself spells it}
+    spellings: dict[
+        str, dict[int, str]
+    ]  # dataset -> {K710 row: the name as the dataset itself spells it}
     rows: dict[str, int]  # folded name or alias -> K710 row
 
 
@@ -61,7 +65,8 @@ def dataset_rows(dataset: Dataset) -> frozenset[int]:
 
 
 def dataset_spelling(dataset: Dataset, row: int) -> str:
-    """The name of K710 row `row` as `dataset` itself spells it. LabelError if it is no class of that dataset."""
+    """The name of K710 row `row` as `dataset` itself spells it. LabelError if it is no class of
+    that dataset."""
     spellings = _of(_tables().spellings, dataset)
     if row not in spellings:
         raise LabelError(f"K710 row {row} ({class_names()[row]}) is no class of {dataset}.")
@@ -69,7 +74,8 @@ def dataset_spelling(dataset: Dataset, row: int) -> str:
 
 
 def head_map(dataset: Dataset, family: Family) -> list[int]:
-    """Position i is the K710 row of class i of `dataset` in the order of `family`: 400, 600 or 700 distinct rows.
+    """Position i is the K710 row of class i of `dataset` in the order of `family`: 400, 600 or 700
+    distinct rows.
 
     Picking these rows of a K710 head's weight and bias gives the dataset's head.
     """
@@ -84,7 +90,8 @@ def head_map(dataset: Dataset, family: Family) -> list[int]:
 def k710_order(family: Family) -> list[int]:
     """Position i is the K710 row of row i of that family's own 710-row head.
 
-    `opengvlab` is 0..709 by definition. `alphabetical` is MMAction2's head: K400 by name, then rows 400-709 as they are.
+    `opengvlab` is 0..709 by definition. `alphabetical` is MMAction2's head: K400 by name, then rows
+    400-709 as they are.
     """
     if _known_family(family) == "opengvlab":
         return list(range(NUM_CLASSES))
@@ -92,7 +99,8 @@ def k710_order(family: Family) -> list[int]:
 
 
 def resolve_label(name: str, *, dataset: Dataset | None = None) -> int:
-    """The K710 row of a class name in any published spelling: letter case, `_` for spaces, `'()` left out, merged names.
+    """The K710 row of a class name in any published spelling: letter case, `_` for spaces, `'()`
+    left out, merged names.
 
     With `dataset`, the name must be a class of that dataset. LabelError gives the nearest names.
     """
@@ -114,11 +122,15 @@ def nearest_names(name: str, *, num: int = 3) -> list[str]:
 
 
 def labels_sha256() -> str:
-    """A hash of every order and spelling above: two checkpoints or tables with the same hash mean the same classes."""
+    """A hash of every order and spelling above: two checkpoints or tables with the same hash mean
+    the same classes."""
     tables = _tables()
     digest = hashlib.sha256()
     for row, name in enumerate(tables.names):
-        homes = [f"{d}:{tables.indices[d].get(row, '')}:{tables.spellings[d].get(row, '')}" for d in DATASETS]
+        homes = [
+            f"{d}:{tables.indices[d].get(row, '')}:{tables.spellings[d].get(row, '')}"
+            for d in DATASETS
+        ]
         digest.update("\t".join([str(row), name, *homes, "\n"]).encode())
     return digest.hexdigest()
 
@@ -130,15 +142,19 @@ def _tables() -> _Tables:
     with (manifests_dir() / "aliases.csv").open(encoding="utf-8", newline="") as file:
         aliases = list(csv.DictReader(file))
     names = tuple(line["label"] for line in labels)
-    indices = {d: {row: int(line[d]) for row, line in enumerate(labels) if line[d]} for d in DATASETS}
-    spellings = {d: {row: names[row] for row in indices[d]} for d in DATASETS}
+    indices: dict[str, dict[int, int]] = {
+        d: {row: int(line[d]) for row, line in enumerate(labels) if line[d]} for d in DATASETS
+    }
+    spellings: dict[str, dict[int, str]] = {
+        d: {row: names[row] for row in indices[d]} for d in DATASETS
+    }
     rows = {_folded(name): row for row, name in enumerate(names)}
     for line in aliases:
         row = names.index(line["label"])
         rows[_folded(line["alias"])] = row
         for dataset in line["datasets"].split():
             spellings[dataset][row] = line["alias"]
-    return _Tables(names=names, indices=dict(indices), spellings=dict(spellings), rows=rows)
+    return _Tables(names=names, indices=indices, spellings=spellings, rows=rows)
 
 
 def _folded(name: str) -> str:

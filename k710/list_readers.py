@@ -1,7 +1,8 @@
 """The rows of one annotation list as text, with their place in the file.
 
-Reads the formats in which Kinetics lists are published: CSV (plain or .gz) and DeepMind's JSON. Rows
-come in batches, in file order. Nothing that they say is believed yet: annotations.py checks it.
+Reads the formats in which Kinetics lists are published: CSV (plain or .gz) and DeepMind's JSON.
+Rows come in batches, in file order. Nothing that they say is believed yet: annotations.py checks
+it.
 """
 
 import csv
@@ -24,7 +25,8 @@ from k710.lists import ListFile
 __all__ = ["COLUMNS", "TextRows", "read_text_rows"]
 
 COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
-"""The columns of a published list. Test lists may lack `label`; others, like `is_cc`, aren't used."""
+"""The columns of a published list. Test lists may lack `label`; others, like `is_cc`, aren't
+used."""
 
 _BLOCK_BYTES = 4 << 20
 _ENTRY_BYTES = 1 << 20  # far more than an entry of the JSON has
@@ -33,7 +35,8 @@ _ENTRIES_PER_BATCH = 20_000
 
 @dataclass(frozen=True, slots=True)
 class TextRows:
-    """Some rows of one file: a string array for each of COLUMNS, and each row's line (or JSON entry)."""
+    """Some rows of one file: a string array for each of COLUMNS, and each row's line (or JSON
+    entry)."""
 
     columns: dict[str, Any]
     lines: npt.NDArray[np.int32]
@@ -42,8 +45,8 @@ class TextRows:
 def read_text_rows(file: ListFile) -> Iterator[TextRows]:
     """The rows of one file in file order, in batches. Blank lines are passed over.
 
-    A CSV without labels has empty ones. SourceError names file and line of what is no list: a missing
-    column, a ragged row, a wrong encoding, a web page, an archive that ends too early.
+    A CSV without labels has empty ones. SourceError names file and line of what is no list: a
+    missing column, a ragged row, a wrong encoding, a web page, an archive that ends too early.
     """
     try:
         head = _head(file)
@@ -60,14 +63,14 @@ def read_text_rows(file: ListFile) -> Iterator[TextRows]:
 
 def _head(file: ListFile) -> str:
     with _opened(file) as stream:
-        head = stream.read(64 << 10)
+        head: bytes = stream.read(64 << 10)
     if not head.strip():
         raise SourceError(f"{file.path} is empty.\nDownload it again, or take it away.")
     if b"\x00" in head:
         raise _not_utf8(file)
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
         raise SourceError(
-            f"{file.at(1)}: this is a web page (HTML), no list: {shown(head.decode('utf-8', 'replace'))}.\n"
+            f"{file.at(1)}: this is a web page, no list: {shown(head.decode('utf-8', 'replace'))}\n"
             "The server answered with a page when it was downloaded. Download it again."
         )
     return head.decode("utf-8-sig", "replace")
@@ -83,7 +86,7 @@ def _header(file: ListFile, head: str) -> list[str]:
     missing = [name for name in COLUMNS if name not in header and name != "label"]
     if missing:
         raise SourceError(
-            f"{file.at(1)}: the header {shown(first_line)} has no column {' and no '.join(missing)}.\n"
+            f"{file.at(1)}: there is no column {' and no '.join(missing)} in {shown(first_line)}.\n"
             f"A published list has the columns {', '.join(COLUMNS)}. "
             "Download it again, or move the file away if it is no list."
         )
@@ -155,8 +158,8 @@ def _without_blank_lines(
         broken = pc.index(pc.match_substring(batch.column(name), "\n"), True).as_py()
         if broken >= 0:
             raise SourceError(
-                f"{file.at(int(lines[broken]))}: the quoted value of {name} goes on over the end of "
-                f"the line: {shown(batch.column(name)[broken])}.\nClose the quote."
+                f"{file.at(int(lines[broken]))}: a quoted value of {name} runs past its "
+                f"line: {shown(batch.column(name)[broken])}.\nClose the quote."
             )
     empty = pa.repeat(pa.scalar(""), batch.num_rows)
     columns = {n: batch.column(n) if n in batch.schema.names else empty for n in COLUMNS}
@@ -170,7 +173,7 @@ def _without_blank_lines(
         yield TextRows(columns, lines)
 
 
-# --- JSON: {"<YouTube id>": {"annotations": {"label": ..., "segment": [start, end]}, "subset": ...}}
+# --- JSON: {<id>: {"annotations": {"label": ..., "segment": [start, end]}, "subset": ...}, ...}
 
 
 def _json_rows(file: ListFile) -> Iterator[TextRows]:
@@ -203,7 +206,7 @@ def _row_of_entry(
         split = value["subset"]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise SourceError(
-            f"{file.at(entry)}: the entry {shown(youtube_id)} lacks its annotations, segment or subset: "
+            f"{file.at(entry)}: {shown(youtube_id)} lacks its annotations, segment or subset: "
             f"{shown(value)}.\nThis is no list as DeepMind publishes them. Download it again."
         ) from error
     return str(label), youtube_id, str(start), str(end), str(split)
@@ -239,7 +242,8 @@ def _json_entries(file: ListFile) -> Iterator[tuple[str, Any]]:
                 text, place = text[place:] + more, 0
                 if not more or len(text) > 4 * _ENTRY_BYTES:
                     raise SourceError(
-                        f"{file.at(entry + 1)}: broken JSON ({error.msg}).\nDownload the list again."
+                        f"{file.at(entry + 1)}: broken JSON ({error.msg}).\n"
+                        "Download the list again."
                     ) from error
             else:
                 yield str(key), value
@@ -255,18 +259,19 @@ def _skip(text: str, place: int, characters: str) -> int:
 
 
 def _not_utf8(file: ListFile) -> SourceError:
-    line = 1
     with _opened(file) as stream:
-        for line, content in enumerate(stream, start=1):
-            try:
-                if "\x00" in content.decode("utf-8"):
-                    break
-            except UnicodeDecodeError:
-                break
+        line = next((n for n, content in enumerate(stream, start=1) if not _is_text(content)), 1)
     return SourceError(
         f"{file.path}:{line}: this is not UTF-8 text.\n"
         "Save the list as UTF-8, or download it again: the published ones are plain ASCII."
     )
+
+
+def _is_text(content: bytes) -> bool:
+    try:
+        return "\x00" not in content.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
 
 
 def _cut_off(file: ListFile) -> SourceError:

@@ -37,7 +37,8 @@ class ListFile:
 
 
 def find_lists(folder: Path) -> list[ListFile]:
-    """The annotation lists below `folder`, sorted by name. Hidden files and folders are passed over.
+    """The annotation lists below `folder`, sorted by name. Hidden files and folders are passed
+    over.
 
     SourceError where there is none, or where a path names no dataset or two.
     """
@@ -99,7 +100,6 @@ def _dataset_of(path: Path, folder: Path) -> str:
             )
     raise SourceError(
         f"{path}: neither its name nor a folder above names a dataset.\n"
-        "Rename the file or its folder so that it says k400, k600 or k700 (kinetics400, kinetics700_2020, ...), "
-        "or move it out if it is no annotation list."
+        "Rename the file or its folder so that it says k400, k600 or k700 (or kinetics400, "
+        "kinetics700_2020, ...), or move it away if it is no annotation list."
     )
-

@@ -1,7 +1,8 @@
 """Annotation lists -> the tables of K710: annotations, manifest, dropped and leakage.
 
-The rules are in k710/sql/. verdicts.sql decides which row of an id gets into a k710 view; manifest.sql and
-dropped.sql write down the two sides of that; leakage.sql counts what the upstream lists share.
+The rules are in k710/sql/. verdicts.sql decides which row of an id gets into a k710 view;
+manifest.sql and dropped.sql write down the two sides of that; leakage.sql counts what the upstream
+lists share.
 """
 
 import contextlib
@@ -15,7 +16,7 @@ from typing import Any, Literal, get_args
 import duckdb
 import pyarrow as pa
 
-from k710.annotations import HOLDOUT, ListRead, read_annotations, rows_schema
+from k710.annotations import ListRead, read_annotations, rows_schema
 from k710.errors import K710Error, SourceError
 from k710.files import locked, sha256_of
 from k710.labels import DATASETS, class_names, labels_sha256
@@ -34,8 +35,10 @@ from k710.tables import (
 __all__ = ["LISTS", "Duplicates", "Rules", "Summary", "build_manifest"]
 
 Dedup = Literal["id", "clip"]
+OnProgress = Callable[[str, int, int | None], None]  # what, done, total if known
 LISTS = tuple(sorted(f"{d}/{s}" for d in DATASETS for s in ("train", "val", "test")))
-"""The nine upstream lists as dataset/split, sorted: bit i of a found_in mask stands for LISTS[i]."""
+"""The nine upstream lists as dataset/split, sorted: bit i of a found_in mask stands for
+LISTS[i]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,9 @@ class Rules:
         if not set(self.protect) <= {"val", "test"} or len(set(self.protect)) < len(self.protect):
             raise ValueError(f"protect must be some of val and test, and is {list(self.protect)}")
         if sorted(self.prefer) != sorted(DATASETS):
-            raise ValueError(f"prefer must name {', '.join(DATASETS)} once each, and is {list(self.prefer)}")
+            raise ValueError(
+                f"prefer must name {', '.join(DATASETS)} once each, and is {list(self.prefer)}"
+            )
         if self.dedup not in get_args(Dedup):
             raise ValueError(f"dedup must be id or clip, and is {self.dedup!r}")
 
@@ -59,7 +64,7 @@ class Rules:
 class Duplicates:
     """Exact duplicates inside one list: same id, same window."""
 
-    list: str
+    list_name: str  # dataset/split
     rows: int  # left out of the list's view
     conflicting: int  # clips whose duplicates have different labels
     example: str  # clip_id of one, of a conflicting one where there is one
@@ -92,30 +97,36 @@ def build_manifest(
     threads: int | None = None,
     require_complete: bool = False,
     merge_editions: bool = False,
-    on_progress: Callable[[str, int], None] = lambda stage, rows: None,
+    on_progress: OnProgress = lambda stage, rows, total: None,
 ) -> Summary:
     """Build K710 from the lists below the folder `annotations`; returns what was read and made.
 
-    Writes annotations, manifest, dropped and leakage.parquet to `work`, each only where what it is made of
-    has changed. `on_progress` gets the name of the stage and the rows read so far. SourceError or LabelError
-    at the first row that can't be used, before any table is touched; StageError when `work` is in use.
+    Writes annotations, manifest, dropped and leakage.parquet to `work`, each only where what it is
+    made of has changed. `on_progress` is called with the stage, the rows read so far, and None.
+    SourceError or LabelError at the first row that can't be used, before any table is touched;
+    StageError when `work` is in use.
     """
     rules = Rules(tuple(protect), tuple(prefer), dedup)
     files = find_lists(Path(annotations))
     work = Path(work)
-    with locked(work), _frugal_arrow(), connect(work, memory_limit=memory_limit, threads=threads) as con:
-        on_progress("checking", 0)
+    with (
+        locked(work),
+        _frugal_arrow(),
+        connect(work, memory_limit=memory_limit, threads=threads) as con,
+    ):
+        on_progress("checking", 0, None)
         built = _build_annotations(con, work, files, require_complete, merge_editions, on_progress)
         built += _build_from_annotations(con, work, rules, on_progress)
         if built:
-            on_progress("auditing", 0)
+            on_progress("auditing", 0, None)
             _audit(con, work, rules)
         return _summary(con, work, rules, files, built)
 
 
 @contextlib.contextmanager
 def _frugal_arrow() -> Iterator[None]:
-    """Arrow's own allocator keeps what it was once given: 100 to 150 MB at the height of a build."""
+    """Arrow's own allocator keeps what it was once given: 100 to 150 MB at the height of a
+    build."""
     before = pa.default_memory_pool()
     pa.set_memory_pool(pa.system_memory_pool())
     try:
@@ -133,7 +144,7 @@ def _build_annotations(
     files: Sequence[ListFile],
     require_complete: bool,
     merge_editions: bool,
-    on_progress: Callable[[str, int], None],
+    on_progress: OnProgress,
 ) -> list[str]:
     hashes = {file.name: sha256_of(file.path) for file in files}
     recipe = Recipe(
@@ -150,7 +161,7 @@ def _build_annotations(
                 files,
                 found=found,
                 merge_editions=merge_editions,
-                on_rows=lambda rows: on_progress("reading", rows),
+                on_rows=lambda rows: on_progress("reading", rows, None),
             )
         except K710Error as error:
             failures.append(error)  # DuckDB would wrap it
@@ -188,7 +199,7 @@ def _refuse_incomplete(lists: Sequence[Mapping[str, Any]], require_complete: boo
     missing = _not_protected(lists)
     if require_complete and missing:
         raise SourceError(
-            f"Missing lists: {', '.join(missing)}. Train videos that are in them could not be found.\n"
+            f"Missing lists: {', '.join(missing)}: train videos that are in them can't be found.\n"
             "Add them, or build without --require-complete."
         )
 
@@ -197,14 +208,14 @@ def _refuse_incomplete(lists: Sequence[Mapping[str, Any]], require_complete: boo
 
 
 def _build_from_annotations(
-    con: Any, work: Path, rules: Rules, on_progress: Callable[[str, int], None]
+    con: Any, work: Path, rules: Rules, on_progress: OnProgress
 ) -> list[str]:
     recipes = _recipes(work, rules)
     stale = [recipe for recipe in recipes if not is_done(work, recipe)]
     values = _values(rules)
     temporary: set[str] = set()
     for recipe in stale:
-        on_progress(f"building {recipe.table}", 0)
+        on_progress(f"building {recipe.table}", 0, None)
         for name in recipe.uses:
             if name not in temporary:
                 sql = read_sql(name)
@@ -244,7 +255,8 @@ def _used(sql: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _audit(con: Any, work: Path, rules: Rules) -> None:
-    """Raise AssertionError where a law of the tables is broken: no input can do that, only a bug."""
+    """Raise AssertionError where a law of the tables is broken: no input can do that, only a
+    bug."""
     for table in ("manifest", "dropped"):
         open_table(con, work, table)
     sql = read_sql("audit")
@@ -264,7 +276,8 @@ def _summary(
     notes = open_table(con, work, "annotations").notes
     for table in ("manifest", "dropped", "leakage"):
         open_table(con, work, table)
-    views = dict(con.execute("select view, count(*) from manifest group by view order by view").fetchall())
+    counts = con.execute("select view, count(*) from manifest group by view order by view")
+    views = dict(counts.fetchall())
     dropped: dict[str, dict[str, int]] = {}
     for split, reason, rows in con.execute(
         "select split, reason, count(*) from dropped group by split, reason order by split, reason"

@@ -1,7 +1,9 @@
-"""Tables on disk: one .sql file over named inputs makes one Parquet file, with a sidecar that says from what.
+"""Tables on disk: one .sql file over named inputs makes one Parquet file, with a sidecar that says
+from what.
 
-`<table>.parquet` is zstd, totally ordered: the same inputs give the same bytes. `<table>.parquet.json`, its sidecar, is
-written last; a table whose sidecar is missing or tells of other bytes does not count.
+`<table>.parquet` is zstd, totally ordered: the same inputs give the same bytes.
+`<table>.parquet.json`, its sidecar, is written last; a table whose sidecar is missing or tells of
+other bytes does not count.
 """
 
 import contextlib
@@ -192,11 +194,13 @@ def write_table(
     values: Mapping[str, Any] | None = None,
     notes: Callable[[], Mapping[str, Any]] = dict,
 ) -> Path:
-    """Run the recipe's SQL on `con`, where its inputs are tables by name, and put the result in `work`.
+    """Run the recipe's SQL on `con`, where its inputs are tables by name, and put the result in
+    `work`.
 
-    `values` are the SQL's $parameters. `notes` is called when the rows are written but the old table still
-    stands: what it raises leaves that alone, what it returns goes into the sidecar. Table and sidecar are
-    replaced one after the other, each whole; between the two the table does not count.
+    `values` are the SQL's $parameters. `notes` is called when the rows are written but the old
+    table still stands: what it raises leaves that alone, what it returns goes into the sidecar.
+    Table and sidecar are replaced one after the other, each whole; between the two the table does
+    not count.
     """
     out = table_path(work, recipe.table)
     with replacing(out) as partial:
@@ -260,7 +264,8 @@ def _refuse_other_schema(path: Path, table: str, found: dict[str, str]) -> None:
             has = found.get(column, "missing")
             raise SchemaError(
                 f"{path}: column {column} should be {kind} and is {has}.\n"
-                "Another version wrote this table. Build it again: k710 build-manifest --annotations DIR"
+                "Another version wrote this table. "
+                "Build it again: k710 build-manifest --annotations DIR"
             )
 
 

@@ -1,0 +1,91 @@
+"""Small synthetic lists in the published format, which overlap in the ways that the real ones
+do."""
+
+import csv
+import random
+import string
+from dataclasses import dataclass
+from pathlib import Path
+
+from k710.files import replacing
+from k710.labels import DATASETS, dataset_rows, dataset_spelling, resolve_label
+
+__all__ = ["DemoLists", "write_demo_lists"]
+
+_FOLDERS = {"k400": "kinetics400", "k600": "kinetics600", "k700": "kinetics700_2020"}
+_FILES = {"train": "train.csv", "val": "validate.csv", "test": "test.csv"}
+_ALPHABET = string.ascii_letters + string.digits + "_-"
+_HEADER = ("label", "youtube_id", "time_start", "time_end", "split")
+_NUM_CLIPS = {"train": 60, "val": 12, "test": 12}
+_NUM_CLASSES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class DemoLists:
+    """The files that were written, and the ids worth explaining, each with what is special about
+    it."""
+
+    files: tuple[Path, ...]
+    stories: tuple[tuple[str, str], ...]
+
+
+_STORIES = (
+    ("-leaked_id0", "a K400 train video that K700 holds out"),
+    ("two_windows", "two windows of one video, two labels"),
+    ("renamed_cls", "one clip, one class, two names"),
+)
+# dataset, split, id, start, end, K710 name
+_SPECIAL = (
+    ("k400", "train", "-leaked_id0", 10, 20, "abseiling"),
+    ("k700", "val", "-leaked_id0", 10, 20, "abseiling"),
+    ("k600", "train", "two_windows", 3, 13, "archery"),
+    ("k600", "train", "two_windows", 40, 50, "bowling"),
+    ("k400", "train", "renamed_cls", 7, 17, "tying necktie"),
+    ("k600", "train", "renamed_cls", 7, 17, "tying necktie"),
+)
+
+
+def write_demo_lists(folder: Path, *, seed: int = 0) -> DemoLists:
+    """Write train, val and test lists of three small datasets below `folder`; the same seed, the
+    same bytes.
+
+    As upstream: later datasets repeat clips of earlier ones, sometimes in another split; K700's
+    test list has no labels.
+    """
+    rng = random.Random(seed)
+    common = sorted(frozenset.intersection(*(dataset_rows(d) for d in DATASETS)))[:_NUM_CLASSES]
+    pool: list[tuple[str, tuple[str, int, int]]] = []  # split and clip of what came before
+    files = []
+    for dataset in DATASETS:
+        for split, num_clips in _NUM_CLIPS.items():
+            rows = [
+                (dataset_spelling(dataset, resolve_label(name)), youtube_id, start, end)
+                for home, part, youtube_id, start, end, name in _SPECIAL
+                if (home, part) == (dataset, split)
+            ]
+            new = [_new_clip(rng, common) for _ in range(num_clips)]
+            again = [c for part, c in pool if rng.random() < (0.3 if part == split else 0.03)]
+            clips = [*again, *new]
+            rows += [(dataset_spelling(dataset, row), i, s, s + 10) for i, row, s in clips]
+            pool += [(split, clip) for clip in new]
+            path = folder / _FOLDERS[dataset] / _FILES[split]
+            _write(
+                path, rows, split="validate" if split == "val" else split, blind=dataset == "k700"
+            )
+            files.append(path)
+    return DemoLists(files=tuple(files), stories=_STORIES)
+
+
+def _new_clip(rng: random.Random, rows: list[int]) -> tuple[str, int, int]:
+    return "".join(rng.choices(_ALPHABET, k=11)), rng.choice(rows), rng.randrange(300)
+
+
+def _write(path: Path, rows: list[tuple[str, str, int, int]], *, split: str, blind: bool) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    without_label = blind and split == "test"
+    with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(_HEADER[1:] if without_label else _HEADER)
+        for row in sorted(rows):
+            line = (*row, split)
+            writer.writerow(line[1:] if without_label else line)

@@ -1,0 +1,55 @@
+"""Evidence for the 15 merged names: the same clip, named one way in one dataset and another way in
+the next."""
+
+import csv
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from k710.files import manifests_dir
+from k710.labels import DATASETS, dataset_rows, dataset_spelling
+from k710.tables import read_sql
+from k710.views import open_tables
+
+__all__ = ["NamePair", "label_evidence"]
+
+
+@dataclass(frozen=True, slots=True)
+class NamePair:
+    """Two names, and the clips (same id, same window) that carry one in one dataset and the other
+    in another."""
+
+    name_a: str
+    name_b: str
+    merged: bool  # one class in K710
+    clips: int  # distinct clips
+    k400_k600: int  # of these, the ones that differ between these two datasets
+    k400_k700: int
+    k600_k700: int
+
+
+def label_evidence(*, work: str | os.PathLike[str] = "work") -> list[NamePair]:
+    """Every pair of names that the datasets give to one clip: the 15 merged pairs first, each by
+    clips.
+
+    Counted from annotations.parquet of `work`, over all splits; merged pairs are there with 0 clips
+    too. It writes nothing. StageError where nothing is built.
+    """
+    spellings = pa.table(
+        {
+            "dataset": [d for d in DATASETS for _ in dataset_rows(d)],
+            "label": pa.array([r for d in DATASETS for r in sorted(dataset_rows(d))], pa.int16()),
+            "name": [dataset_spelling(d, r) for d in DATASETS for r in sorted(dataset_rows(d))],
+        }
+    )
+    with (manifests_dir() / "aliases.csv").open(encoding="utf-8", newline="") as file:
+        merges = [(line["alias"], line["label"]) for line in csv.DictReader(file)]
+    merged = pa.table({"alias": [a for a, _ in merges], "label_name": [b for _, b in merges]})
+    with duckdb.connect() as con:
+        open_tables(con, Path(work), "annotations")
+        con.register("spellings", spellings)
+        con.register("merges", merged)
+        return [NamePair(*row) for row in con.execute(read_sql("evidence")).fetchall()]
