@@ -17,10 +17,9 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from k710.labels import NUM_CLASSES, class_names, resolve_label
+from k710.labels import Dataset, class_names, resolve_label
 
-SPLITS = {"train": "train", "val": "val", "validate": "val", "validation": "val"}
-SPLITS |= {"test": "test", "holdout_test": "test"}
+SPLITS = {"validate": "val", "validation": "val", "holdout_test": "test"}
 NAMED = re.compile(r"(?<![a-z0-9])k(?:inetics)?[-_ ]?([467]00)(?![0-9])", re.IGNORECASE)
 CLIP = ["youtube_id", "time_start", "time_end"]
 ORIGIN = ["source_file", "source_line"]
@@ -59,12 +58,9 @@ def build(
     val = choose(rows[is_val], ["youtube_id"], prefer)
     own = rows.drop_duplicates(["list", *CLIP])  # rows are sorted, so the lowest label stays
 
-    dropped = pd.concat(
-        [
-            with_kept_clip(rows[is_train].drop(train.index), train, train_key),
-            with_kept_clip(rows[is_val].drop(val.index), val, ["youtube_id"]),
-        ]
-    ).sort_index()
+    dropped_train = with_kept_clip(rows[is_train].drop(train.index), train, train_key)
+    dropped_val = with_kept_clip(rows[is_val].drop(val.index), val, ["youtube_id"])
+    dropped = pd.concat([dropped_train, dropped_val]).sort_index()
     dropped["reason"] = "duplicate_id"
     dropped.loc[dropped["split"] == "train", "reason"] = f"duplicate_{dedup}"
     dropped.loc[held_out.reindex(dropped.index), "reason"] = "held_out"
@@ -73,7 +69,7 @@ def build(
 
     return Tables(
         annotations=finished(rows, ANNOTATIONS),
-        manifest=manifest_of({"k710/train": train, "k710/val": val}, own, lists),
+        manifest=manifest_of(own, {"k710/train": train, "k710/val": val}),
         dropped=finished(dropped, DROPPED),
         leakage=leakage_of(own),
     )
@@ -82,8 +78,8 @@ def build(
 def read_rows(folder: Path) -> pd.DataFrame:
     """Every row of every list in the order of `annotations`, its index 0..n-1.
 
-    Text is categorical, its categories in byte order. Three columns are not in `annotations`: `list`
-    (dataset/split), `clip_id`, and `holders`: bit i is set if the i-th category of `list` holds the id.
+    Text is categorical, its categories in byte order. Not in `annotations`: `list` (dataset/split),
+    `clip_id`, and `holders`: bit i is set if the i-th category of `list` holds the id.
     """
     files = set(folder.rglob("*.csv"))
     files |= {path for path in folder.rglob("*.csv.gz") if path.with_suffix("") not in files}
@@ -98,10 +94,9 @@ def read_rows(folder: Path) -> pd.DataFrame:
     rows["clip_id"] = text(rows["youtube_id"]) + "_" + start + "_" + end
 
     holds = rows[["youtube_id", "list"]].drop_duplicates()
-    bits = (2 ** holds["list"].cat.codes.astype("int64")).groupby(
-        holds["youtube_id"], observed=False
-    )
-    rows["holders"] = bits.sum().to_numpy()[rows["youtube_id"].cat.codes]  # one a category
+    bits = 2 ** holds["list"].cat.codes.astype("int64")
+    masks = bits.groupby(holds["youtube_id"], observed=False).sum()  # in the order of the codes
+    rows["holders"] = masks.to_numpy()[rows["youtube_id"].cat.codes]
     return rows
 
 
@@ -112,34 +107,28 @@ def read_file(path: Path, folder: Path) -> pd.DataFrame:
     label_raw = raw["label"] if "label" in raw else pd.Series("", index=raw.index, dtype="str")
     label_raw = label_raw.where(label_raw.str.strip() != "")
     resolved = {name: resolve_label(name, dataset=dataset) for name in label_raw.dropna().unique()}
-    return pd.DataFrame(
-        {
-            "dataset": pd.Series(dataset, index=raw.index, dtype="str"),
-            "split": raw["split"].map(SPLITS).astype("str"),
-            "youtube_id": raw["youtube_id"],
-            "time_start": pd.to_numeric(raw["time_start"]).astype("int32"),
-            "time_end": pd.to_numeric(raw["time_end"]).astype("int32"),
-            "label_raw": label_raw,
-            "label": label_raw.map(resolved).astype("Float64").astype("Int16"),
-            "source_file": pd.Series(
-                path.relative_to(folder).as_posix(), index=raw.index, dtype="str"
-            ),
-            "source_line": np.arange(2, len(raw) + 2, dtype="int32"),
-        }
-    )
+    rows = raw[["youtube_id"]].copy()
+    rows["dataset"] = dataset
+    rows["split"] = raw["split"].replace(SPLITS)
+    for time in ("time_start", "time_end"):
+        rows[time] = pd.to_numeric(raw[time]).astype("int32")
+    rows["label_raw"] = label_raw
+    rows["label"] = label_raw.map(resolved).astype("Float64").astype("Int16")
+    rows["source_file"] = path.relative_to(folder).as_posix()
+    rows["source_line"] = np.arange(2, len(raw) + 2, dtype="int32")
+    return rows
 
 
-def dataset_of(path: Path, folder: Path) -> Literal["k400", "k600", "k700"]:
+def dataset_of(path: Path, folder: Path) -> Dataset:
     """The dataset that the nearest path part names, from the file's name up to `folder`'s own."""
     parts = (folder.resolve().name, *path.relative_to(folder).parts)
     named = [found[1] for part in parts for found in NAMED.finditer(part)]
-    by_size: dict[str, Literal["k400", "k600", "k700"]]
-    by_size = {"400": "k400", "600": "k600", "700": "k700"}
+    by_size: dict[str, Dataset] = {"400": "k400", "600": "k600", "700": "k700"}
     return by_size[named[-1]]
 
 
 def choose(candidates: pd.DataFrame, key: list[str], prefer: Sequence[str]) -> pd.DataFrame:
-    """One row of `candidates` for each `key`: by `prefer`, then the earliest, then by label name."""
+    """One row of `candidates` for each `key`: by `prefer`, then the times, then the label name."""
     rank = candidates["dataset"].cat.set_categories(list(prefer), ordered=True)
     order = ["rank", "time_start", "time_end", "name", "label", *ORIGIN]
     ranked = candidates.assign(rank=rank, name=label_names(candidates["label"]))
@@ -152,10 +141,9 @@ def with_kept_clip(dropped: pd.DataFrame, kept: pd.DataFrame, key: list[str]) ->
     return dropped.merge(kept_clip, on=key, how="left").set_index(dropped.index)
 
 
-def manifest_of(
-    chosen: dict[str, pd.DataFrame], own: pd.DataFrame, lists: list[str]
-) -> pd.DataFrame:
+def manifest_of(own: pd.DataFrame, chosen: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """The rows of every view: the datasets' `own` lists, and those `chosen` for the k710 views."""
+    lists = list(own["list"].cat.categories)
     views = pd.CategoricalDtype(sorted([*lists, *chosen]))
     parts = [own.assign(view=own["list"].astype(views))]
     for view, rows in chosen.items():
@@ -195,15 +183,14 @@ def pairs_of(holds: pd.DataFrame, key: list[str]) -> pd.DataFrame:
 def label_names(labels: pd.Series) -> pd.Series:
     """The class name of each K710 row, categorical in alphabetical order; null for null."""
     names = pd.Categorical(class_names(), categories=sorted(class_names()), ordered=True)
-    codes = np.append(names.codes, -1)[labels.fillna(NUM_CLASSES).to_numpy(dtype="int64")]
-    return pd.Series(pd.Categorical.from_codes(codes, dtype=names.dtype), index=labels.index)
+    codes = labels.fillna(-1).to_numpy(dtype="int64")
+    return pd.Series(names.take(codes, allow_fill=True), index=labels.index)
 
 
 def names_of(masks: pd.Series, lists: list[str]) -> pd.Series:
     """The sorted lists of each mask, null for 0; every distinct mask is spelled out once."""
-    spelled: dict[int, list[str] | None]
     spelled = {m: [n for bit, n in enumerate(lists) if m >> bit & 1] for m in masks.unique()}
-    return masks.map(spelled | {0: None}).astype(object)
+    return masks.map(spelled).astype(object).where(masks != 0, None)
 
 
 def padded(seconds: pd.Series) -> pd.Series:
@@ -222,9 +209,8 @@ def finished(rows: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
 
 def text(column: pd.Series) -> pd.Series:
     """`column.astype("str")` of a categorical, without a Python string for every row."""
-    return pd.Series(
-        column.cat.categories.array.take(column.cat.codes, allow_fill=True), index=column.index
-    )
+    codes = column.cat.codes.to_numpy()
+    return pd.Series(column.cat.categories.array.take(codes, allow_fill=True), column.index)
 
 
 def main() -> None:

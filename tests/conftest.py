@@ -1,0 +1,52 @@
+"""Lists that tests write, and the real ones beside the project where that folder is there."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+Row = tuple[str, str, int, int]  # label, id, start, end
+Lists = Mapping[str, Sequence[Row]]
+
+_SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def vid(name: str) -> str:
+    """A YouTube id that can be read: `name`, filled up to 11 characters."""
+    return name.ljust(11, "_")
+
+
+def write_lists(folder: Path, lists: Lists) -> Path:
+    """Write one CSV for each `dataset/split` below `folder`, in the published format."""
+    for name, rows in lists.items():
+        dataset, split = name.split("/")
+        path = folder / dataset / f"{split}.csv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = [f"{label},{vid(i)},{start},{end},{split}" for label, i, start, end in rows]
+        path.write_text("\n".join(["label,youtube_id,time_start,time_end,split", *lines, ""]))
+    return folder
+
+
+@pytest.fixture
+def lists(tmp_path: Path) -> Callable[[Lists], Path]:
+    """Writes lists to a folder of this test, and returns that."""
+    return lambda named: write_lists(tmp_path / "annotations", named)
+
+
+def _shared(*parts: str) -> Path:
+    path = _SHARED.joinpath(*parts)
+    if not path.exists():
+        pytest.skip(f"needs the real data in ../shared/{'/'.join(parts)}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def real_lists() -> Path:
+    """The folder of real annotation lists; skips where it is missing."""
+    return _shared("annotations")
+
+
+@pytest.fixture(scope="session")
+def real_labels() -> Path:
+    """The folder of published class files; skips where it is missing."""
+    return _shared("reference", "labels")
