@@ -475,7 +475,7 @@ def _place(member: tarfile.TarInfo, folder: str) -> str:
         return ""
     if not member.isreg() or member.issparse() or member.size < 0:
         raise _BadArchive(f"holds {shown(name)}, which is no plain file")
-    if name.startswith("/") or {"..", "\\"} & {*parts, *name} or not name.isprintable():
+    if name.startswith("/") or ".." in parts or "\\" in name or not name.isprintable():
         raise _BadArchive(f"holds {shown(name)}, a name that is not safe to write")
     if not parts or len(name.encode()) > 255:
         raise _BadArchive(f"holds {shown(name)}, which is no file name")

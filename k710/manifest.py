@@ -7,6 +7,7 @@ lists share.
 
 import contextlib
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -244,6 +245,7 @@ def _values(rules: Rules) -> dict[str, Any]:
     return {
         "lists": list(LISTS),
         "protected": sum(1 << bit for bit, held in enumerate(protected) if held),
+        "protect": list(rules.protect),
         "prefer": list(rules.prefer),
         "dedup": rules.dedup,
         "label_names": list(class_names()),
@@ -251,7 +253,8 @@ def _values(rules: Rules) -> dict[str, Any]:
 
 
 def _used(sql: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if f"${name}" in sql}
+    names = set(re.findall(r"\$(\w+)", sql))
+    return {name: value for name, value in values.items() if name in names}
 
 
 def _audit(con: Any, work: Path, rules: Rules) -> None:

@@ -18,8 +18,11 @@ counts as (
         (
             select count(*)
             from manifest
-            join ids using (youtube_id)
-            where view = 'k710/train' and ids.found_in & $protected <> 0
+            where view = 'k710/train' and youtube_id in (
+                select youtube_id
+                from annotations
+                where split in $protect
+            )
         ) as leaked,
         (
             select count(*) - count(distinct (view, youtube_id))
