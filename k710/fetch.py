@@ -152,7 +152,7 @@ def fetch_annotations(
     for name in editions:
         if name not in known:
             near = difflib.get_close_matches(str(name), known, n=len(known) or 1, cutoff=0.0)
-            raise SourceError(f"There is no edition {shown(name)}. Known: {', '.join(near)}.")
+            raise SourceError(f"There is no edition {shown(name)}. There are: {', '.join(near)}.")
     try:
         with refuse_full_disk(root), locked(root / ".downloads"):
             return [_fetch(known[name], on_progress) for name in dict.fromkeys(editions)]
@@ -173,8 +173,7 @@ def _fetch(edition: _Edition, on_progress: Progress) -> Fetched:
     if whole is None:
         _refuse_loss(edition, record)
         try:
-            sha256 = _download(edition, on_progress)
-            whole = _unpack(edition, sha256)
+            whole = _unpack(edition, _download(edition, on_progress))
         except _BadArchive as bad:
             edition.forget()
             raise edition.refused(str(bad)) from bad
@@ -189,32 +188,40 @@ def _read_sources(path: Path, root: Path) -> dict[str, _Edition]:
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise SourceError(f"{path} is no TOML file that can be read: {_words(error)}.") from error
+        raise _bad_sources(path, f"no TOML that can be read: {_words(error)}") from error
     editions: dict[str, _Edition] = {}
     for name, table in tables.items():
         edition = _read_edition(path, name, table, root)
         for other in editions.values():
             if other.target.name.casefold() == edition.target.name.casefold():
-                raise SourceError(f"{path}: {name}.folder is the folder of {other.name} too.")
+                raise _bad_sources(path, f"{name}.folder is the folder of {other.name} too")
         editions[name] = edition
     return editions
 
 
 def _read_edition(path: Path, name: str, table: Any, root: Path) -> _Edition:
     if not isinstance(table, dict) or not re.fullmatch(_NAME, name):
-        raise SourceError(f"{path}: {shown(name)} is no table like [k400] with a url and a folder.")
+        raise _bad_sources(path, f"{shown(name)} is no table like [k400], with a url and a folder")
     for key in table:
         if key not in _FIELDS:
             near = difflib.get_close_matches(key, _FIELDS, n=1, cutoff=0.0)[0]
-            raise SourceError(f"{path}: {name} has an unknown key {shown(key)}. Nearest: {near}.")
+            raise _bad_sources(
+                path, f"{name} has an unknown key {shown(key)}; the nearest is {near}"
+            )
     for key, (pattern, words) in _FIELDS.items():
         value = table.get(key)
         if value is None and key != "sha256":
-            raise SourceError(f"{path}: {name}.{key} is missing. Add it: {words}.")
+            raise _bad_sources(path, f"{name}.{key} is missing, {words}")
         if value is not None and not (isinstance(value, str) and re.fullmatch(pattern, value)):
-            raise SourceError(f"{path}: {name}.{key} is {shown(value)}, not {words}.")
+            raise _bad_sources(path, f"{name}.{key} is {shown(value)}, not {words}")
     sha256 = table["sha256"].lower() if "sha256" in table else None
     return _Edition(name, table["url"], root / table["folder"], sha256)
+
+
+def _bad_sources(path: Path, what: str) -> SourceError:
+    return SourceError(
+        f"{path}: {what}.\nMend that, or leave --sources out: k710 has one of its own."
+    )
 
 
 # --- what lies there
@@ -231,10 +238,8 @@ def _read_record(folder: Path) -> _Record | None:
 def _is_whole(edition: _Edition, record: _Record) -> bool:
     if record.url != edition.url or edition.sha256 not in (None, record.sha256):
         return False
-    paths = [(edition.target / file.name, file) for file in record.files]
-    if not all(path.is_file() and path.stat().st_size == file.bytes for path, file in paths):
-        return False
-    return all(sha256_of(path) == file.sha256 for path, file in paths)
+    paths = [(edition.target / file.name, file.sha256) for file in record.files]
+    return all(path.is_file() and sha256_of(path) == sha256 for path, sha256 in paths)
 
 
 def _refuse_loss(edition: _Edition, record: _Record | None) -> None:
@@ -260,7 +265,10 @@ def _refuse_loss(edition: _Edition, record: _Record | None) -> None:
 # --- download
 
 
-class _Redirects(urllib.request.HTTPRedirectHandler):
+class _Replies(urllib.request.HTTPRedirectHandler):
+    def http_error_default(self, req: object, fp: IO[bytes], *_: object) -> IO[bytes]:
+        return fp  # not raised: _try_once decides
+
     def redirect_request(
         self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
     ) -> Any:
@@ -268,11 +276,6 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         if not newurl.startswith("https:" if req.type == "https" else ("http:", "https:")):
             raise urllib.error.HTTPError(newurl, code, f"{msg}, to {newurl}", headers, fp)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-class _StatusAsItIs(urllib.request.BaseHandler):
-    def http_error_default(self, req: object, fp: IO[bytes], *_: object) -> IO[bytes]:
-        return fp  # not raised: _try_once decides
 
 
 def _download(edition: _Edition, on_progress: Progress) -> str:
@@ -329,8 +332,7 @@ def _open(edition: _Edition, headers: dict[str, str]) -> http.client.HTTPRespons
         urllib.request.HTTPHandler,
         urllib.request.HTTPSHandler,
         urllib.request.HTTPErrorProcessor,
-        _Redirects,
-        _StatusAsItIs,
+        _Replies,
     ):
         opener.add_handler(handler())
     opener.addheaders = [("User-Agent", f"k710/{metadata.version('k710')}")]

@@ -39,7 +39,7 @@ class Seen:
 
 
 class Loopback(ThreadingHTTPServer):
-    """`with Loopback() as server:` serves in a thread; the last answer of a path is for all the rest."""
+    """`with Loopback() as server:` serves in a thread. A path's last answer is for all the rest."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)

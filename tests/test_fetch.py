@@ -1,4 +1,4 @@
-"""fetch_annotations against a real server on 127.0.0.1, which cuts, lies, stalls and serves traps."""
+"""fetch_annotations against a real server on 127.0.0.1 that cuts, lies, stalls and sets traps."""
 
 import contextlib
 import gzip
@@ -37,8 +37,8 @@ FETCH = (
 HEADER = b"label,youtube_id,time_start,time_end,split\n"
 
 
-def lists(seed: int = 0, size: int = 100_000) -> dict[str, bytes]:
-    """The files of an edition: bytes that don't compress, so that cuts fall where they are meant to."""
+def an_edition(seed: int = 0, size: int = 100_000) -> dict[str, bytes]:
+    """The files of an edition, in bytes that don't compress, so that cuts fall where meant."""
     noise = random.Random(seed)
     return {
         "kinetics400/test.csv": HEADER + noise.randbytes(100),
@@ -81,7 +81,7 @@ def below(folder: Path) -> dict[str, bytes]:
 def assert_fetched(root: Path, files: dict[str, bytes]) -> None:
     """`root` holds these lists, their record, the lock, and nothing else."""
     found = below(root)
-    assert found.pop(".downloads/.lock") == b""
+    found.pop(".downloads/.lock")
     found.pop("kinetics400/.fetched.json")
     assert found == files
 
@@ -124,7 +124,7 @@ def fetch_k400(root: Path, sources: Path) -> Fetched:
 def test_an_edition_is_fetched_whole_and_its_record_tells_from_where(
     server: Loopback, sources: Path, root: Path
 ) -> None:
-    files, archive = lists(), packed(lists())
+    files, archive = an_edition(), packed(an_edition())
     url = server.tell("/k400.tar.gz", Answer(body=archive))
     progress: list[tuple[str, int, int | None]] = []
 
@@ -159,7 +159,7 @@ def test_an_edition_is_fetched_whole_and_its_record_tells_from_where(
 
 
 def test_a_second_run_sends_no_request(server: Loopback, sources: Path, root: Path) -> None:
-    server.tell("/k400.tar.gz", Answer(body=packed(lists())))
+    server.tell("/k400.tar.gz", Answer(body=packed(an_edition())))
     first = fetch_k400(root, sources)
     second = fetch_k400(root, sources)
     assert (first.already_there, second.already_there) == (False, True)
@@ -185,7 +185,7 @@ def test_editions_come_in_the_order_asked_for_each_once(server: Loopback, root: 
 def test_a_folder_with_a_changed_file_is_fetched_again(
     server: Loopback, sources: Path, root: Path, damage: str
 ) -> None:
-    server.tell("/k400.tar.gz", Answer(body=packed(lists())))
+    server.tell("/k400.tar.gz", Answer(body=packed(an_edition())))
     fetch_k400(root, sources)
     train = root / "kinetics400/train.csv"
     data = bytearray(train.read_bytes())
@@ -195,16 +195,16 @@ def test_a_folder_with_a_changed_file_is_fetched_again(
     else:
         train.write_bytes(data if damage == "flipped" else data + b"\n")
     assert not fetch_k400(root, sources).already_there
-    assert_fetched(root, lists())
+    assert_fetched(root, an_edition())
     assert len(server.seen) == 2
 
 
 def test_another_address_is_another_source(server: Loopback, sources: Path, root: Path) -> None:
-    server.tell("/k400.tar.gz", Answer(body=packed(lists())))
+    server.tell("/k400.tar.gz", Answer(body=packed(an_edition())))
     fetch_k400(root, sources)
-    write_sources(sources, server.tell("/mirror.tar.gz", Answer(body=packed(lists(seed=1)))))
+    write_sources(sources, server.tell("/mirror.tar.gz", Answer(body=packed(an_edition(seed=1)))))
     assert not fetch_k400(root, sources).already_there
-    assert_fetched(root, lists(seed=1))
+    assert_fetched(root, an_edition(seed=1))
 
 
 def test_members_without_a_folder_hidden_ones_and_folders(
@@ -251,7 +251,7 @@ def test_modes_and_owners_of_the_archive_are_not_taken(
 def test_a_cut_download_goes_on_where_it_stopped(
     server: Loopback, sources: Path, root: Path
 ) -> None:
-    body = packed(lists())
+    body = packed(an_edition())
     server.tell(
         "/k400.tar.gz",
         Answer(body=body, cut=40_000),
@@ -259,7 +259,7 @@ def test_a_cut_download_goes_on_where_it_stopped(
         Answer(body=body),
     )
     fetch_k400(root, sources)
-    assert_fetched(root, lists())
+    assert_fetched(root, an_edition())
     assert [seen.range for seen in server.seen] == [None, "bytes=40000-", "bytes=50000-"]
     assert [seen.headers.get("If-Range") for seen in server.seen] == [None, '"v1"', '"v1"']
     assert sum(seen.sent for seen in server.seen) == len(body)
@@ -268,18 +268,18 @@ def test_a_cut_download_goes_on_where_it_stopped(
 def test_a_later_run_goes_on_where_the_last_one_gave_up(
     server: Loopback, sources: Path, root: Path
 ) -> None:
-    body = packed(lists())
+    body = packed(an_edition())
     url = server.tell("/k400.tar.gz", Answer(body=body, cut=40_000), Answer(body=body, cut=0))
     with pytest.raises(SourceError) as error:
         fetch_k400(root, sources)
     assert str(error.value) == (
-        f"{url} could not be fetched, after 5 tries: the connection ended after 40,000 of "
+        f"{url} could not be fetched, after 4 tries: the connection ended after 40,000 of "
         f"{len(body):,} bytes.\nThe first 40,000 bytes are kept: run the same command again later, "
         "or name a mirror with --sources FILE."
     )
     server.tell("/k400.tar.gz", Answer(body=body))
     fetch_k400(root, sources)
-    assert_fetched(root, lists())
+    assert_fetched(root, an_edition())
     assert server.seen[-1].sent == len(body) - 40_000
 
 
@@ -288,7 +288,7 @@ def test_a_date_stands_in_for_a_strong_etag(
     server: Loopback, sources: Path, root: Path, etag: str | None
 ) -> None:
     date = "Tue, 15 Nov 1994 12:45:26 GMT"
-    answer = Answer(body=packed(lists()), etag=etag, modified=date)
+    answer = Answer(body=packed(an_edition()), etag=etag, modified=date)
     server.tell("/k400.tar.gz", Answer(body=answer.body, etag=etag, modified=date, cut=9), answer)
     fetch_k400(root, sources)
     assert server.seen[1].headers["If-Range"] == date
@@ -298,12 +298,12 @@ def test_a_date_stands_in_for_a_strong_etag(
 def test_without_a_validator_a_download_starts_again(
     server: Loopback, sources: Path, root: Path
 ) -> None:
-    body = packed(lists())
+    body = packed(an_edition())
     server.tell(
         "/k400.tar.gz", Answer(body=body, etag=None, cut=40_000), Answer(body=body, etag=None)
     )
     fetch_k400(root, sources)
-    assert_fetched(root, lists())
+    assert_fetched(root, an_edition())
     assert [seen.range for seen in server.seen] == [None, None]
 
 
@@ -311,55 +311,55 @@ def test_without_a_validator_a_download_starts_again(
 def test_an_archive_that_changed_on_the_way_starts_again(
     server: Loopback, sources: Path, root: Path, knows_if_range: bool
 ) -> None:
-    new = Answer(body=packed(lists(seed=1)), etag='"v2"', knows_if_range=knows_if_range)
-    server.tell("/k400.tar.gz", Answer(body=packed(lists()), cut=40_000), new)
+    new = Answer(body=packed(an_edition(seed=1)), etag='"v2"', knows_if_range=knows_if_range)
+    server.tell("/k400.tar.gz", Answer(body=packed(an_edition()), cut=40_000), new)
     fetch_k400(root, sources)
-    assert_fetched(root, lists(seed=1))
+    assert_fetched(root, an_edition(seed=1))
     assert server.seen[1].range == "bytes=40000-"
 
 
 def test_an_archive_that_became_shorter_starts_again(
     server: Loopback, sources: Path, root: Path
 ) -> None:
-    short = packed(lists(seed=1, size=10))
-    server.tell("/k400.tar.gz", Answer(body=packed(lists()), cut=40_000), Answer(body=short))
+    short = packed(an_edition(seed=1, size=10))
+    server.tell("/k400.tar.gz", Answer(body=packed(an_edition()), cut=40_000), Answer(body=short))
     fetch_k400(root, sources)
-    assert_fetched(root, lists(seed=1, size=10))
+    assert_fetched(root, an_edition(seed=1, size=10))
     assert [seen.range for seen in server.seen] == [None, "bytes=40000-", None]
 
 
 def test_a_server_that_ignores_range_sends_all_of_it_again(
     server: Loopback, sources: Path, root: Path
 ) -> None:
-    body = packed(lists())
+    body = packed(an_edition())
     server.tell("/k400.tar.gz", Answer(body=body, cut=40_000), Answer(body=body, knows_range=False))
     fetch_k400(root, sources)
-    assert_fetched(root, lists())
+    assert_fetched(root, an_edition())
     assert server.seen[1].sent == len(body)
 
 
 def test_a_part_that_begins_elsewhere_is_not_added(
     server: Loopback, sources: Path, root: Path
 ) -> None:
-    body = packed(lists())
+    body = packed(an_edition())
     wrong = Answer(body=body, content_range=f"bytes 39999-{len(body) - 1}/{len(body)}")
     server.tell("/k400.tar.gz", Answer(body=body, cut=40_000), wrong, Answer(body=body))
     fetch_k400(root, sources)
-    assert_fetched(root, lists())
+    assert_fetched(root, an_edition())
     assert [seen.range for seen in server.seen] == [None, "bytes=40000-", None]
 
 
 def test_a_part_of_another_address_is_not_gone_on_with(
     server: Loopback, sources: Path, root: Path
 ) -> None:
-    body = packed(lists())
+    body = packed(an_edition())
     server.tell("/k400.tar.gz", Answer(body=body, cut=40_000), Answer(status=403))
     with pytest.raises(SourceError, match="403"):
         fetch_k400(root, sources)
     write_sources(sources, server.tell("/mirror.tar.gz", Answer(body=body)))
     fetch_k400(root, sources)
     assert server.seen[-1].range is None
-    assert_fetched(root, lists())
+    assert_fetched(root, an_edition())
 
 
 @pytest.mark.parametrize(
@@ -377,9 +377,9 @@ def test_a_part_of_another_address_is_not_gone_on_with(
 def test_what_may_pass_is_tried_again(
     server: Loopback, sources: Path, root: Path, bad: Answer
 ) -> None:
-    server.tell("/k400.tar.gz", bad, bad, Answer(body=packed(lists())))
+    server.tell("/k400.tar.gz", bad, bad, Answer(body=packed(an_edition())))
     fetch_k400(root, sources)
-    assert_fetched(root, lists())
+    assert_fetched(root, an_edition())
     assert len(server.seen) == 3
 
 
@@ -390,7 +390,8 @@ def test_a_server_that_stays_busy_is_named_in_the_end(
     with pytest.raises(SourceError) as error:
         fetch_k400(root, sources)
     assert str(error.value) == (
-        f"{url} could not be fetched, after 4 tries: the server answered 503 'Service Unavailable'.\n"
+        f"{url} could not be fetched, after 4 tries: the server answered 503 "
+        "'Service Unavailable'.\n"
         "Run the same command again later, or name a mirror with --sources FILE."
     )
     assert len(server.seen) == 4
@@ -402,7 +403,7 @@ def test_pauses_grow_and_begin_anew_when_bytes_have_come(
     pauses: list[float] = []
     monkeypatch.setattr(fetch, "PAUSES_S", (1.0, 2.0, 4.0))
     monkeypatch.setattr(fetch.time, "sleep", pauses.append)
-    body = packed(lists())
+    body = packed(an_edition())
     busy = Answer(status=500)
     server.tell("/k400.tar.gz", busy, busy, Answer(body=body, cut=9), busy, Answer(body=body))
     fetch_k400(root, sources)
@@ -412,8 +413,8 @@ def test_pauses_grow_and_begin_anew_when_bytes_have_come(
 def test_a_server_that_always_starts_again_and_always_breaks_is_given_up(
     server: Loopback, sources: Path, root: Path
 ) -> None:
-    server.tell("/k400.tar.gz", Answer(body=packed(lists()), knows_range=False, cut=40_000))
-    with pytest.raises(SourceError, match="after 5 tries: the connection ended after 40,000 of"):
+    server.tell("/k400.tar.gz", Answer(body=packed(an_edition()), knows_range=False, cut=40_000))
+    with pytest.raises(SourceError, match="after 4 tries: the connection ended after 40,000 of"):
         fetch_k400(root, sources)
 
 
@@ -421,7 +422,7 @@ def test_silence_is_a_broken_connection(
     server: Loopback, sources: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fetch, "TIMEOUT_S", 0.1)
-    body = packed(lists())
+    body = packed(an_edition())
     server.tell("/k400.tar.gz", Answer(body=body, stall=40_000), Answer(body=body))
     fetch_k400(root, sources)
     assert server.seen[1].range == "bytes=40000-"
@@ -441,7 +442,7 @@ def test_no_server_at_all(sources: Path, root: Path) -> None:
 def test_without_a_length_the_end_of_the_body_is_the_end(
     server: Loopback, sources: Path, root: Path
 ) -> None:
-    body = packed(lists())
+    body = packed(an_edition())
     totals = set()
     server.tell("/k400.tar.gz", Answer(body=body, length=None))
     fetch_annotations(
@@ -451,16 +452,16 @@ def test_without_a_length_the_end_of_the_body_is_the_end(
         on_progress=lambda edition, done, total: totals.add(total),
     )
     assert totals == {None}
-    assert_fetched(root, lists())
+    assert_fetched(root, an_edition())
 
 
 def test_a_length_that_is_too_large_ends_where_the_bytes_end(
     server: Loopback, sources: Path, root: Path
 ) -> None:
-    body = packed(lists())
+    body = packed(an_edition())
     server.tell("/k400.tar.gz", Answer(body=body, length=len(body) + 99))
     fetch_k400(root, sources)
-    assert_fetched(root, lists())
+    assert_fetched(root, an_edition())
     assert server.seen[1].range == f"bytes={len(body)}-"
 
 
@@ -468,7 +469,7 @@ def test_a_length_that_is_too_large_ends_where_the_bytes_end(
 def test_a_cut_that_no_length_betrays_is_seen_when_unpacked(
     server: Loopback, sources: Path, root: Path, length: int | None
 ) -> None:
-    body = packed(lists())
+    body = packed(an_edition())
     url = server.tell("/k400.tar.gz", Answer(body=body, length=length, cut=40_000))
     with pytest.raises(SourceError) as error:
         fetch_k400(root, sources)
@@ -483,13 +484,14 @@ def test_a_cut_that_no_length_betrays_is_seen_when_unpacked(
 @settings(max_examples=40, deadline=None)
 @given(cuts=st.lists(st.integers(1, 30_000), max_size=12), resumes=st.booleans())
 def test_whatever_the_cuts_the_same_files_arrive(cuts: list[int], resumes: bool) -> None:
-    files = lists(size=20_000)
+    files = an_edition(size=20_000)
     body = packed(files)
-    cut = [Answer(body=body, cut=at, etag='"v"' if resumes else None) for at in cuts]
+    etag = '"v1"' if resumes else None
+    answers = [Answer(body=body, cut=at, etag=etag) for at in (cuts if resumes else cuts[:3])]
     with tempfile.TemporaryDirectory() as folder, Loopback() as server:
         sources = write_sources(
             Path(folder, "s.toml"),
-            server.tell("/a", *(cut if resumes else cut[:3]), Answer(body=body)),
+            server.tell("/a", *answers, Answer(body=body, etag=etag)),
         )
         fetch_k400(Path(folder, "annotations"), sources)
         assert_fetched(Path(folder, "annotations"), files)
@@ -520,11 +522,11 @@ def test_a_refusal_is_told_at_once(
 def test_redirects_to_http_are_followed_with_the_range(
     server: Loopback, sources: Path, root: Path
 ) -> None:
-    body = packed(lists())
+    body = packed(an_edition())
     server.tell("/elsewhere", Answer(body=body, cut=40_000), Answer(body=body))
     server.tell("/k400.tar.gz", Answer(status=302, location="/elsewhere"))
     fetch_k400(root, sources)
-    assert_fetched(root, lists())
+    assert_fetched(root, an_edition())
     assert [(seen.path, seen.range) for seen in server.seen[2:]] == [
         ("/k400.tar.gz", "bytes=40000-"),
         ("/elsewhere", "bytes=40000-"),
@@ -540,14 +542,16 @@ def test_redirects_elsewhere_are_not_followed(
     url = server.tell("/k400.tar.gz", Answer(status=302, location=location))
     with pytest.raises(SourceError) as error:
         fetch_k400(root, sources)
-    assert str(error.value).startswith(f"{url} leads where it can't be followed: 302 '")
+    words = str(error.value)
+    assert words.startswith(f"{url} leads where it can't be followed: 302 ")
+    assert location in words
     assert_nothing(root)
 
 
 def test_no_step_down_from_https_to_http() -> None:
     request = urllib.request.Request("https://example.org/a")
     with pytest.raises(urllib.error.HTTPError) as error:
-        fetch._Redirects().redirect_request(request, None, 302, "Found", {}, "http://example.org/a")
+        fetch._Replies().redirect_request(request, None, 302, "Found", {}, "http://example.org/a")
     assert error.value.reason == "Found, to http://example.org/a"
     error.value.close()
 
@@ -560,7 +564,8 @@ def test_a_page_in_place_of_the_archive_is_quoted(
     with pytest.raises(SourceError) as error:
         fetch_k400(root, sources)
     assert str(error.value).startswith(
-        f"{url} sent no .tar.gz, but something that begins 'Quota\\x1b[2J exceeded Try later'.\nName"
+        f"{url} sent no .tar.gz, but something that begins "
+        "'Quota\\x1b[2J exceeded Try later'.\nName another mirror"
     )
     assert_nothing(root)
 
@@ -569,14 +574,14 @@ def test_an_endless_body_is_cut_off(
     server: Loopback, sources: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fetch, "MAX_BYTES", 50_000)
-    server.tell("/k400.tar.gz", Answer(body=packed(lists()), length=None))
+    server.tell("/k400.tar.gz", Answer(body=packed(an_edition()), length=None))
     with pytest.raises(SourceError, match="sends more than 50,000 bytes, too much for lists"):
         fetch_k400(root, sources)
     assert_nothing(root)
 
 
 def test_the_expected_hash(server: Loopback, sources: Path, root: Path) -> None:
-    body = packed(lists())
+    body = packed(an_edition())
     url = server.tell("/k400.tar.gz", Answer(body=body))
     write_sources(sources, url, sha256="0" * 64)
     is_so = hashlib.sha256(body).hexdigest()
@@ -592,7 +597,7 @@ def test_the_expected_hash(server: Loopback, sources: Path, root: Path) -> None:
     write_sources(sources, url, sha256="0" * 64)
     with pytest.raises(SourceError, match="was expected"):
         fetch_k400(root, sources)
-    assert_fetched(root, lists())
+    assert_fetched(root, an_edition())
 
 
 # --- archives that are damaged, or traps
@@ -608,18 +613,18 @@ TRAPS = {
     "above": ({"../x.csv": b"1"}, [], "holds '../x.csv', a name that is not safe to write"),
     "above, inside": ({"kinetics400/../../x.csv": b"1"}, [], "a name that is not safe to write"),
     "absolute": ({"/tmp/k710_trap.csv": b"1"}, [], "holds '/tmp/k710_trap.csv', a name that is"),
-    "backslash": ({"kinetics400/..\\x.csv": b"1"}, [], r"holds 'kinetics400/..\\\\x.csv', a name"),
-    "escape": ({"kinetics400/\x1b[2J.csv": b"1"}, [], r"holds 'kinetics400/\\x1b[2J.csv', a name"),
-    "newline": ({"kinetics400/a\n.csv": b"1"}, [], r"holds 'kinetics400/a\\n.csv', a name"),
+    "backslash": ({"kinetics400/..\\x.csv": b"1"}, [], r"holds 'kinetics400/..\\x.csv', a name"),
+    "escape": ({"kinetics400/\x1b[2J.csv": b"1"}, [], r"holds 'kinetics400/\x1b[2J.csv', a name"),
+    "newline": ({"kinetics400/a\n.csv": b"1"}, [], r"holds 'kinetics400/a\n.csv', a name"),
     "bidi": (
         {"kinetics400/\u202evsc.csv": b"1"},
         [],
-        r"holds 'kinetics400/\\u202evsc.csv', a name",
+        r"holds 'kinetics400/\u202evsc.csv', a name",
     ),
     "not unicode": (
         {"kinetics400/\udcff.csv": b"1"},
         [],
-        r"holds 'kinetics400/\\udcff.csv', a name",
+        r"holds 'kinetics400/\udcff.csv', a name",
     ),
     "long": ({"kinetics400/" + "a" * 300: b"1"}, [], "aaa...', which is no file name"),
     "dot": ({".": b"1"}, [], "holds '.', which is no file name"),
@@ -686,7 +691,7 @@ def test_a_trap_is_named_and_leaves_nothing(
     assert str(error.value).startswith(f"{url} ")
     assert words in str(error.value)
     assert_nothing(root)
-    assert below(tmp_path) == outside | {"annotations/.downloads/.lock": b""}
+    assert below(tmp_path).keys() - {"annotations/.downloads/.lock"} == outside.keys()
     assert not Path("/tmp/k710_trap.csv").exists()
 
 
@@ -708,6 +713,10 @@ GOOD_TAR = gzip.decompress(packed({"kinetics400/a.csv": b"1" * 3000, "kinetics40
         (GOOD_TAR[: 512 + 3072 + 100], "is damaged or cut short: its last block is not whole"),
         (GOOD_TAR[: 512 + 3072] + b"x" * 512 + GOOD_TAR, "is damaged: it goes on after its end"),
         (GOOD_TAR + b"more", "is damaged: it goes on after its end"),
+        (
+            b"".join(header_of(500) + random.Random(n).randbytes(512) for n in range(2000)),
+            "is damaged or cut short: maximum recursion depth exceeded",
+        ),
         (header_of(2**40) + GOOD_TAR, "has a header of 1099511627776 bytes"),
         (header_of(-(2**40)) + GOOD_TAR, "has a header of -1099511627776 bytes"),
     ],
@@ -725,7 +734,7 @@ def test_a_damaged_tar_in_a_sound_gzip(
 def test_a_flipped_bit_is_found_by_the_checksum(
     server: Loopback, sources: Path, root: Path
 ) -> None:
-    body = bytearray(packed(lists(), level=0))
+    body = bytearray(packed(an_edition(), level=0))
     body[50_000] ^= 1
     server.tell("/k400.tar.gz", Answer(body=bytes(body)))
     with pytest.raises(SourceError, match="is damaged or cut short: CRC check failed"):
@@ -769,7 +778,9 @@ def test_a_mangled_tar_is_unpacked_or_refused(edits: list[tuple[int, int]], form
 def test_an_unknown_edition_names_the_known_ones(root: Path) -> None:
     with pytest.raises(SourceError) as error:
         fetch_annotations(root, editions=["k400", "k7oo\n"])
-    assert str(error.value) == "There is no edition 'k7oo\\n'. Known: k700, k700_2020, k400, k600."
+    assert (
+        str(error.value) == "There is no edition 'k7oo\\n'. There are: k700, k700_2020, k600, k400."
+    )
     assert not root.exists()
 
 
@@ -789,13 +800,13 @@ K400 = '[k400]\nurl = "http://a/b"\nfolder = "k"\n'
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[k400", "is no TOML file that can be read: "),
-        ("\ufffe", "is no TOML file that can be read: "),
-        ("k400 = 1", "'k400' is no table like [k400] with a url and a folder."),
+        ("[k400", "no TOML that can be read: "),
+        ("\ufffe", "no TOML that can be read: "),
+        ("k400 = 1", "'k400' is no table like [k400], with a url and a folder."),
         ('["../k"]\nurl = "http://a/b"', "'../k' is no table like [k400]"),
-        ('[k400]\nfolder = "k"', "k400.url is missing. Add it: an http:// or https:// address."),
-        ('[k400]\nurl = "http://a/b"', "k400.folder is missing. Add it: a plain folder name."),
-        (K400 + 'sha265 = "0"', "k400 has an unknown key 'sha265'. Nearest: sha256."),
+        ('[k400]\nfolder = "k"', "k400.url is missing, an http:// or https:// address."),
+        ('[k400]\nurl = "http://a/b"', "k400.folder is missing, a plain folder name."),
+        (K400 + 'sha265 = "0"', "k400 has an unknown key 'sha265'; the nearest is sha256."),
         (K400 + 'sha256 = "0"', "k400.sha256 is '0', not 64 hex digits."),
         (K400 + "sha256 = 7", "k400.sha256 is '7', not 64 hex digits."),
         (K400.replace('"k"', '"../k"'), "k400.folder is '../k', not a plain folder name."),
@@ -823,15 +834,15 @@ def test_malformed_sources_name_file_and_key(
     sources.write_text(text)
     with pytest.raises(SourceError) as error:
         fetch_annotations(root, editions=["k400"], sources=sources)
-    assert str(error.value).startswith(f"{sources}")
-    assert words in str(error.value)
+    first, second = str(error.value).split("\n")
+    assert first.startswith(f"{sources}: ")
+    assert words in first
+    assert second == "Mend that, or leave --sources out: k710 has one of its own."
     assert not root.exists()
 
 
 def test_missing_sources(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        SourceError, match=r"none\.toml is no TOML file .*: No such file or directory"
-    ):
+    with pytest.raises(SourceError, match=r"none\.toml: no TOML .*: No such file or directory"):
         fetch_annotations(root, sources=tmp_path / "none.toml")
 
 
@@ -866,7 +877,7 @@ def test_what_was_not_fetched_is_left_alone(
 def test_a_file_beside_the_lists_is_never_deleted(
     server: Loopback, sources: Path, root: Path
 ) -> None:
-    server.tell("/k400.tar.gz", Answer(body=packed(lists())))
+    server.tell("/k400.tar.gz", Answer(body=packed(an_edition())))
     fetch_k400(root, sources)
     (root / "kinetics400/mine.csv").write_text("mine")
     assert fetch_k400(root, sources).already_there
@@ -880,7 +891,7 @@ def test_a_file_beside_the_lists_is_never_deleted(
 def test_a_linked_folder_counts_but_is_not_replaced(
     server: Loopback, sources: Path, root: Path, tmp_path: Path
 ) -> None:
-    server.tell("/k400.tar.gz", Answer(body=packed(lists())))
+    server.tell("/k400.tar.gz", Answer(body=packed(an_edition())))
     fetch_k400(root, sources)
     (root / "kinetics400").rename(tmp_path / "moved")
     (root / "kinetics400").symlink_to(tmp_path / "moved")
@@ -930,7 +941,7 @@ def test_a_full_disk_is_worded_and_keeps_what_has_come(
 
 
 def test_the_lock_a_kill_and_the_run_after_it(server: Loopback, sources: Path, root: Path) -> None:
-    body = packed(lists())
+    body = packed(an_edition())
     server.tell("/k400.tar.gz", Answer(body=body, stall=80_000), Answer(body=body))
     part = root / ".downloads/k400.tar.gz.part"
     with subprocess.Popen([sys.executable, "-c", FETCH, root, sources]) as process:
@@ -944,7 +955,7 @@ def test_the_lock_a_kill_and_the_run_after_it(server: Loopback, sources: Path, r
         process.send_signal(signal.SIGKILL)
     size = part.stat().st_size
     fetch_k400(root, sources)
-    assert_fetched(root, lists())
+    assert_fetched(root, an_edition())
     assert [seen.range for seen in server.seen] == [None, f"bytes={size}-"]
     assert server.seen[1].sent == len(body) - size
 
@@ -968,7 +979,7 @@ k710.fetch.fetch_annotations(sys.argv[1], editions=["k400"], sources=sys.argv[2]
 def test_killed_before_any_of_its_writes_a_run_loses_nothing(
     server: Loopback, sources: Path, root: Path
 ) -> None:
-    old, new = lists(seed=1, size=1000), lists(seed=2, size=1000)
+    old, new = an_edition(seed=1, size=1000), an_edition(seed=2, size=1000)
     for step in range(1, 100):
         server.tell("/k400.tar.gz", Answer(body=packed(old), etag='"old"'))
         fetch_k400(root, sources)

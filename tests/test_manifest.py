@@ -315,6 +315,8 @@ def test_counts_close_and_nothing_leaks(
     ids = [row[0] if dedup == "id" else row[:2] for row in train]
     assert len(ids) == len(set(ids))
     # Nothing is dropped without need: every id that may be there is.
+    order = rows(work, "select view, youtube_id, time_start, time_end from manifest")
+    assert order == sorted(set(order))
     wanted = {row[1] for name in named if name.endswith("/train") for row in named[name]} - held
     assert {row[0] for row in train} == wanted
     for youtube_id, _, found_in in train:

@@ -28,15 +28,7 @@ counts as (
             select count(*) - count(distinct (view, youtube_id))
             from manifest
             where view = 'k710/val' or (view = 'k710/train' and $dedup = 'id')
-        ) as repeated_ids,
-        (
-            select count(*)
-            from (
-                select view, clip_id > lag(clip_id) over (partition by view order by file_row_number) as sorted
-                from manifest
-            )
-            where not sorted
-        ) as out_of_order
+        ) as repeated_ids
 )
 
 select 'train rows = k710/train + dropped train rows' as law
@@ -66,9 +58,3 @@ union all
 select 'one row per id in k710 views'
 from counts
 where repeated_ids > 0
-
-union all
-
-select 'manifest is sorted, and every clip once in a view'
-from counts
-where out_of_order > 0
