@@ -55,8 +55,10 @@ def find_lists(folder: Path) -> list[ListFile]:
     for stem, names in twins.items():
         first, *others = sorted(names, key=lambda name: (_KINDS.index(_kind_of(name) or ""), name))
         path = stem.with_name(first)
-        inside = path.relative_to(folder).as_posix()
-        files.append(ListFile(path, inside, _dataset_of(path, folder), tuple(others)))
+        inside, *twins_inside = [
+            stem.with_name(name).relative_to(folder).as_posix() for name in (first, *others)
+        ]
+        files.append(ListFile(path, inside, _dataset_of(path, folder), tuple(twins_inside)))
     if not files:
         raise SourceError(
             f"{folder} has no annotation list in it: no .csv, .csv.gz or .json.\n"
