@@ -46,19 +46,17 @@ def find_lists(folder: Path) -> list[ListFile]:
         raise SourceError(
             f"{folder} is no folder.\nGet the official lists with: k710 fetch-annotations {folder}"
         )
-    twins: dict[Path, list[str]] = {}
+    same_stem: dict[str, list[tuple[int, str]]] = {}
     for path in _walk(folder, seen=set()):
-        kind = _kind_of(path.name)
+        name = path.relative_to(folder).as_posix()
+        kind = next((kind for kind in _KINDS if name.lower().endswith(kind)), None)
         if kind is not None:
-            twins.setdefault(path.with_name(path.name[: -len(kind)]), []).append(path.name)
+            same_stem.setdefault(name[: -len(kind)], []).append((_KINDS.index(kind), name))
     files = []
-    for stem, names in twins.items():
-        first, *others = sorted(names, key=lambda name: (_KINDS.index(_kind_of(name) or ""), name))
-        path = stem.with_name(first)
-        inside, *twins_inside = [
-            stem.with_name(name).relative_to(folder).as_posix() for name in (first, *others)
-        ]
-        files.append(ListFile(path, inside, _dataset_of(path, folder), tuple(twins_inside)))
+    for names in same_stem.values():
+        (_, name), *twins = sorted(names)
+        dataset = _dataset_of(folder / name, folder)
+        files.append(ListFile(folder / name, name, dataset, tuple(twin for _, twin in twins)))
     if not files:
         raise SourceError(
             f"{folder} has no annotation list in it: no .csv, .csv.gz or .json.\n"
@@ -79,14 +77,12 @@ def _walk(folder: Path, seen: set[Path]) -> Iterator[Path]:
     for entry in entries:
         if entry.name.startswith("."):
             continue
+        if any("\ud800" <= character <= "\udfff" for character in entry.name):
+            raise SourceError(f"{folder}: the name {shown(entry.name)} is no UTF-8. Rename it.")
         if entry.is_dir():
             yield from _walk(folder / entry.name, seen)
         elif entry.is_file():
             yield folder / entry.name
-
-
-def _kind_of(name: str) -> str | None:
-    return next((kind for kind in _KINDS if name.lower().endswith(kind)), None)
 
 
 def _dataset_of(path: Path, folder: Path) -> str:

@@ -8,6 +8,7 @@ import json
 import os
 import random
 import signal
+import ssl
 import subprocess
 import sys
 import tarfile
@@ -556,6 +557,17 @@ def test_no_step_down_from_https_to_http() -> None:
     error.value.close()
 
 
+def test_a_bad_certificate_is_not_tried_again(sources: Path, root: Path) -> None:
+    cause = ssl.SSLCertVerificationError(1, "certificate verify failed: self-signed certificate")
+    refusal = urllib.error.URLError(cause)
+    with (
+        mock.patch.object(urllib.request.OpenerDirector, "open", side_effect=refusal) as opened,
+        pytest.raises(SourceError, match=r"can't prove who it is: certificate .*: self-signed"),
+    ):
+        fetch_k400(root, sources)
+    assert opened.call_count == 1
+
+
 def test_a_page_in_place_of_the_archive_is_quoted(
     server: Loopback, sources: Path, root: Path
 ) -> None:
@@ -914,6 +926,17 @@ def test_a_folder_that_cannot_be_written(sources: Path, root: Path) -> None:
         pytest.raises(StageError, match=r"annotations can't be used: Permission denied\.\nMend"),
     ):
         fetch_k400(root, sources)
+
+
+def test_an_error_of_the_callers_own_is_not_reworded(
+    server: Loopback, sources: Path, root: Path
+) -> None:
+    def report(edition: str, done: int, total: int | None) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    server.tell("/k400.tar.gz", Answer(body=packed(an_edition())))
+    with pytest.raises(BrokenPipeError):
+        fetch_annotations(root, editions=["k400"], sources=sources, on_progress=report)
 
 
 @pytest.mark.parametrize("limit", [50_000, 150_000], ids=["in the archive", "in the lists"])

@@ -1,5 +1,6 @@
 """Which files are lists, and of which dataset?"""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -81,4 +82,12 @@ def test_no_folder_and_no_list_are_said(tmp_path: Path) -> None:
         find_lists(tmp_path / "lists")
     folder = touch(tmp_path / "k400", "kinetics400.tar.gz", "notes.txt")
     with pytest.raises(SourceError, match=r"has no annotation list in it.*\nUnpack the archives"):
+        find_lists(folder)
+
+
+def test_a_name_that_is_no_unicode_is_said(tmp_path: Path) -> None:
+    folder = tmp_path / "k400"
+    folder.mkdir()
+    (folder / os.fsdecode(b"v\xe9l.csv")).touch()
+    with pytest.raises(SourceError, match=r"the name 'v\\udce9l\.csv' is no UTF-8"):
         find_lists(folder)
