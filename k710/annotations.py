@@ -32,17 +32,16 @@ _SPLITS = {
 _ID = r"^[A-Za-z0-9_-]{11}$"
 _TIME = r"^0*[0-9]{1,6}(\.0+)?$"  # at most MAX_TIME_S
 
-_NAMES = pa.dictionary(pa.int32(), pa.string())
 rows_schema = pa.schema(
     [
-        ("dataset", _NAMES),
-        ("split", _NAMES),
+        ("dataset", pa.string()),
+        ("split", pa.string()),
         ("youtube_id", pa.string()),
         ("time_start", pa.int32()),
         ("time_end", pa.int32()),
-        ("label_raw", _NAMES),
+        ("label_raw", pa.string()),
         ("label", pa.int16()),
-        ("source_file", _NAMES),
+        ("source_file", pa.string()),
         ("source_line", pa.int32()),
     ]
 )
@@ -109,9 +108,10 @@ def _checked(file: ListFile, text: TextRows) -> pa.RecordBatch:
             row = {name: column[bad].as_py() for name, column in raw.items()}
             raise SourceError(f"{file.at(int(text.lines[bad]))}: {words(row)}")
 
-    split = pc.dictionary_encode(raw["split"])
-    known = [name in _SPLITS for name in split.dictionary.to_pylist()]
-    require(pc.take(pa.array(known), split.indices), _split_words)
+    spelling = pc.dictionary_encode(raw["split"])
+    splits = pa.array([_SPLITS.get(name) for name in spelling.dictionary.to_pylist()], pa.string())
+    split = pc.take(splits, spelling.indices)
+    require(pc.is_valid(split), _split_words)
     require(pc.match_substring_regex(raw["youtube_id"], _ID), _id_words)
     for name in ("time_start", "time_end"):
         require(pc.match_substring_regex(raw[name], _TIME), functools.partial(_time_words, name))
@@ -119,24 +119,20 @@ def _checked(file: ListFile, text: TextRows) -> pa.RecordBatch:
     require(pc.less(start, end), _window_words)
 
     label = pc.dictionary_encode(raw["label"])
-    blank = pa.array([not name.strip() for name in label.dictionary.to_pylist()])
-    split = _renamed(split, _SPLITS.get)
-    is_test = pa.array([name == "test" for name in split.dictionary.to_pylist()])
-    require(
-        pc.or_(pc.invert(pc.take(blank, label.indices)), pc.take(is_test, split.indices)),
-        _blank_words,
-    )
+    names = pa.array([n if n.strip() else None for n in label.dictionary.to_pylist()], pa.string())
+    label_raw = pc.take(names, label.indices)
+    require(pc.or_(pc.is_valid(label_raw), pc.equal(split, "test")), _blank_words)
     rows = pa.array(_k710_rows(file, text, label), pa.int16())
     size = len(text.lines)
     columns = [
-        _constant(file.dataset, size),
+        pa.repeat(file.dataset, size),
         split,
         raw["youtube_id"],
         start,
         end,
-        _renamed(label, lambda name: name if name.strip() else None),
+        label_raw,
         pc.take(rows, label.indices),
-        _constant(file.name, size),
+        pa.repeat(file.name, size),
         pa.array(text.lines),
     ]
     return pa.record_batch(columns, schema=rows_schema)
@@ -187,19 +183,6 @@ def _seconds(times: Any) -> Any:
     if pc.any(pc.match_substring(times, ".")).as_py():
         times = pc.replace_substring_regex(times, r"\.0+$", "")
     return times.cast(pa.int32())
-
-
-def _renamed(encoded: Any, rename: Callable[[str], str | None]) -> Any:
-    names = [rename(name) for name in encoded.dictionary.to_pylist()]
-    if len(set(names)) == len(names) and None not in names:
-        return pa.DictionaryArray.from_arrays(encoded.indices, pa.array(names, pa.string()))
-    # Two spellings of one name, or none: dictionaries hold each value once, and nulls as null rows.
-    return pc.dictionary_encode(pc.take(pa.array(names, pa.string()), encoded.indices))
-
-
-def _constant(value: str, size: int) -> Any:
-    zeros = pa.repeat(pa.scalar(0, pa.int32()), size)
-    return pa.DictionaryArray.from_arrays(zeros, pa.array([value]))
 
 
 # --- what is wrong with a row

@@ -651,9 +651,9 @@ TRAPS = {
         "holds 'a.csv' twice",
     ),
     "twice but for case": (
-        {"kinetics400/a.csv": b"1", "kinetics400/A.CSV": b"2"},
+        {"kinetics400/A.csv": b"1", "kinetics400/a.CSV": b"2"},
         [],
-        "holds 'kinetics400/A.CSV' twice",
+        "holds 'kinetics400/a.CSV' twice",
     ),
     "file, then folder": (
         {"kinetics400/a": b"1", "kinetics400/a/b.csv": b"2"},
@@ -1025,6 +1025,16 @@ def test_killed_before_any_of_its_writes_a_run_loses_nothing(
         assert run.returncode == -signal.SIGKILL
         (root / "kinetics400/train.json").unlink()
     assert 10 < step < 99
+
+
+def test_a_folder_moved_aside_by_a_killed_run_is_put_back(
+    server: Loopback, sources: Path, root: Path
+) -> None:
+    server.tell("/k400.tar.gz", Answer(body=packed(an_edition())), Answer(status=404))
+    fetch_k400(root, sources)
+    (root / "kinetics400").rename(root / ".downloads/k400.old")
+    assert fetch_k400(root, sources).already_there
+    assert_fetched(root, an_edition())
 
 
 def test_a_lock_held_is_worded(sources: Path, root: Path) -> None:

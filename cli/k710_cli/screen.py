@@ -53,6 +53,9 @@ def _plain(value: Any) -> Any:
 def progress(*, in_bytes: bool = False) -> Iterator[Callable[[str, int, int | None], None]]:
     """A progress bar on stderr, fed with (what, done, total or None); gone at the end, none where
     stderr is no terminal."""
+    if not sys.stderr.isatty():
+        yield lambda what, done, total: None
+        return
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -76,7 +79,6 @@ def progress(*, in_bytes: bool = False) -> Iterator[Callable[[str, int, int | No
         TimeElapsedColumn(),
         console=screen,
         transient=True,
-        disable=not sys.stderr.isatty(),
     )
     with bars:
         tasks: dict[str, Any] = {}

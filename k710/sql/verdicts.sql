@@ -10,7 +10,10 @@ candidates as (
         -- A train video must not be in any protected list, whatever its window there.
         split = 'train' and found_in & $protected <> 0 as held_out,
         -- Rows with the same id compete for one place; under --dedup clip, train rows only with the same window.
-        case when split = 'train' and $dedup = 'clip' then (time_start, time_end) end as contest,
+        case
+            when split = 'train' and $dedup = 'clip'
+                then {'time_start': time_start, 'time_end': time_end}
+        end as contest,
         list_position($prefer, dataset) as preference,
         $label_names[label + 1] as label_name,
     from listed
