@@ -72,7 +72,7 @@ def disk_full(folder: Path, cause: object) -> StageError:
     """The error for a disk (or quota, or file-size limit) that is full."""
     return StageError(
         f"No room left to write in {folder} ({cause}).\n"
-        f"Nothing was half-written. Free some space, or choose another disk with --work, "
+        f"Nothing was half-written. Free some space, or choose a folder on another disk, "
         f"and run the same command again."
     )
 
@@ -85,9 +85,12 @@ def locked(work: Path) -> Iterator[None]:
     """
     try:
         work.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise StageError(f"{work} can't be a work directory: {error.strerror}.") from error
-    with (work / ".lock").open("a+", encoding="utf-8") as file:
+        file = (work / ".lock").open("a+", encoding="utf-8")
+    except OSError as error:
+        raise StageError(
+            f"{work} can't be a work directory: {error.strerror}.\nChoose another one."
+        ) from error
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

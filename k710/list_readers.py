@@ -143,8 +143,6 @@ def _arrow_batches(
     except pa.ArrowInvalid as error:
         if "UTF8" in str(error):
             raise _not_utf8(file) from error
-        if "Empty CSV" in str(error):
-            return
         raise SourceError(
             f"{file.path} can't be read as CSV ({error}).\nDownload the list again."
         ) from error

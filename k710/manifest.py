@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from k710.annotations import ListRead, read_annotations, rows_schema
 from k710.errors import K710Error, SourceError
-from k710.files import locked, sha256_of
+from k710.files import locked, refuse_full_disk, sha256_of
 from k710.labels import DATASETS, class_names, labels_sha256
 from k710.lists import ListFile, find_lists
 from k710.tables import (
@@ -111,6 +111,7 @@ def build_manifest(
     files = find_lists(Path(annotations))
     work = Path(work)
     with (
+        refuse_full_disk(work),
         locked(work),
         _frugal_arrow(),
         connect(work, memory_limit=memory_limit, threads=threads) as con,

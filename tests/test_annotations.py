@@ -313,6 +313,20 @@ def test_a_truncated_gzip_is_refused(read_text: Reader, kept: int) -> None:
         read_text(gzip.compress((HEADER + rows).encode())[:kept], "train.csv.gz")
 
 
+def test_a_line_without_an_end_is_refused(read_text: Reader) -> None:
+    with pytest.raises(SourceError, match=r"train\.csv can't be read as CSV"):
+        read_text(HEADER + "a" * (9 << 20))
+
+
+def test_a_file_that_is_gone_is_said(tmp_path: Path) -> None:
+    (tmp_path / "k400").mkdir()
+    (tmp_path / "k400" / "train.csv").write_text(HEADER + GOOD)
+    files = find_lists(tmp_path)
+    files[0].path.unlink()
+    with pytest.raises(SourceError, match=r"train\.csv can't be read: No such file"):
+        list(read_annotations(files, found=Counter()))
+
+
 def test_an_open_quote_swallows_no_row_in_silence(read_text: Reader) -> None:
     with pytest.raises(SourceError, match=r"train\.csv:3: "):
         read_text(HEADER + GOOD + '"' + GOOD + GOOD + GOOD)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from k710.errors import SourceError, StageError
 from k710.manifest import LISTS, Summary, build_manifest
-from k710.tables import SCHEMAS
+from k710.tables import SCHEMAS, read_sql
 
 WriteLists = Callable[[Lists], Path]
 
@@ -368,6 +368,18 @@ def test_missing_lists_are_said_and_can_be_refused(lists: WriteLists, tmp_path: 
         assert sidecar["notes"]["not_protected"] == list(missing)
     with pytest.raises(SourceError, match="Missing lists"):
         build_manifest(folder, work=work, require_complete=True)
+
+
+def test_the_audit_finds_a_broken_rule(
+    lists: WriteLists, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = read_sql("verdicts").replace("found_in & $protected <> 0", "found_in < $protected * 0")
+    monkeypatch.setattr(
+        "k710.manifest.read_sql", lambda name: broken if name == "verdicts" else read_sql(name)
+    )
+    with pytest.raises(AssertionError, match="no id of k710/train is in a protected list"):
+        build_manifest(lists(LEAKS), work=tmp_path / "work")
+    assert not list((tmp_path / "work").glob("manifest.parquet.json")), "the table does not count"
 
 
 def test_wrong_rules_are_refused(lists: WriteLists, tmp_path: Path) -> None:

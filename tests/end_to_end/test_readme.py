@@ -1,0 +1,82 @@
+"""README shows what is: real output, real files, real numbers."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import k710
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+K710 = str(Path(sys.executable).with_name("k710"))
+
+
+def shown(command: str) -> list[str]:
+    """The lines that README shows under `$ command`."""
+    block = re.search(rf"^\$ {re.escape(command)}$\n(.*?)^(?:```|\$ )", README, re.M | re.S)
+    assert block, f"README does not show {command}"
+    return block[1].splitlines()
+
+
+def output(*arguments: str, cwd: Path) -> list[str]:
+    done = subprocess.run([K710, *arguments], cwd=cwd, capture_output=True, text=True)
+    return [line.rstrip() for line in done.stdout.splitlines()]
+
+
+def test_the_real_output_is_shown(real_lists: Path, tmp_path: Path) -> None:
+    (tmp_path / "annotations").symlink_to(real_lists)
+    build = ("build-manifest", "--annotations", "annotations")
+    assert output(*build, cwd=tmp_path) == shown(f"k710 {' '.join(build)}")
+    explain = ("explain", "c9ZWYpxefXQ")
+    assert output(*explain, cwd=tmp_path) == shown(f"k710 {' '.join(explain)}")
+
+
+def test_label_commands_are_shown_as_they_print(real_labels: Path, tmp_path: Path) -> None:
+    labels = output("labels", "--dataset", "k400", "--family", "alphabetical", cwd=tmp_path)
+    assert labels[:3] == shown("k710 labels --dataset k400 --family alphabetical | head -3")
+    path = tmp_path / "label_map_k710.txt"
+    path.symlink_to(real_labels / "videomaev2_label_map_k710_WRONG_NAMES.txt")
+    check = shown(f"k710 labels --check {path.name}")
+    assert output("labels", "--check", path.name, cwd=tmp_path)[: len(check)] == check
+
+
+@pytest.mark.parametrize("room", ["manifests", "k710", "cli/k710_cli"])
+def test_the_tree_names_each_file_once(room: str) -> None:
+    tree = re.search(rf"^{room}/ .*\n((?:[├└].*\n)+)", README, re.M)
+    assert tree
+    named = re.findall(r"^[├└]── ([\w.]+)", tree[1], re.M)
+    files = {
+        path.name
+        for path in (ROOT / room).iterdir()
+        if not path.name.startswith("_") and path.name not in ("py.typed", "README.md")
+    }
+    assert sorted(named) == sorted(files)
+
+
+def test_every_command_is_mentioned() -> None:
+    done = subprocess.run([K710, "--help"], capture_output=True, text=True)
+    commands = re.findall(r"^│ ([a-z][a-z-]+) ", done.stdout, re.M)
+    assert len(commands) >= 5
+    for command in commands:
+        assert f"k710 {command}" in README or f"scripts/{command}" in README, command
+
+
+def test_numbers_are_those_of_the_files_that_they_come_from() -> None:
+    rules = (ROOT / "k710" / "sql" / "verdicts.sql").read_text().count("\n")
+    assert f"The rules are {rules} lines of SQL" in README
+    results = json.loads((ROOT / "benchmarks" / "results" / "manifest.json").read_text())
+    for name, result in results["results"].items():
+        row = f"| {result['wall_s']:.1f} s | {result['cpu_s']:.1f} s | {result['peak_mb']:,} MB |"
+        assert row in README, (name, row)
+    many = results["many"]
+    assert f"{many['rows']:,} rows" in README
+    assert f"{many['wall_s']:.0f} s" in README and f"{many['peak_mb']:,.0f} MB" in README
+
+
+def test_the_python_example_names_public_things() -> None:
+    for name in re.findall(r"k710\.(\w+)\(", README):
+        assert name in k710.__all__
