@@ -29,8 +29,7 @@ SPLIT_WORDS = {"train": "train", "val": "validate", "test": "test"}
 
 @dataclass(frozen=True, slots=True)
 class Lists:
-    """`members[list]` are positions in the pool of clips; `extra[list]` are positions whose id gets
-    a second window."""
+    """Positions in a pool of clips: a list's `members`; its `extra` ones have a second window."""
 
     num_clips: int
     members: dict[str, np.ndarray]

@@ -50,8 +50,7 @@ rows_schema = pa.schema(
 
 @dataclass(frozen=True, slots=True, order=True)
 class ListRead:
-    """A list that was found: `name` is train, val, test or holdout_test; `file` as in
-    source_file."""
+    """A list that was found: `name` is train, val, test or holdout_test, `file` a source_file."""
 
     dataset: str
     name: str

@@ -1,5 +1,4 @@
-"""Small synthetic lists in the published format, which overlap in the ways that the real ones
-do."""
+"""Small synthetic lists in the published format, which overlap as the real ones do."""
 
 import csv
 import random
@@ -22,8 +21,7 @@ _NUM_CLASSES = 12
 
 @dataclass(frozen=True, slots=True)
 class DemoLists:
-    """The files that were written, and the ids worth explaining, each with what is special about
-    it."""
+    """The files that were written, and the ids worth explaining, each with its story."""
 
     files: tuple[Path, ...]
     stories: tuple[tuple[str, str], ...]
@@ -46,8 +44,7 @@ _SPECIAL = (
 
 
 def write_demo_lists(folder: Path, *, seed: int = 0) -> DemoLists:
-    """Write train, val and test lists of three small datasets below `folder`; the same seed, the
-    same bytes.
+    """Write train, val and test lists of three small datasets below `folder`."""
 
     As upstream: later datasets repeat clips of earlier ones, sometimes in another split; K700's
     test list has no labels.

@@ -33,23 +33,19 @@ class K710Error(Exception):
 
 
 class SourceError(K710Error):
-    """An upstream annotation file or archive can't be used. The text names the file and, where
-    there is one, the line."""
+    """An upstream file or archive can't be used. The text names the file and the line, if any."""
 
 
 class LabelError(K710Error):
-    """A class name is in no list (the nearest names are given), or two label-order families were
-    mixed."""
+    """A class name is in no list (the nearest are given), or two label orders were mixed."""
 
 
 class SchemaError(K710Error):
-    """A table lacks a column or has another type. The text names the column and the command that
-    rebuilds the table."""
+    """A table lacks a column or has another type. The text names column and remedy."""
 
 
 class StageError(K710Error):
-    """A stage can't run now: its input isn't built, the disk is full, or the work directory is in
-    use."""
+    """A stage can't run now: input not built, disk full, or work directory in use."""
 
 
 class MediaError(K710Error):
@@ -69,8 +65,7 @@ class MissingExtra(K710Error):
 
 
 def shown(text: object, *, limit: int = 80) -> str:
-    """`text` in quotes, on one line, safe to print: control characters escaped, cut to `limit`
-    characters."""
+    """`text` in quotes on one line, safe to print: control characters escaped, cut to `limit`."""
     whole = str(text)
     cut = whole if len(whole) <= limit else whole[: limit - 3] + "..."
     # repr() escapes what a terminal would act on (ESC, CR, bidi controls).

@@ -1,5 +1,4 @@
-"""Evidence for the 15 merged names: the same clip, named one way in one dataset and another way in
-the next."""
+"""Evidence for the 15 merged names: one clip, named differently by two datasets."""
 
 import csv
 import os
@@ -19,8 +18,7 @@ __all__ = ["NamePair", "label_evidence"]
 
 @dataclass(frozen=True, slots=True)
 class NamePair:
-    """Two names, and the clips (same id, same window) that carry one in one dataset and the other
-    in another."""
+    """Two names, and how many clips (same id, same window) carry both, each in one dataset."""
 
     name_a: str
     name_b: str
@@ -32,8 +30,7 @@ class NamePair:
 
 
 def label_evidence(*, work: str | os.PathLike[str] = "work") -> list[NamePair]:
-    """Every pair of names that the datasets give to one clip: the 15 merged pairs first, each by
-    clips.
+    """Every pair of names that two datasets give to one clip: the 15 merged pairs first.
 
     Counted from annotations.parquet of `work`, over all splits; merged pairs are there with 0 clips
     too. It writes nothing. StageError where nothing is built.

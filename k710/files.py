@@ -1,5 +1,4 @@
-"""Files on disk: hashes, atomic writes, the lock of a work directory, and where the class lists
-lie."""
+"""Files on disk: hashes, atomic writes, the lock of a folder, and where the class lists lie."""
 
 import contextlib
 import errno
@@ -21,8 +20,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def manifests_dir() -> Path:
-    """The folder of labels.csv, aliases.csv and sources.toml: in the installed package, or beside
-    it in a checkout."""
+    """The folder of labels.csv, aliases.csv and sources.toml: packaged, or beside k710/."""
     here = Path(__file__).resolve().parent
     installed = here / "_manifests"
     return installed if installed.is_dir() else here.parent / "manifests"
@@ -36,8 +34,7 @@ def sha256_of(path: Path) -> str:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A name to write to; when the block ends well the file is flushed and takes the place of
-    `path`.
+    """A name to write to. When the block ends well, that file is flushed and replaces `path`.
 
     Otherwise `path` stays as it was. A leftover of a killed process is overwritten by the next.
     """
@@ -103,5 +100,7 @@ def locked(work: Path) -> Iterator[None]:
         command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
         file.write(f"process {os.getpid()} on {socket.gethostname()}: {command}\n")
         file.flush()
-        yield
-        file.truncate(0)
+        try:
+            yield
+        finally:
+            file.truncate(0)

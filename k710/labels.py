@@ -1,5 +1,4 @@
-"""The 710 classes: their row order in checkpoints, each dataset's own orders, and how names resolve
-to rows.
+"""The 710 classes: their rows in checkpoints, each dataset's orders, and any name's row.
 
 A *K710 row* is always a row of the head of the published OpenGVLab checkpoints (UniFormerV2, arXiv
 2211.09552; also UMT, InternVideo2, VideoMAEv2). A *family* orders the classes of one dataset:
@@ -65,8 +64,7 @@ def dataset_rows(dataset: Dataset) -> frozenset[int]:
 
 
 def dataset_spelling(dataset: Dataset, row: int) -> str:
-    """The name of K710 row `row` as `dataset` itself spells it. LabelError if it is no class of
-    that dataset."""
+    """K710 row `row` as `dataset` spells it. LabelError if it is no class of that dataset."""
     spellings = _of(_tables().spellings, dataset)
     if row not in spellings:
         raise LabelError(f"K710 row {row} ({class_names()[row]}) is no class of {dataset}.")
@@ -74,8 +72,7 @@ def dataset_spelling(dataset: Dataset, row: int) -> str:
 
 
 def head_map(dataset: Dataset, family: Family) -> list[int]:
-    """Position i is the K710 row of class i of `dataset` in the order of `family`: 400, 600 or 700
-    distinct rows.
+    """Position i is the K710 row of class i of `dataset` in `family`: 400, 600 or 700 rows.
 
     Picking these rows of a K710 head's weight and bias gives the dataset's head.
     """
@@ -99,8 +96,7 @@ def k710_order(family: Family) -> list[int]:
 
 
 def resolve_label(name: str, *, dataset: Dataset | None = None) -> int:
-    """The K710 row of a class name in any published spelling: letter case, `_` for spaces, `'()`
-    left out, merged names.
+    """The K710 row of a class name in any published spelling, merged names included.
 
     With `dataset`, the name must be a class of that dataset. LabelError gives the nearest names.
     """
@@ -122,8 +118,7 @@ def nearest_names(name: str, *, num: int = 3) -> list[str]:
 
 
 def labels_sha256() -> str:
-    """A hash of every order and spelling above: two checkpoints or tables with the same hash mean
-    the same classes."""
+    """A hash of all orders and spellings: tables or checkpoints with the same one fit together."""
     tables = _tables()
     digest = hashlib.sha256()
     for row, name in enumerate(tables.names):

@@ -25,8 +25,7 @@ from k710.lists import ListFile
 __all__ = ["COLUMNS", "TextRows", "read_text_rows"]
 
 COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
-"""The columns of a published list. Test lists may lack `label`; others, like `is_cc`, aren't
-used."""
+"""The columns of a published list: test lists may lack `label`; others aren't used."""
 
 _BLOCK_BYTES = 4 << 20
 _ENTRY_BYTES = 1 << 20  # far more than an entry of the JSON has
@@ -35,8 +34,7 @@ _ENTRIES_PER_BATCH = 20_000
 
 @dataclass(frozen=True, slots=True)
 class TextRows:
-    """Some rows of one file: a string array for each of COLUMNS, and each row's line (or JSON
-    entry)."""
+    """Some rows of one file: a string array for each of COLUMNS, and each row's line."""
 
     columns: dict[str, Any]
     lines: npt.NDArray[np.int32]

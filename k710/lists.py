@@ -37,8 +37,7 @@ class ListFile:
 
 
 def find_lists(folder: Path) -> list[ListFile]:
-    """The annotation lists below `folder`, sorted by name. Hidden files and folders are passed
-    over.
+    """The annotation lists below `folder`, sorted by name; hidden files are passed over.
 
     SourceError where there is none, or where a path names no dataset or two.
     """

@@ -23,7 +23,7 @@ from k710.files import locked, refuse_full_disk, sha256_of
 from k710.labels import DATASETS, class_names, labels_sha256
 from k710.lists import ListFile, find_lists
 from k710.tables import (
-    Recipe,
+    TableSpec,
     connect,
     is_done,
     open_table,
@@ -38,8 +38,7 @@ __all__ = ["LISTS", "Duplicates", "Rules", "Summary", "build_manifest"]
 Dedup = Literal["id", "clip"]
 OnProgress = Callable[[str, int, int | None], None]  # what, done, total if known
 LISTS = tuple(sorted(f"{d}/{s}" for d in DATASETS for s in ("train", "val", "test")))
-"""The nine upstream lists as dataset/split, sorted: bit i of a found_in mask stands for
-LISTS[i]."""
+"""The nine lists as dataset/split, sorted: bit i of a found_in mask stands for LISTS[i]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +126,7 @@ def build_manifest(
 
 @contextlib.contextmanager
 def _frugal_arrow() -> Iterator[None]:
-    """Arrow's own allocator keeps what it was once given: 100 to 150 MB at the height of a
-    build."""
+    """Arrow's own allocator keeps what it once had: 100 to 150 MB at the height of a build."""
     before = pa.default_memory_pool()
     pa.set_memory_pool(pa.system_memory_pool())
     try:
@@ -149,7 +147,7 @@ def _build_annotations(
     on_progress: OnProgress,
 ) -> list[str]:
     hashes = {file.name: sha256_of(file.path) for file in files}
-    recipe = Recipe(
+    spec = TableSpec(
         table="annotations",
         params={"datasets": {f.name: f.dataset for f in files}, "merge_editions": merge_editions},
         inputs={**hashes, "labels": labels_sha256()},
@@ -174,13 +172,13 @@ def _build_annotations(
         _refuse_incomplete(lists, require_complete)
         return {"lists": lists, "not_protected": _not_protected(lists)}
 
-    if is_done(work, recipe):
+    if is_done(work, spec):
         sidecar = open_table(con, work, "annotations")
         _refuse_incomplete(sidecar.notes["lists"], require_complete)
         return []
     con.register("rows", pa.RecordBatchReader.from_batches(rows_schema, batches()))
     try:
-        write_table(con, work, recipe, notes=notes)
+        write_table(con, work, spec, notes=notes)
     except duckdb.Error:
         if failures:
             raise failures[0] from None
@@ -212,31 +210,31 @@ def _refuse_incomplete(lists: Sequence[Mapping[str, Any]], require_complete: boo
 def _build_from_annotations(
     con: Any, work: Path, rules: Rules, on_progress: OnProgress
 ) -> list[str]:
-    recipes = _recipes(work, rules)
-    stale = [recipe for recipe in recipes if not is_done(work, recipe)]
+    specs = _specs(work, rules)
+    stale = [spec for spec in specs if not is_done(work, spec)]
     values = _values(rules)
     temporary: set[str] = set()
-    for recipe in stale:
-        on_progress(f"building {recipe.table}", 0, None)
-        for name in recipe.uses:
+    for spec in stale:
+        on_progress(f"building {spec.table}", 0, None)
+        for name in spec.uses:
             if name not in temporary:
                 sql = read_sql(name)
                 con.execute(f"create temp table {name} as\n{sql}", _used(sql, values)).fetchall()
                 temporary.add(name)
-        write_table(con, work, recipe, values=_used(recipe.sql(), values))
-    return [recipe.table for recipe in stale]
+        write_table(con, work, spec, values=_used(spec.sql(), values))
+    return [spec.table for spec in stale]
 
 
-def _recipes(work: Path, rules: Rules) -> list[Recipe]:
+def _specs(work: Path, rules: Rules) -> list[TableSpec]:
     sidecar = read_sidecar(table_path(work, "annotations"))
     assert sidecar is not None
     inputs = {"annotations": sidecar.sha256, "labels": labels_sha256()}
     notes = {"not_protected": sidecar.notes["not_protected"]}
     params = asdict(rules)
     return [
-        Recipe("manifest", params, inputs, uses=("ids", "listed", "verdicts"), notes=notes),
-        Recipe("dropped", params, inputs, uses=("ids", "listed", "verdicts"), notes=notes),
-        Recipe("leakage", {}, inputs, uses=("ids",)),
+        TableSpec("manifest", params, inputs, uses=("ids", "listed", "verdicts"), notes=notes),
+        TableSpec("dropped", params, inputs, uses=("ids", "listed", "verdicts"), notes=notes),
+        TableSpec("leakage", {}, inputs, uses=("ids",)),
     ]
 
 
@@ -259,8 +257,7 @@ def _used(sql: str, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _audit(con: Any, work: Path, rules: Rules) -> None:
-    """Raise AssertionError where a law of the tables is broken: no input can do that, only a
-    bug."""
+    """AssertionError where a law of the tables is broken: no input does that, only a bug."""
     for table in ("manifest", "dropped"):
         open_table(con, work, table)
     sql = read_sql("audit")

@@ -1,5 +1,4 @@
-"""Tables on disk: one .sql file over named inputs makes one Parquet file, with a sidecar that says
-from what.
+"""Tables on disk: one .sql file makes one Parquet file, and a sidecar says of what.
 
 `<table>.parquet` is zstd, totally ordered: the same inputs give the same bytes.
 `<table>.parquet.json`, its sidecar, is written last; a table whose sidecar is missing or tells of
@@ -28,8 +27,8 @@ from k710.files import disk_full, replacing, sha256_of, write_json
 
 __all__ = [
     "SCHEMAS",
-    "Recipe",
     "Sidecar",
+    "TableSpec",
     "connect",
     "is_done",
     "open_table",
@@ -84,7 +83,7 @@ SCHEMAS: Mapping[str, Mapping[str, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class TableSpec:
     """What a table is made of. Equal fingerprints mean equal rows, whichever machine made them."""
 
     table: str
@@ -142,11 +141,11 @@ def read_sidecar(path: Path) -> Sidecar | None:
         return None
 
 
-def is_done(work: Path, recipe: Recipe) -> bool:
-    """Whether the table of `recipe` lies in `work`, made from just this, its bytes untouched."""
-    path = table_path(work, recipe.table)
+def is_done(work: Path, spec: TableSpec) -> bool:
+    """Whether the table of `spec` lies in `work`, made from just this, its bytes untouched."""
+    path = table_path(work, spec.table)
     sidecar = read_sidecar(path)
-    if sidecar is None or sidecar.fingerprint != recipe.fingerprint() or not path.is_file():
+    if sidecar is None or sidecar.fingerprint != spec.fingerprint() or not path.is_file():
         return False
     return sha256_of(path) == sidecar.sha256
 
@@ -189,42 +188,41 @@ def connect(work: Path, *, memory_limit: str, threads: int | None = None) -> Ite
 def write_table(
     con: Any,
     work: Path,
-    recipe: Recipe,
+    spec: TableSpec,
     *,
     values: Mapping[str, Any] | None = None,
     notes: Callable[[], Mapping[str, Any]] = dict,
 ) -> Path:
-    """Run the recipe's SQL on `con`, where its inputs are tables by name, and put the result in
-    `work`.
+    """Run the table's SQL on `con`, its inputs being tables there, and put it in `work`.
 
     `values` are the SQL's $parameters. `notes` is called when the rows are written but the old
     table still stands: what it raises leaves that alone, what it returns goes into the sidecar.
     Table and sidecar are replaced one after the other, each whole; between the two the table does
     not count.
     """
-    out = table_path(work, recipe.table)
+    out = table_path(work, spec.table)
     with replacing(out) as partial:
         con.execute(
             # Level 1 writes a tenth faster than the default, and no larger.
-            f"copy (\n{recipe.sql()}\n) to $out "
+            f"copy (\n{spec.sql()}\n) to $out "
             "(format parquet, compression zstd, compression_level 1)",
             {**(values or {}), "out": str(partial)},
         ).fetchall()
         schema = _schema_of(con, partial)
-        if schema != SCHEMAS[recipe.table]:
-            raise AssertionError(f"{recipe.table}.sql makes {schema}")
+        if schema != SCHEMAS[spec.table]:
+            raise AssertionError(f"{spec.table}.sql makes {schema}")
         rows = con.execute(
             "select num_rows from parquet_file_metadata($path)", {"path": glob.escape(str(partial))}
         ).fetchall()[0][0]
         sidecar = Sidecar(
-            fingerprint=recipe.fingerprint(),
+            fingerprint=spec.fingerprint(),
             sha256=sha256_of(partial),
             rows=rows,
             schema=schema,
-            params=recipe.params,
-            inputs=recipe.inputs,
-            sql_sha256=recipe.sql_sha256(),
-            notes={**recipe.notes, **notes()},
+            params=spec.params,
+            inputs=spec.inputs,
+            sql_sha256=spec.sql_sha256(),
+            notes={**spec.notes, **notes()},
             versions={
                 "k710": _version(),
                 "duckdb": duckdb.__version__,

@@ -56,8 +56,7 @@ class ExplainedRow:
 
 
 def load_view(view: str, *, work: str | os.PathLike[str] = "work") -> "pandas.DataFrame":
-    """The clips of one view, such as `k710/train` or `k400/val`: the manifest's columns, one row a
-    clip.
+    """The clips of one view, such as `k710/train`: the manifest's columns, one row a clip.
 
     `label` is a K710 row (Int16, <NA> in unlabelled test lists); rows are ordered by id and window.
     It writes nothing. StageError where nothing is built, or the view isn't in it.

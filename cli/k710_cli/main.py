@@ -12,8 +12,7 @@ __all__ = ["app"]
 
 
 class _WordedErrors(TyperGroup):
-    """Prints a K710Error as it is worded, and exits with 1. Anything else is a bug and keeps its
-    traceback."""
+    """Prints a K710Error as it is worded, exit 1. Anything else is a bug with its traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         from k710.errors import K710Error, printable

@@ -11,8 +11,7 @@ __all__ = ["console", "print_json", "progress", "table"]
 
 
 def console() -> Any:
-    """A Rich console on stdout that takes text from files as text: no markup, no emoji, no
-    links."""
+    """A Rich console on stdout that takes text as text: no markup, no emoji."""
     from rich.console import Console
 
     screen = Console(markup=False, emoji=False, highlight=False, soft_wrap=False)
@@ -25,8 +24,7 @@ def console() -> Any:
 
 
 def table(*columns: str, title: str | None = None, text_columns: int = 1) -> Any:
-    """An empty Rich table: the first `text_columns` columns are text, the others numbers at the
-    right."""
+    """An empty Rich table: `text_columns` columns of text, then numbers at the right."""
     from rich import box
     from rich.table import Table
 
@@ -51,8 +49,7 @@ def _plain(value: Any) -> Any:
 
 @contextlib.contextmanager
 def progress(*, in_bytes: bool = False) -> Iterator[Callable[[str, int, int | None], None]]:
-    """A progress bar on stderr, fed with (what, done, total or None); gone at the end, none where
-    stderr is no terminal."""
+    """A progress bar on stderr, fed with (what, done, total); none where that is no terminal."""
     if not sys.stderr.isatty():
         yield lambda what, done, total: None
         return
