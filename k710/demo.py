@@ -44,7 +44,7 @@ _SPECIAL = (
 
 
 def write_demo_lists(folder: Path, *, seed: int = 0) -> DemoLists:
-    """Write train, val and test lists of three small datasets below `folder`."""
+    """Write train, val and test lists of three small datasets below `folder`.
 
     As upstream: later datasets repeat clips of earlier ones, sometimes in another split; K700's
     test list has no labels.
