@@ -1,16 +1,17 @@
 """Everything that k710 raises on purpose, worded so that it can be shown to a user as it is.
 
-K710Error ├── SourceError    an upstream file or archive: missing, wrong hash, wrong header, bad row
-(file:line) ├── LabelError     a class name that is in no list, or two label orders mixed ├──
-SchemaError    a table is not what this version writes ├── StageError     an input stage is not
-done, or another process is at work in the same directory ├── MediaError     a video that can't be
-decoded ├── RecipeError    an unknown key or a wrong type in a recipe ├── WeightsError   a
-checkpoint that does not fit: two-sided diff of names and shapes └── MissingExtra   an optional
-dependency that is not installed
+K710Error
+├── SourceError    an upstream file: missing, wrong hash, wrong header, bad row (file:line)
+├── LabelError     a class name that is in no list, or two label orders mixed
+├── SchemaError    a table is not what this version writes
+├── StageError     an input isn't built, the disk is full, another process is at work
+├── MediaError     a video that can't be decoded
+├── RecipeError    an unknown key or a wrong type in a recipe
+├── WeightsError   a checkpoint that does not fit: two-sided diff of names and shapes
+└── MissingExtra   an optional dependency that is not installed
 
 A message says what was found (with its value), why that is wrong, and what to do next. Values that
-come from files go through `shown`. Catch `K710Error` to catch them all; anything else that escapes
-is a bug.
+come from files go through `shown`. Catch `K710Error` to catch them all; anything else is a bug.
 """
 
 __all__ = [

@@ -85,7 +85,7 @@ def locked(work: Path) -> Iterator[None]:
         file = (work / ".lock").open("a+", encoding="utf-8")
     except OSError as error:
         raise StageError(
-            f"{work} can't be a work directory: {error.strerror}.\nChoose another one."
+            f"{work} can't be worked in: {error.strerror}.\nChoose another folder."
         ) from error
     with file:
         try:
@@ -94,7 +94,7 @@ def locked(work: Path) -> Iterator[None]:
             file.seek(0)
             holder = file.read().strip() or "another process"
             raise StageError(
-                f"{work} is in use by {holder}.\nWait until it has ended, or choose another --work."
+                f"{work} is in use by {holder}.\nWait until it has ended, or choose another folder."
             ) from error
         file.truncate(0)
         command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])

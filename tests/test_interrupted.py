@@ -309,7 +309,7 @@ def test_the_lock_ends_with_its_process(folder: Path, tmp_path: Path) -> None:
 
 def test_a_work_directory_that_is_a_file_is_said(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "work").write_text("")
-    with pytest.raises(StageError, match="work can't be a work directory"):
+    with pytest.raises(StageError, match="work can't be worked in"):
         build_manifest(folder, work=tmp_path / "work")
 
 

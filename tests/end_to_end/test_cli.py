@@ -4,11 +4,13 @@ import json
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from loopback import Answer, Loopback
 
 from k710.demo import write_demo_lists
 
@@ -62,6 +64,46 @@ def test_help_imports_nothing_heavy() -> None:
 
 def test_version() -> None:
     assert re.fullmatch(r"k710 \d+\.\d+\.\d+\n", k710("--version").stdout)
+
+
+# --- fetch-annotations
+
+
+def test_from_archives_on_a_server_to_a_manifest(tmp_path: Path) -> None:
+    write_demo_lists(tmp_path / "upstream")
+    sources = tmp_path / "sources.toml"
+    editions = {
+        "k400": "kinetics400",
+        "k600": "kinetics600",
+        "k700": "kinetics700",
+        "k700_2020": "kinetics700_2020",
+    }
+    with Loopback() as server, sources.open("w") as file:
+        for edition, folder in editions.items():
+            url = server.tell(f"/{folder}.tar.gz", Answer(status=404))
+            if (tmp_path / "upstream" / folder).exists():
+                archive = shutil.make_archive(
+                    str(tmp_path / folder), "gztar", tmp_path / "upstream", folder
+                )
+                server.tell(f"/{folder}.tar.gz", Answer(body=Path(archive).read_bytes()))
+            file.write(f'[{edition}]\nurl = "{url}"\nfolder = "{folder}"\n')
+        file.flush()
+        fetch = ("fetch-annotations", "lists", "--sources", sources)
+        done = k710(*fetch, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == (
+            "k400: fetched, 3 files in lists/kinetics400\n"
+            "k600: fetched, 3 files in lists/kinetics600\n"
+            "k700_2020: fetched, 3 files in lists/kinetics700_2020\n"
+            "Next: k710 build-manifest --annotations lists\n"
+        )
+        assert "k400: was there, 3 files" in k710(*fetch, cwd=tmp_path).stdout
+        assert json.loads(k710(*fetch, "--json", cwd=tmp_path).stdout)[0]["already_there"]
+        missing = k710(*fetch, "--edition", "k700", cwd=tmp_path)
+        assert missing.returncode == 1
+        assert "kinetics700.tar.gz was refused with 404" in missing.stderr
+    done = k710("build-manifest", "--annotations", "lists", cwd=tmp_path)
+    assert re.search(r"k710/train +244 +49 +32 +163", done.stdout)
 
 
 # --- build-manifest
