@@ -15,6 +15,7 @@ from k710.manifest import Summary, build_manifest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import manifest_in_pandas
+import manifest_in_plain_pandas
 
 RULES: list[dict[str, Any]] = [
     {},
@@ -87,6 +88,13 @@ def test_lists_that_we_make_too(tmp_path: Path, seed: int, rules: dict[str, Any]
     write_lists(folder, {"k600/holdout_test": twice})
     build_manifest(folder, work=tmp_path / "work", **rules)
     compare(folder, tmp_path / "work", rules)
+
+
+def test_the_plain_pandas_code_makes_the_same_tables(tmp_path: Path) -> None:
+    write_demo_lists(tmp_path)
+    tuned, plainly = (m.build(tmp_path) for m in (manifest_in_pandas, manifest_in_plain_pandas))
+    for name in ("annotations", "manifest", "dropped", "leakage"):
+        assert_same(getattr(plainly, name), getattr(tuned, name))
 
 
 def test_the_published_overlaps_are_found(built: tuple[Summary, Path]) -> None:
