@@ -170,7 +170,7 @@ def test_a_linked_folder_counts_but_is_not_replaced(
 
 def test_a_file_where_the_folder_should_be(sources: Path, root: Path) -> None:
     root.write_text("mine")
-    with pytest.raises(StageError, match=r"can't be a work directory: Not a directory"):
+    with pytest.raises(StageError, match=r"can't be worked in: Not a directory"):
         fetch_k400(root, sources)
 
 
