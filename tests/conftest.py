@@ -4,9 +4,25 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import strategies as st
+
+from k710.manifest import LISTS
 
 Row = tuple[str, str, int, int]  # label, id, start, end
 Lists = Mapping[str, Sequence[Row]]
+
+# Few ids, windows and labels, so that they meet in every way.
+CLIPS = st.tuples(
+    st.sampled_from(["archery", "bowling", "yoga", "zumba"]),
+    st.sampled_from(["a", "A", "-a", "b", "c", "d"]),
+    st.sampled_from([0, 1, 100]),
+).map(lambda clip: (*clip, clip[2] + 10))
+ANY_LISTS = st.dictionaries(
+    st.sampled_from([*LISTS, "k600/holdout_test"]),
+    st.lists(CLIPS, min_size=1, max_size=8),
+    min_size=1,
+    max_size=10,
+)
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 

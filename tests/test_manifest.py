@@ -8,7 +8,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from conftest import Lists, vid, write_lists
+from conftest import ANY_LISTS, Lists, vid, write_lists
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -270,19 +270,6 @@ def test_the_leak_matrix_counts_ids_clips_and_labels(build: Build) -> None:
 
 
 # --- laws
-
-
-CLIPS = st.tuples(
-    st.sampled_from(["archery", "bowling", "yoga", "zumba"]),
-    st.sampled_from(["a", "A", "-a", "b", "c", "d"]),
-    st.sampled_from([0, 1, 100]),
-).map(lambda clip: (*clip, clip[2] + 10))
-ANY_LISTS = st.dictionaries(
-    st.sampled_from([*LISTS, "k600/holdout_test"]),
-    st.lists(CLIPS, min_size=1, max_size=8),
-    min_size=1,
-    max_size=10,
-)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -1,4 +1,4 @@
-"""The real lists: our tables against those of independent pandas code, row by row."""
+"""Our tables against those of independent pandas code, cell by cell: real lists and any lists."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,9 @@ from typing import Any
 import duckdb
 import pandas as pd
 import pytest
-from conftest import write_lists
+from conftest import ANY_LISTS, Lists, write_lists
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from k710.demo import write_demo_lists
 from k710.evidence import label_evidence
@@ -78,16 +80,15 @@ def test_other_rules_too(real_lists: Path, tmp_path: Path, rules: dict[str, Any]
     compare(real_lists, tmp_path, rules)
 
 
-@pytest.mark.parametrize("rules", RULES)
-@pytest.mark.parametrize("seed", range(3))
-def test_lists_that_we_make_too(tmp_path: Path, seed: int, rules: dict[str, Any]) -> None:
-    folder = tmp_path / "annotations"
-    write_demo_lists(folder, seed=seed)
-    # What demo lists don't have: exact duplicates, with and without another label.
-    twice = [("archery", "twice", 0, 10), ("archery", "twice", 0, 10), ("yoga", "twice", 0, 10)]
-    write_lists(folder, {"k600/holdout_test": twice})
-    build_manifest(folder, work=tmp_path / "work", **rules)
-    compare(folder, tmp_path / "work", rules)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(named=ANY_LISTS, rules=st.sampled_from(RULES))
+def test_any_lists_too(
+    tmp_path_factory: pytest.TempPathFactory, named: Lists, rules: dict[str, Any]
+) -> None:
+    root = tmp_path_factory.mktemp("any")
+    folder = write_lists(root / "annotations", named)
+    build_manifest(folder, work=root / "work", threads=1, **rules)
+    compare(folder, root / "work", rules)
 
 
 def test_the_plain_pandas_code_makes_the_same_tables(tmp_path: Path) -> None:
