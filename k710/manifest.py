@@ -183,8 +183,6 @@ def _build_annotations(
         if failures:
             raise failures[0] from None
         raise
-    finally:
-        con.unregister("rows")
     open_table(con, work, "annotations")
     return ["annotations"]
 

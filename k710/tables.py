@@ -177,6 +177,10 @@ def connect(work: Path, *, memory_limit: str, threads: int | None = None) -> Ite
             f"--memory-limit {memory_limit} is too small for these lists ({_first_line(error)}).\n"
             "Give more, or fewer --threads: each thread needs some for itself."
         ) from error
+    except RuntimeError as error:
+        if "interrupted" in str(error):  # how DuckDB tells of Ctrl-C inside a query
+            raise KeyboardInterrupt from error
+        raise
     except (duckdb.IOException, duckdb.FatalException) as error:
         if re.search(r"no space|disk quota|file too large|could not write", str(error), re.I):
             raise disk_full(work, _first_line(error)) from error
