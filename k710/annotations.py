@@ -92,7 +92,7 @@ def _refuse_second_edition(file: ListFile, read: ListRead, found: Counter[ListRe
     for other in found:
         if (other.dataset, other.name) == (read.dataset, read.name) and other.file != read.file:
             raise SourceError(
-                f"{file.path} and {other.file} (in the same folder) both hold rows of "
+                f"{file.path} and {file.beside(other.file)} both hold rows of "
                 f"{read.dataset}/{read.name}: two editions of one list.\n"
                 "Move one of them away, or take both with --merge-editions."
             )

@@ -9,7 +9,7 @@ import duckdb
 import pyarrow as pa
 
 from k710.files import manifests_dir
-from k710.labels import DATASETS, dataset_rows, dataset_spelling
+from k710.labels import published_spelling
 from k710.tables import read_sql
 from k710.views import open_tables
 
@@ -32,21 +32,19 @@ class NamePair:
 def label_evidence(*, work: str | os.PathLike[str] = "work") -> list[NamePair]:
     """Every pair of names that two datasets give to one clip: the 15 merged pairs first.
 
-    Counted from annotations.parquet of `work`, over all splits; merged pairs are there with 0 clips
-    too. It writes nothing. StageError where nothing is built.
+    Counted from the names in annotations.parquet of `work`, over all splits; merged pairs are there
+    with 0 clips too. It writes nothing. StageError where nothing is built.
     """
-    spellings = pa.table(
-        {
-            "dataset": [d for d in DATASETS for _ in dataset_rows(d)],
-            "label": pa.array([r for d in DATASETS for r in sorted(dataset_rows(d))], pa.int16()),
-            "name": [dataset_spelling(d, r) for d in DATASETS for r in sorted(dataset_rows(d))],
-        }
-    )
     with (manifests_dir() / "aliases.csv").open(encoding="utf-8", newline="") as file:
         merges = [(line["alias"], line["label"]) for line in csv.DictReader(file)]
     merged = pa.table({"alias": [a for a, _ in merges], "label_name": [b for _, b in merges]})
     with duckdb.connect() as con:
         open_tables(con, Path(work), "annotations")
-        con.register("spellings", spellings)
+        distinct = con.execute(
+            "select distinct label_raw from annotations where label_raw is not null order by all"
+        )
+        raw = [row[0] for row in distinct.fetchall()]
+        names = [published_spelling(name) for name in raw]
+        con.register("spellings", pa.table({"label_raw": raw, "name": names}))
         con.register("merges", merged)
         return [NamePair(*row) for row in con.execute(read_sql("evidence")).fetchall()]

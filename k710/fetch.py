@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from k710.editions import BadArchive, Edition, read_sources
-from k710.errors import SourceError, StageError, shown
-from k710.files import locked, manifests_dir, refuse_full_disk, sha256_of, write_json
+from k710.errors import SourceError, shown
+from k710.files import locked, manifests_dir, sha256_of, word_os_errors, write_json
 from k710.http_download import Progress, download
 from k710.unpack import PackedFile, unpack_into
 
@@ -73,15 +73,8 @@ def fetch_annotations(
         if name not in known:
             near = difflib.get_close_matches(str(name), known, n=len(known) or 1, cutoff=0.0)
             raise SourceError(f"There is no edition {shown(name)}. There are: {', '.join(near)}.")
-    try:
-        with refuse_full_disk(root), locked(root / ".downloads"):
-            return [_fetch(known[name], on_progress) for name in dict.fromkeys(editions)]
-    except OSError as error:
-        if error.filename is None:  # of no file: on_progress raised it
-            raise
-        raise StageError(
-            f"{error.filename} can't be used: {error.strerror}.\nMend it, or choose another folder."
-        ) from error
+    with word_os_errors(root), locked(root / ".downloads"):
+        return [_fetch(known[name], on_progress) for name in dict.fromkeys(editions)]
 
 
 def _fetch(edition: Edition, on_progress: Progress) -> Fetched:

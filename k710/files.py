@@ -14,7 +14,7 @@ from pathlib import Path
 
 from k710.errors import StageError
 
-__all__ = ["locked", "manifests_dir", "refuse_full_disk", "replacing", "sha256_of", "write_json"]
+__all__ = ["locked", "manifests_dir", "replacing", "sha256_of", "word_os_errors", "write_json"]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -55,14 +55,18 @@ def write_json(path: Path, value: object) -> None:
 
 
 @contextlib.contextmanager
-def refuse_full_disk(folder: Path) -> Iterator[None]:
-    """Turn the operating system's "no space left" inside the block into a worded StageError."""
+def word_os_errors(folder: Path) -> Iterator[None]:
+    """Word what the operating system says of files inside the block, as a StageError."""
     try:
         yield
     except OSError as error:
         if error.errno in _FULL:
             raise disk_full(folder, error) from error
-        raise
+        if error.filename is None:  # of no file: a callback's, a pipe's
+            raise
+        raise StageError(
+            f"{error.filename} can't be used: {error.strerror}.\nMend it, or choose another folder."
+        ) from error
 
 
 def disk_full(folder: Path, cause: object) -> StageError:

@@ -32,6 +32,7 @@ __all__ = [
     "head_map",
     "k710_order",
     "labels_sha256",
+    "published_spelling",
     "resolve_label",
 ]
 
@@ -51,6 +52,8 @@ class _Tables:
         str, dict[int, str]
     ]  # dataset -> {K710 row: the name as the dataset itself spells it}
     rows: dict[str, int]  # folded name or alias -> K710 row
+    published: frozenset[str]  # every name and alias
+    by_fold: dict[str, str]  # folded -> the published name
 
 
 def class_names() -> tuple[str, ...]:
@@ -117,6 +120,18 @@ def nearest_names(name: str, *, num: int = 3) -> list[str]:
     return [tables.names[tables.rows[key]] for key in near]
 
 
+def published_spelling(name: str) -> str:
+    """The published name that `name` spells: as it is, if it is one; else the K710 or merged one.
+
+    LabelError as `resolve_label`. Not covered: which dataset spells it so.
+    """
+    tables = _tables()
+    if name in tables.published:
+        return name
+    resolve_label(name)
+    return tables.by_fold[_folded(name)]
+
+
 def labels_sha256() -> str:
     """A hash of all orders and spellings: tables or checkpoints with the same one fit together."""
     tables = _tables()
@@ -149,12 +164,20 @@ def _tables() -> _Tables:
         rows[_folded(line["alias"])] = row
         for dataset in line["datasets"].split():
             spellings[dataset][row] = line["alias"]
-    return _Tables(names=names, indices=indices, spellings=spellings, rows=rows)
+    published = [*(line["alias"] for line in aliases), *names]  # of two, the K710 name wins
+    return _Tables(
+        names=names,
+        indices=indices,
+        spellings=spellings,
+        rows=rows,
+        published=frozenset(published),
+        by_fold={_folded(name): name for name in published},
+    )
 
 
 def _folded(name: str) -> str:
-    # Letters alone tell the 725 published names apart, and survive every folder spelling in use.
-    return "".join(c for c in name.lower() if "a" <= c <= "z")
+    # What the folder spellings in use change or leave out. The rest must be right.
+    return "".join(c for c in name.lower() if c not in " _-'()")
 
 
 def _of(by_dataset: dict[str, dict[int, T]], dataset: str) -> dict[int, T]:

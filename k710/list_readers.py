@@ -7,6 +7,7 @@ it.
 
 import csv
 import gzip
+import io
 import json
 import zlib
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
 _BLOCK_BYTES = 4 << 20
 _ENTRY_BYTES = 1 << 20  # far more than an entry of the JSON has
 _ENTRIES_PER_BATCH = 20_000
+_DECODER = json.JSONDecoder()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,13 +151,13 @@ def _arrow_batches(
 def _without_blank_lines(
     file: ListFile, batch: Any, lines: npt.NDArray[np.int32]
 ) -> Iterator[TextRows]:
-    for name in batch.schema.names:
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
         # A quote that is never closed would swallow the lines after it.
-        broken = pc.index(pc.match_substring(batch.column(name), "\n"), True).as_py()
+        broken = pc.index(pc.match_substring(column, "\n"), True).as_py()
         if broken >= 0:
             raise SourceError(
                 f"{file.at(int(lines[broken]))}: a quoted value of {name} runs past its "
-                f"line: {shown(batch.column(name)[broken])}.\nClose the quote."
+                f"line: {shown(column[broken])}.\nClose the quote."
             )
     empty = pa.repeat(pa.scalar(""), batch.num_rows)
     columns = {n: batch.column(n) if n in batch.schema.names else empty for n in COLUMNS}
@@ -198,14 +200,18 @@ def _row_of_entry(
     try:
         annotation = value.get("annotations") or {}
         start, end = annotation["segment"]
-        label = annotation.get("label") or ""
-        split = value["subset"]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise SourceError(
-            f"{file.at(entry)}: {shown(youtube_id)} lacks its annotations, segment or subset: "
-            f"{shown(value)}.\nThis is no list as DeepMind publishes them. Download it again."
-        ) from error
-    return str(label), youtube_id, str(start), str(end), str(split)
+        label = annotation.get("label")
+        label = "" if label is None else label
+        row = (label, youtube_id, str(start), str(end), value["subset"])
+        if isinstance(annotation["segment"], list) and {type(start), type(end)} <= {int, float}:
+            "".join(row).encode()  # all of them text, and text that can be written
+            return row
+    except (AttributeError, KeyError, TypeError, ValueError):
+        pass
+    raise SourceError(
+        f"{file.at(entry)}: {shown(youtube_id)} lacks its annotations, segment or subset: "
+        f"{shown(value)}.\nThis is no list as DeepMind publishes them. Download it again."
+    )
 
 
 def _json_entries(file: ListFile) -> Iterator[tuple[str, Any]]:
@@ -213,40 +219,55 @@ def _json_entries(file: ListFile) -> Iterator[tuple[str, Any]]:
 
     Entry by entry, because a whole list of K700 as Python objects would take a gigabyte.
     """
-    decoder = json.JSONDecoder()
-    with file.path.open(encoding="utf-8-sig") as stream:
-        text, entry = stream.read(_ENTRY_BYTES).lstrip(), 0
+    with io.TextIOWrapper(_opened(file), encoding="utf-8-sig") as stream:
+        text = stream.read(_ENTRY_BYTES).lstrip()
         if not text.startswith("{"):
             raise SourceError(
                 f"{file.at(1)}: this JSON is no object of entries by YouTube id: {shown(text)}.\n"
                 "Download the list again, or move the file away if it is no list."
             )
-        place = 1
-        while True:
+        place, entry, open_ = 1, 0, text[1:].lstrip()[:1] != "}"
+        while open_:
             try:
-                place = _skip(text, place, " \t\r\n,")
-                if text[place : place + 1] == "}":
-                    return
-                key, place_of_colon = decoder.raw_decode(text, place)
-                place_of_value = _skip(text, place_of_colon, " \t\r\n:")
-                value, end = decoder.raw_decode(text, place_of_value)
-                if end == len(text):  # a number, say, may go on
-                    raise json.JSONDecodeError("cut", text, end)
-                entry, place = entry + 1, end
-            except json.JSONDecodeError as error:
+                key, value, place, open_ = _next_entry(text, place)
+            except (IndexError, ValueError, RecursionError) as error:
                 more = stream.read(_ENTRY_BYTES)
                 text, place = text[place:] + more, 0
                 if not more or len(text) > 4 * _ENTRY_BYTES:
                     raise SourceError(
-                        f"{file.at(entry + 1)}: broken JSON ({error.msg}).\n"
-                        "Download the list again."
+                        f"{file.at(entry + 1)}: broken JSON.\nDownload the list again."
                     ) from error
             else:
-                yield str(key), value
+                entry += 1
+                yield key, value
+        rest = text[place:] if entry else text[1:].lstrip()[1:]
+        if (rest + stream.read()).strip():
+            raise SourceError(
+                f"{file.path} goes on after its last entry, {entry}.\nDownload the list again."
+            )
 
 
-def _skip(text: str, place: int, characters: str) -> int:
-    while place < len(text) and text[place] in characters:
+def _next_entry(text: str, place: int) -> tuple[str, Any, int, bool]:
+    """The entry at `place`: key, value, where the next one begins, and whether there is one.
+
+    IndexError or ValueError where it isn't whole.
+    """
+    place = _skip_space(text, place)
+    if text[place] != '"':
+        raise ValueError("no key")
+    key, place = _DECODER.raw_decode(text, place)
+    place = _skip_space(text, place)
+    if text[place] != ":":
+        raise ValueError("no colon")
+    value, place = _DECODER.raw_decode(text, _skip_space(text, place + 1))
+    place = _skip_space(text, place)
+    if text[place] not in ",}":
+        raise ValueError("no comma")
+    return key, value, place + 1, text[place] == ","
+
+
+def _skip_space(text: str, place: int) -> int:
+    while text[place] in " \t\r\n":
         place += 1
     return place
 

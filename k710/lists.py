@@ -10,8 +10,9 @@ from k710.errors import SourceError, shown
 
 __all__ = ["ListFile", "find_lists"]
 
-_KINDS = (".csv", ".csv.gz", ".json")  # of files with the same stem the first kind is read
-_DATASET = re.compile(r"(?:kinetics|(?<![a-z0-9])k)[-_ ]?(400|600|700)(?!\d)", re.IGNORECASE)
+_KINDS = (".csv", ".csv.gz", ".gz", ".json", ".json.gz")  # of one stem the first kind is read
+_NO_LISTS = (".tar.gz", ".parquet.json")  # archives, and the sidecars of a work directory in here
+_DATASET = re.compile(r"(?:kinetics|(?<![a-z])k)[-_ ]?(400|600|700)(?!\d)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +26,15 @@ class ListFile:
 
     @property
     def is_json(self) -> bool:
-        return self.name.lower().endswith(".json")
+        return self.name.lower().endswith((".json", ".json.gz"))
 
     @property
     def is_gzip(self) -> bool:
         return self.name.lower().endswith(".gz")
+
+    def beside(self, name: str) -> Path:
+        """The path of another file of the same search."""
+        return Path(str(self.path)[: -len(self.name)]) / name
 
     def at(self, line: int) -> str:
         """The place of a row, for an error: its line, or its number among a JSON's entries."""
@@ -48,7 +53,7 @@ def find_lists(folder: Path) -> list[ListFile]:
     same_stem: dict[str, list[tuple[int, str]]] = {}
     for path in _walk(folder, seen=set()):
         name = path.relative_to(folder).as_posix()
-        kind = next((kind for kind in _KINDS if name.lower().endswith(kind)), None)
+        kind = _kind_of(name)
         if kind is not None:
             same_stem.setdefault(name[: -len(kind)], []).append((_KINDS.index(kind), name))
     files = []
@@ -82,10 +87,24 @@ def _walk(folder: Path, seen: set[Path]) -> Iterator[Path]:
             yield from _walk(folder / entry.name, seen)
         elif entry.is_file():
             yield folder / entry.name
+        elif entry.is_symlink() and _kind_of(entry.name) is not None:
+            raise SourceError(
+                f"{folder / entry.name} is a link to a file that isn't there.\n"
+                "Mend the link, or remove it."
+            )
+
+
+def _kind_of(name: str) -> str | None:
+    if name.lower().endswith(_NO_LISTS):
+        return None
+    # The longest that fits: .csv.gz is a .gz too.
+    return max((kind for kind in _KINDS if name.lower().endswith(kind)), key=len, default=None)
 
 
 def _dataset_of(path: Path, folder: Path) -> str:
-    parts = [*path.relative_to(folder).parts[::-1], folder.resolve().name]
+    # The folder's name as it was given counts, and then, where it is a link, its true one.
+    own = [Path(os.path.abspath(folder)).name, folder.resolve().name]
+    parts = [*path.relative_to(folder).parts[::-1], *own]
     for part in parts:
         named = sorted({f"k{size}" for size in _DATASET.findall(part)})
         if len(named) == 1:

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from k710.annotations import ListRead, read_annotations, rows_schema
 from k710.errors import K710Error, SourceError
-from k710.files import locked, refuse_full_disk, sha256_of
+from k710.files import locked, sha256_of, word_os_errors
 from k710.labels import DATASETS, class_names, labels_sha256
 from k710.lists import ListFile, find_lists
 from k710.tables import (
@@ -106,11 +106,13 @@ def build_manifest(
     SourceError or LabelError at the first row that can't be used, before any table is touched;
     StageError when `work` is in use.
     """
+    if isinstance(protect, str) or isinstance(prefer, str):
+        raise ValueError("protect and prefer are lists of names, not text")
     rules = Rules(tuple(protect), tuple(prefer), dedup)
     files = find_lists(Path(annotations))
     work = Path(work)
     with (
-        refuse_full_disk(work),
+        word_os_errors(work),
         locked(work),
         _frugal_arrow(),
         connect(work, memory_limit=memory_limit, threads=threads) as con,
@@ -146,7 +148,7 @@ def _build_annotations(
     merge_editions: bool,
     on_progress: OnProgress,
 ) -> list[str]:
-    hashes = {file.name: sha256_of(file.path) for file in files}
+    hashes = {file.name: _hash(file) for file in files}
     spec = TableSpec(
         table="annotations",
         params={"datasets": {f.name: f.dataset for f in files}, "merge_editions": merge_editions},
@@ -185,6 +187,13 @@ def _build_annotations(
         raise
     open_table(con, work, "annotations")
     return ["annotations"]
+
+
+def _hash(file: ListFile) -> str:
+    try:
+        return sha256_of(file.path)
+    except OSError as error:
+        raise SourceError(f"{file.path} can't be read: {error.strerror}.") from error
 
 
 def _not_protected(lists: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -282,6 +291,7 @@ def _summary(
         "select split, reason, count(*) from dropped group by split, reason order by split, reason"
     ).fetchall():
         dropped.setdefault(f"k710/{split}", {})[reason] = rows
+        views.setdefault(f"k710/{split}", 0)  # where every row was dropped
     leakage = con.execute(
         "select a, b, ids, clips, same_label, other_label from leakage order by a, b"
     ).fetchall()

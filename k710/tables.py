@@ -11,6 +11,7 @@ import glob
 import hashlib
 import json
 import logging
+import os
 import platform
 import re
 import shutil
@@ -39,6 +40,7 @@ __all__ = [
 ]
 
 log = logging.getLogger(__name__)
+MAX_THREADS = 256
 
 _ANNOTATION = {
     "dataset": "VARCHAR",
@@ -136,8 +138,10 @@ def read_sql(name: str) -> str:
 def read_sidecar(path: Path) -> Sidecar | None:
     """The sidecar of the table at `path`; None where there is none that this version can read."""
     try:
-        return Sidecar(**json.loads(_sidecar_path(path).read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError, TypeError):
+        sidecar = Sidecar(**json.loads(_sidecar_path(path).read_text(encoding="utf-8")))
+        dicts = (sidecar.schema, sidecar.params, sidecar.inputs, sidecar.notes)
+        return sidecar if all(isinstance(value, dict) for value in dicts) else None
+    except (OSError, ValueError, TypeError):
         return None
 
 
@@ -156,7 +160,9 @@ def connect(work: Path, *, memory_limit: str, threads: int | None = None) -> Ite
 
     A full disk inside the block becomes a StageError.
     """
-    spill = work / ".spill"
+    if threads is not None and not 1 <= threads <= MAX_THREADS:
+        raise ValueError(f"threads must be from 1 to {MAX_THREADS}, and is {threads}")
+    spill = Path(os.path.abspath(work)) / ".spill"  # DuckDB would expand a ~
     shutil.rmtree(spill, ignore_errors=True)  # of a process that was killed
     settings: dict[str, Any] = {
         # The rest is for Python, Arrow's read-ahead and what DuckDB does not count.
@@ -164,8 +170,8 @@ def connect(work: Path, *, memory_limit: str, threads: int | None = None) -> Ite
         "temp_directory": str(spill),
         "autoinstall_known_extensions": False,
     }
-    if threads is not None:
-        settings["threads"] = threads
+    # Each thread takes some 50 MB for itself, and past a few there is little left to share out.
+    settings["threads"] = threads or min(4, os.cpu_count() or 1)
     try:
         with duckdb.connect(config=settings) as con:
             con.execute(read_sql("macros")).fetchall()
@@ -184,7 +190,9 @@ def connect(work: Path, *, memory_limit: str, threads: int | None = None) -> Ite
     except (duckdb.IOException, duckdb.FatalException) as error:
         if re.search(r"no space|disk quota|file too large|could not write", str(error), re.I):
             raise disk_full(work, _first_line(error)) from error
-        raise
+        raise StageError(
+            f"{_first_line(error)}.\nMend that, or choose another --work than {work}."
+        ) from error
     finally:
         shutil.rmtree(spill, ignore_errors=True)
 
@@ -210,13 +218,13 @@ def write_table(
             # Level 1 writes a tenth faster than the default, and no larger.
             f"copy (\n{spec.sql()}\n) to $out "
             "(format parquet, compression zstd, compression_level 1)",
-            {**(values or {}), "out": str(partial)},
+            {**(values or {}), "out": os.path.abspath(partial)},
         ).fetchall()
         schema = _schema_of(con, partial)
         if schema != SCHEMAS[spec.table]:
             raise AssertionError(f"{spec.table}.sql makes {schema}")
         rows = con.execute(
-            "select num_rows from parquet_file_metadata($path)", {"path": glob.escape(str(partial))}
+            "select num_rows from parquet_file_metadata($path)", {"path": _pattern(partial)}
         ).fetchall()[0][0]
         sidecar = Sidecar(
             fingerprint=spec.fingerprint(),
@@ -252,13 +260,19 @@ def open_table(con: Any, work: Path, table: str) -> Sidecar:
             f"There is no finished {path}.\n"
             f"Build it: k710 build-manifest --annotations DIR --work {work}"
         )
-    _refuse_other_schema(path, table, _schema_of(con, path))
-    con.read_parquet(glob.escape(str(path)), file_row_number=True).create_view(table, replace=True)
+    try:
+        _refuse_other_schema(path, table, _schema_of(con, path))
+    except duckdb.Error as error:
+        raise StageError(
+            f"{path} can't be read ({_first_line(error)}).\n"
+            "Remove it, and build it again: k710 build-manifest --annotations DIR"
+        ) from error
+    con.read_parquet(_pattern(path), file_row_number=True).create_view(table, replace=True)
     return sidecar
 
 
 def _schema_of(con: Any, path: Path) -> dict[str, str]:
-    relation = con.read_parquet(glob.escape(str(path)))
+    relation = con.read_parquet(_pattern(path))
     return dict(zip(relation.columns, map(str, relation.types), strict=True))
 
 
@@ -273,16 +287,24 @@ def _refuse_other_schema(path: Path, table: str, found: dict[str, str]) -> None:
             )
 
 
+def _pattern(path: Path) -> str:
+    """What DuckDB's readers take for just this file."""
+    return glob.escape(os.path.abspath(path))
+
+
 def _sidecar_path(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
 def _bytes(size: str) -> int:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", size, re.IGNORECASE)
-    if match is None or float(match[1]) == 0:
+    base = 1024 if match and match[3] else 1000
+    num_bytes = (
+        int(float(match[1]) * base ** " KMGT".index(match[2].upper() or " ")) if match else 0
+    )
+    if not 0 < num_bytes < 1 << 60:
         raise StageError(f"--memory-limit {shown(size)} is no size. Write it like 2GB or 1500MB.")
-    base = 1024 if match[3] else 1000
-    return int(float(match[1]) * base ** " KMGT".index(match[2].upper() or " "))
+    return num_bytes
 
 
 def _first_line(error: Exception) -> str:

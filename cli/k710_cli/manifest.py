@@ -88,7 +88,9 @@ def build_manifest(
     memory_limit: Annotated[
         str, typer.Option(help="What the process may use, about; more is spilled to --work.")
     ] = "2GB",
-    threads: Annotated[int | None, typer.Option(min=1, help="Default: one per core.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=256, help="Default: one per core, at most 4.")
+    ] = None,
     require_complete: Annotated[
         bool, typer.Option("--require-complete", help="Stop if a val or test list is missing.")
     ] = False,
@@ -107,23 +109,25 @@ def build_manifest(
     Example: k710 build-manifest --annotations ./annotations --work ./work
     """
     import k710
+    from k710.manifest import Rules
 
     try:
-        with progress() as show:
-            summary = k710.build_manifest(
-                annotations,
-                work=work,
-                protect=[] if protect.strip() == "none" else _words(protect),
-                prefer=_words(prefer),
-                dedup=dedup.value,
-                memory_limit=memory_limit,
-                threads=threads,
-                require_complete=require_complete,
-                merge_editions=merge_editions,
-                on_progress=show,
-            )
-    except ValueError as error:  # of the rules
+        rules = Rules(_words(protect, none="none"), _words(prefer), dedup.value)
+    except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+    with progress() as show:
+        summary = k710.build_manifest(
+            annotations,
+            work=work,
+            protect=rules.protect,
+            prefer=rules.prefer,
+            dedup=rules.dedup,
+            memory_limit=memory_limit,
+            threads=threads,
+            require_complete=require_complete,
+            merge_editions=merge_editions,
+            on_progress=show,
+        )
     if as_json:
         return print_json(summary)
     print_summary(summary)
@@ -155,8 +159,9 @@ def explain(
         screen.print(f"    {row.verdict}", soft_wrap=True)
 
 
-def _words(text: str) -> list[str]:
-    return [word.strip() for word in text.split(",") if word.strip()]
+def _words(text: str, *, none: str | None = None) -> tuple[str, ...]:
+    # Nothing at all stays a word that fits nowhere: an unset variable must not mean `none`.
+    return () if text.strip() == none else tuple(word.strip() for word in text.split(","))
 
 
 # --- the summary of a build
@@ -230,7 +235,7 @@ def _remarks(summary: "Summary") -> list[str]:
         count = f"{one.rows:,}{conflict}"
         lines.append(f"{one.list_name}: exact duplicates left out: {count} (see {one.example})")
     for twin in summary.twins:
-        lines.append(f"Not read, the same rows in another format: {printable(twin)}")
+        lines.append(f"Not read, another format of a list that was: {printable(twin)}")
     if summary.not_protected:
         lines.append(
             f"Not protected against lists that are missing: {', '.join(summary.not_protected)}"

@@ -5,7 +5,7 @@ with
 named as (
     select distinct dataset, youtube_id, time_start, time_end, name,
     from annotations
-    join spellings using (dataset, label)
+    join spellings using (label_raw)
 ),
 
 differing as (

@@ -144,7 +144,7 @@ def test_missing_lists_and_twins_are_said(tmp_path: Path) -> None:
     path.write_text("label,youtube_id,time_start,time_end,split\narchery,aaaaaaaaaaa,0,10,train\n")
     path.with_suffix(".json").write_text("{}")
     done = k710("build-manifest", "--annotations", "lists", cwd=tmp_path)
-    assert "Not read, the same rows in another format: k400/train.json" in done.stdout
+    assert "Not read, another format of a list that was: k400/train.json" in done.stdout
     missing = "k400/test, k400/val, k600/test, k600/val, k700/test, k700/val"
     assert f"Not protected against lists that are missing: {missing}\n" in done.stdout
     again = k710("build-manifest", "--annotations", "lists", "--require-complete", cwd=tmp_path)
@@ -171,6 +171,8 @@ def test_bad_input_is_one_worded_error(tmp_path: Path) -> None:
     ("options", "words"),
     [
         (["--protect", "train"], "protect must be some of val and test"),
+        (["--protect", ""], "protect must be some of val and test"),
+        (["--protect", "val,none"], "protect must be some of val and test"),
         (["--prefer", "k400"], "prefer must name k400, k600, k700 once each"),
         (["--dedup", "url"], "'url' is not one of 'id', 'clip'"),
         (["--threads", "0"], "--threads"),
