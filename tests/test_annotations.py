@@ -102,9 +102,10 @@ def test_every_published_split_is_known(read_text: Reader, word: str, split: str
         HEADER + GOOD + ",,,,\n",
         '"label","youtube_id","time_start","time_end","split"\n'
         '"abseiling","aaaaaaaaaaa","1","11","train"\n',
+        "label,youtube_id,time_start,time_end,split,,\nabseiling,aaaaaaaaaaa,1,11,train,,\n",
         "split,is_cc,time_end,time_start,youtube_id,label\ntrain,0,11,1,aaaaaaaaaaa,abseiling\n",
     ],
-    ids=["bom", "crlf", "no end", "blank line", "blank lines", "commas", "quotes", "order"],
+    ids=["bom", "crlf", "no end", "blank line", "blank lines", "commas", "quotes", "more", "order"],
 )
 def test_harmless_variants_give_the_same_row(read_text: Reader, content: str) -> None:
     (row,) = read_text(content)
@@ -148,6 +149,12 @@ def test_gzip_and_json_hold_the_same_rows(tmp_path: Path) -> None:
         assert [{**row, "source_file": ""} for row in found] == [
             {**row, "source_file": ""} for row in read_rows["train.csv"]
         ], name
+
+
+def test_json_may_be_packed_too(read_text: Reader) -> None:
+    entry = '{"aaaaaaaaaaa": {"annotations": {"segment": [1, 11]}, "subset": "test"}}\n'
+    (row,) = read_text(gzip.compress(entry.encode()), "test.json.gz")
+    assert row["time_end"] == 11
 
 
 def test_json_keeps_both_entries_of_one_id(read_text: Reader) -> None:
@@ -228,6 +235,9 @@ BAD_ROWS = {
     "blank val label": ("  ,bbbbbbbbbbb,1,11,validate\n", "the label is blank in a row of 'val"),
     "no class": ("flying,bbbbbbbbbbb,1,11,train\n", "'flying' is no Kinetics class. Nearest:"),
     "other dataset": ("bull fighting,bbbbbbbbbbb,1,11,train\n", "is no class of k400: it is one"),
+    "other letters": ("abseiling é,bbbbbbbbbbb,1,11,train\n", "is no Kinetics class"),
+    "digits": ("abseiling 2,bbbbbbbbbbb,1,11,train\n", "'abseiling 2' is no Kinetics class"),
+    "zero byte": ("abseiling\0,bbbbbbbbbbb,1,11,train\n", "this is not UTF-8 text"),
     "markup": ("[red]x[/red],bbbbbbbbbbb,1,11,train\n", r"'[red]x[/red]' is no Kinetics class"),
     "escape": ("\x1b[31m,bbbbbbbbbbb,1,11,train\n", r"'\x1b[31m' is no Kinetics class"),
     "split": ("abseiling,bbbbbbbbbbb,1,11,trian\n", "'trian' is no split: published lists have"),
@@ -293,6 +303,34 @@ BAD_FILES: dict[str, tuple[str, bytes, str]] = {
         "train.json, entry 1: '../x' is no YouTube id",
     ),
     "json empty": ("train.json", b"{}", "has no row under its header"),
+    "json with more": ("train.json", b"{} {}", "goes on after its last entry, 0"),
+    "json twice": ("train.json", b"{ENTRY} {ENTRY}", "goes on after its last entry, 1"),
+    "json without comma": ("train.json", b"{ENTRY ENTRY}", "entry 1: broken JSON"),
+    "json with two commas": ("train.json", b"{ENTRY,, ENTRY}", "entry 2: broken JSON"),
+    "json without colon": ("train.json", b'{"aaaaaaaaaaa" {}}', "entry 1: broken JSON"),
+    "json not closed": ("train.json", b"{ENTRY, ", "entry 2: broken JSON"),
+    "json deep": ("train.json", b'{"a": ' + b"[" * 100_000, "entry 1: broken JSON"),
+    "json long number": ("train.json", b'{"a": ' + b"9" * 5000 + b"}", "entry 1: broken JSON"),
+    "json half a character": (
+        "train.json",
+        b'{"a": {"annotations": {"label": "\\ud800", "segment": [1, 2]}, "subset": "val"}}',
+        "lacks its annotations, segment or subset",
+    ),
+    "json label list": (
+        "train.json",
+        b'{"a": {"annotations": {"label": ["archery"], "segment": [1, 2]}, "subset": "val"}}',
+        "lacks its annotations, segment or subset",
+    ),
+    "json label false": (
+        "test.json",
+        b'{"a": {"annotations": {"label": false, "segment": [1, 2]}, "subset": "test"}}',
+        "lacks its annotations, segment or subset",
+    ),
+    "json segment text": (
+        "train.json",
+        b'{"a": {"annotations": {"label": "archery", "segment": "12"}, "subset": "val"}}',
+        "lacks its annotations, segment or subset",
+    ),
     "json of numbers": ("train.json", b'{"a": 5}', "entry 1: 'a' lacks its annotations"),
 }
 
@@ -300,6 +338,10 @@ BAD_FILES: dict[str, tuple[str, bytes, str]] = {
 @pytest.mark.parametrize("case", BAD_FILES)
 def test_a_bad_file_is_named(read_text: Reader, case: str) -> None:
     name, content, words = BAD_FILES[case]
+    entry = (
+        b'"aaaaaaaaaaa": {"annotations": {"label": "archery", "segment": [1, 2]}, "subset": "val"}'
+    )
+    content = content.replace(b"ENTRY", entry)
     with pytest.raises(SourceError) as error:
         read_text(content, name)
     assert words in str(error.value)

@@ -119,6 +119,39 @@ def test_bad_input_touches_no_table(folder: Path, tmp_path: Path) -> None:
     assert build_manifest(folder, work=work).built == ()
 
 
+def test_merged_editions_are_not_taken_for_plain_ones(tmp_path: Path) -> None:
+    for folder in ("kinetics700", "kinetics700_2020"):
+        write_lists(tmp_path / folder, {"k700/val": [("archery", folder[:11], 0, 10)]})
+    lists, work = tmp_path, tmp_path / "work"
+    build_manifest(lists, work=work, merge_editions=True)
+    with pytest.raises(SourceError, match="two editions of one list"):
+        build_manifest(lists, work=work)
+
+
+def test_a_renamed_folder_is_another_dataset(tmp_path: Path) -> None:
+    folder = write_lists(tmp_path / "k400", {"k400/val": [("archery", "a", 0, 10)]}) / "k400"
+    build_manifest(folder, work=tmp_path / "work")
+    summary = build_manifest(folder.rename(tmp_path / "k600"), work=tmp_path / "work")
+    assert set(summary.views) == {"k600/val", "k710/val"}
+
+
+@pytest.mark.parametrize("inside", ["work", "k400/work"])
+def test_the_work_directory_may_lie_among_the_lists(tmp_path: Path, inside: str) -> None:
+    folder = write_lists(tmp_path / "k400", {"k400/val": [("archery", "a", 0, 10)]})
+    assert build_manifest(folder, work=folder / inside).built == TABLES
+    assert build_manifest(folder, work=folder / inside).built == ()
+
+
+@pytest.mark.parametrize("name", ["it's", "[a]*?", "~w", "with space", "größe", "-x"])
+def test_any_name_of_a_work_directory_will_do(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    build_manifest(folder, work=name)
+    assert len(list((tmp_path / name).glob("*.parquet"))) == 4
+    assert len(k710.load_view("k710/train", work=name)) == 163
+
+
 # --- damage
 
 
@@ -149,6 +182,23 @@ def test_a_table_without_a_whole_sidecar_does_not_count(
     with pytest.raises(StageError, match=r"There is no finished .*manifest\.parquet\.\nBuild it: "):
         k710.load_view("k710/train", work=work)
     assert build_manifest(folder, work=work).built == ("manifest",)
+
+
+def test_a_table_that_is_cut_short_is_worded(folder: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    build_manifest(folder, work=work)
+    os.truncate(work / "manifest.parquet", 100)
+    with pytest.raises(
+        StageError, match=r"manifest\.parquet can't be read .*\nRemove it, and build"
+    ):
+        k710.load_view("k710/train", work=work)
+
+
+def test_a_place_that_can_not_be_written_is_worded(folder: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    (work / "annotations.parquet.tmp").mkdir(parents=True)
+    with pytest.raises(StageError, match=r"annotations\.parquet\.tmp"):
+        build_manifest(folder, work=work)
 
 
 def test_tables_of_two_builds_are_not_read_together(folder: Path, tmp_path: Path) -> None:
@@ -220,7 +270,13 @@ def test_ctrl_c_leaves_nothing_half_written(large: Path, tmp_path: Path) -> None
     for attempt in range(20):  # on a busy machine a build may end before the signal comes
         shutil.rmtree(work, ignore_errors=True)
         command = [sys.executable, "-c", BUILD, str(large), str(work)]
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        with subprocess.Popen(
+            command,
+            stderr=subprocess.PIPE,
+            text=True,
+            # Whoever started the tests may ignore it, and children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        ) as process:
             while not (work / "annotations.parquet.tmp").exists() and process.poll() is None:
                 time.sleep(0.005)
             time.sleep(0.02 * attempt)

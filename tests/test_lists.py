@@ -52,20 +52,24 @@ def test_no_dataset_is_an_error_that_says_what_to_rename(tmp_path: Path) -> None
     )
 
 
-def test_two_datasets_in_one_part_are_an_error(tmp_path: Path) -> None:
-    folder = touch(tmp_path / "lists", "k700/k400_to_k600.csv")
-    with pytest.raises(SourceError, match=r"'k400_to_k600\.csv' names two datasets, k400 and k600"):
+@pytest.mark.parametrize("name", ["k400_to_k600.csv", "k400k600.csv"])
+def test_two_datasets_in_one_part_are_an_error(tmp_path: Path, name: str) -> None:
+    folder = touch(tmp_path / "lists", f"k700/{name}")
+    with pytest.raises(SourceError, match=f"'{name}' names two datasets, k400 and k600"):
         find_lists(folder)
 
 
 def test_twins_are_read_once(tmp_path: Path) -> None:
     folder = touch(
-        tmp_path / "k400", "a.csv", "a.json", "a.csv.gz", "b.json", "b.csv.gz", "c.json", "README"
+        tmp_path / "k400",
+        *("a.csv", "a.json", "a.csv.gz", "a.gz", "a.json.gz"),
+        *("b.json", "b.csv.gz", "c.json", "d.json.gz", "README"),
     )
     assert [(file.name, file.twins) for file in find_lists(folder)] == [
-        ("a.csv", ("a.csv.gz", "a.json")),
+        ("a.csv", ("a.csv.gz", "a.gz", "a.json", "a.json.gz")),
         ("b.csv.gz", ("b.json",)),
         ("c.json", ()),
+        ("d.json.gz", ()),
     ]
 
 
@@ -91,3 +95,22 @@ def test_a_name_that_is_no_unicode_is_said(tmp_path: Path) -> None:
     (folder / os.fsdecode(b"v\xe9l.csv")).touch()
     with pytest.raises(SourceError, match=r"the name 'v\\udce9l\.csv' is no UTF-8"):
         find_lists(folder)
+
+
+def test_a_link_to_nothing_is_said(tmp_path: Path) -> None:
+    folder = touch(tmp_path / "k400", "train.csv")
+    (folder / "val.csv").symlink_to(tmp_path / "gone.csv")
+    with pytest.raises(SourceError, match=r"val\.csv is a link to a file that isn't there"):
+        find_lists(folder)
+
+
+def test_a_linked_folder_counts_by_either_name(tmp_path: Path) -> None:
+    (tmp_path / "kinetics400").symlink_to(touch(tmp_path / "lists", "val.csv"))
+    (tmp_path / "lists_2").symlink_to(touch(tmp_path / "k600", "val.csv"))
+    assert find_lists(tmp_path / "kinetics400")[0].dataset == "k400"
+    assert find_lists(tmp_path / "lists_2")[0].dataset == "k600"
+
+
+def test_sidecars_and_archives_are_no_lists(tmp_path: Path) -> None:
+    folder = touch(tmp_path / "k400", "work/annotations.parquet.json", "lists.tar.gz", "val.csv")
+    assert [file.name for file in find_lists(folder)] == ["val.csv"]

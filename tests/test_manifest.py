@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from k710.errors import SourceError, StageError
 from k710.manifest import LISTS, Summary, build_manifest
 from k710.tables import SCHEMAS, read_sql
+from k710.views import load_view
 
 WriteLists = Callable[[Lists], Path]
 
@@ -92,6 +93,16 @@ def test_a_held_out_row_names_every_protected_list_that_has_its_id(build: Build)
 def test_only_protected_lists_are_named(build: Build) -> None:
     work = build(LEAKS, protect=("val",))
     assert ("in_test", ["k700/val"]) in rows(work, "select youtube_id, held_out_by from dropped")
+
+
+def test_where_every_train_row_is_held_out_the_view_is_there_and_empty(
+    lists: WriteLists, tmp_path: Path
+) -> None:
+    row = ("archery", "both", 0, 10)
+    summary = build_manifest(lists({"k400/train": [row], "k400/val": [row]}), work=tmp_path / "w")
+    assert summary.views["k710/train"] == 0
+    assert summary.dropped["k710/train"] == {"held_out": 1}
+    assert load_view("k710/train", work=tmp_path / "w").empty
 
 
 # --- one row per id
@@ -375,8 +386,11 @@ def test_wrong_rules_are_refused(lists: WriteLists, tmp_path: Path) -> None:
         ({"protect": ("train",)}, "protect must be some of val and test"),
         ({"prefer": ("k400", "k600")}, "prefer must name k400, k600, k700 once each"),
         ({"dedup": "url"}, "dedup must be id or clip, and is 'url'"),
+        ({"protect": "val"}, "protect and prefer are lists of names, not text"),
+        ({"threads": 0}, "threads must be from 1 to 256, and is 0"),
     ):
         with pytest.raises(ValueError, match=words):
             build_manifest(folder, work=tmp_path / "work", **options)  # type: ignore[arg-type]
-    with pytest.raises(StageError, match="--memory-limit 'much' is no size"):
-        build_manifest(folder, work=tmp_path / "work", memory_limit="much")
+    for limit in ("much", "0GB", "-1GB", "999999999TB"):
+        with pytest.raises(StageError, match=f"--memory-limit '{limit}' is no size"):
+            build_manifest(folder, work=tmp_path / "work", memory_limit=limit)

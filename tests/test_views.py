@@ -135,3 +135,13 @@ def test_evidence_counts_clips_that_two_datasets_name_differently(tmp_path: Path
         NamePair("archery", "bowling", False, 1, 1, 0, 1),
     ]
     assert sum(pair.merged for pair in pairs) == 15
+
+
+def test_evidence_is_what_the_lists_say_not_what_the_aliases_say(tmp_path: Path) -> None:
+    named: Lists = {
+        "k400/train": [("tying necktie", "a", 0, 10), ("Tying_Tie", "b", 0, 10)],
+        "k600/train": [("tying necktie", "a", 0, 10), ("tying necktie", "b", 0, 10)],
+    }
+    build_manifest(write_lists(tmp_path / "annotations", named), work=tmp_path / "work")
+    found = [pair for pair in label_evidence(work=tmp_path / "work") if pair.clips]
+    assert found == [NamePair("tying necktie", "tying tie", True, 1, 1, 0, 0)]

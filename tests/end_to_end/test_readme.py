@@ -72,6 +72,8 @@ def test_numbers_are_those_of_the_files_that_they_come_from() -> None:
     for name, result in results["results"].items():
         row = f"| {result['wall_s']:.1f} s | {result['cpu_s']:.1f} s | {result['peak_mb']:,} MB |"
         assert row in README, (name, row)
+    startup = json.loads((ROOT / "benchmarks" / "results" / "startup.json").read_text())
+    assert f"`k710 --help` takes {startup['cpu_s']['k710 --help']} s of CPU" in README
     many = results["many"]
     assert f"{many['rows']:,} rows" in README
     assert f"{many['wall_s']:.0f} s" in README and f"{many['peak_mb']:,.0f} MB" in README
