@@ -49,7 +49,8 @@ def lists(tmp_path: Path) -> Callable[[Lists], Path]:
     return lambda named: write_lists(tmp_path / "annotations", named)
 
 
-def _shared(*parts: str) -> Path:
+def shared(*parts: str) -> Path:
+    """A path in the folder of real data beside the project; skips where it is missing."""
     path = _SHARED.joinpath(*parts)
     if not path.exists():
         pytest.skip(f"needs the real data in ../shared/{'/'.join(parts)}")
@@ -59,10 +60,10 @@ def _shared(*parts: str) -> Path:
 @pytest.fixture(scope="session")
 def real_lists() -> Path:
     """The folder of real annotation lists; skips where it is missing."""
-    return _shared("annotations")
+    return shared("annotations")
 
 
 @pytest.fixture(scope="session")
 def real_labels() -> Path:
     """The folder of published class files; skips where it is missing."""
-    return _shared("reference", "labels")
+    return shared("reference", "labels")
