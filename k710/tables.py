@@ -176,25 +176,33 @@ def connect(work: Path, *, memory_limit: str, threads: int | None = None) -> Ite
         with duckdb.connect(config=settings) as con:
             con.execute(read_sql("macros")).fetchall()
             yield con
-    except duckdb.OutOfMemoryException as error:
-        if "max_temp_directory_size" in str(error):
-            raise disk_full(work, "spill space") from error
-        raise StageError(
-            f"--memory-limit {memory_limit} is too small for these lists ({_first_line(error)}).\n"
-            "Give more, or fewer --threads: each thread needs some for itself."
-        ) from error
-    except RuntimeError as error:
-        if "interrupted" in str(error):  # how DuckDB tells of Ctrl-C inside a query
+    except (duckdb.Error, RuntimeError) as error:
+        # Ctrl-C inside a query comes out as whatever was under way.
+        if re.search("KeyboardInterrupt|interrupted", str(error), re.IGNORECASE):
             raise KeyboardInterrupt from error
-        raise
-    except (duckdb.IOException, duckdb.FatalException) as error:
-        if re.search(r"no space|disk quota|file too large|could not write", str(error), re.I):
-            raise disk_full(work, _first_line(error)) from error
-        raise StageError(
-            f"{_first_line(error)}.\nMend that, or choose another --work than {work}."
-        ) from error
+        worded = _worded(error, work, memory_limit)
+        if worded is None:
+            raise
+        raise worded from error
     finally:
         shutil.rmtree(spill, ignore_errors=True)
+
+
+def _worded(error: Exception, work: Path, memory_limit: str) -> StageError | None:
+    """What to tell the user of an error of DuckDB; None where it is a bug of ours."""
+    what = _first_line(error)
+    if isinstance(error, duckdb.OutOfMemoryException):
+        if "max_temp_directory_size" in str(error):
+            return disk_full(work, "spill space")
+        return StageError(
+            f"--memory-limit {memory_limit} is too small for these lists ({what}).\n"
+            "Give more, or fewer --threads: each thread needs some for itself."
+        )
+    if isinstance(error, duckdb.IOException | duckdb.FatalException):
+        if re.search(r"no space|disk quota|file too large|could not write", what, re.IGNORECASE):
+            return disk_full(work, what)
+        return StageError(f"{what}.\nMend that, or choose another --work than {work}.")
+    return None
 
 
 def write_table(
