@@ -293,7 +293,7 @@ def test_ctrl_c_leaves_nothing_half_written(large: Path, tmp_path: Path) -> None
 
 
 def test_a_full_disk_is_worded_and_the_next_run_finishes(large: Path, tmp_path: Path) -> None:
-    work = tmp_path / "work"
+    work = tmp_path / "interrupted"  # errors name it, and are no Ctrl-C for that
     build_manifest(large, work=work, protect=())
     before = contents(work)
 
