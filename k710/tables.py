@@ -30,6 +30,7 @@ __all__ = [
     "SCHEMAS",
     "Sidecar",
     "TableSpec",
+    "built_by",
     "connect",
     "is_done",
     "open_table",
@@ -52,6 +53,24 @@ _ANNOTATION = {
     "label": "SMALLINT",
     "source_file": "VARCHAR",
     "source_line": "INTEGER",
+}
+_SOURCE = {
+    "clip_id": "VARCHAR",
+    "status": "VARCHAR",
+    "detail": "VARCHAR",
+    "uri": "VARCHAR",
+    "member": "VARCHAR",
+    "trimmed": "BOOLEAN",
+    "starts_at_s": "DOUBLE",
+    "bytes": "BIGINT",
+    "sha256": "VARCHAR",
+    "width": "INTEGER",
+    "height": "INTEGER",
+    "fps": "DOUBLE",
+    "num_frames": "INTEGER",
+    "duration_s": "DOUBLE",
+    "codec": "VARCHAR",
+    "tool": "VARCHAR",
 }
 SCHEMAS: Mapping[str, Mapping[str, str]] = {
     "annotations": _ANNOTATION,
@@ -80,8 +99,30 @@ SCHEMAS: Mapping[str, Mapping[str, str]] = {
         "same_label": "BIGINT",
         "other_label": "BIGINT",
     },
+    "sources": _SOURCE,
+    "plan": {"clip_id": "VARCHAR", "shard": "INTEGER", "position": "INTEGER"},
+    "outcomes": {"shard": "INTEGER", "position": "INTEGER", "stored": "BOOLEAN", **_SOURCE},
+    "index": {
+        "clip_id": "VARCHAR",
+        "shard": "INTEGER",
+        "offset": "BIGINT",
+        "bytes": "BIGINT",
+        "sha256": "VARCHAR",
+        "num_frames": "INTEGER",
+        "fps": "DOUBLE",
+        "width": "INTEGER",
+        "height": "INTEGER",
+        "gop": "INTEGER",
+        "duration_s": "DOUBLE",
+    },
 }
 """The columns of every table, in order, with DuckDB's types."""
+_BUILT_BY = {
+    "sources": "k710 index --videos DIR",
+    "plan": "k710 shard --views VIEWS",
+    "outcomes": "k710 shard --views VIEWS",
+    "index": "k710 shard --views VIEWS",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +134,11 @@ class TableSpec:
     inputs: dict[str, str]  # name -> SHA-256
     uses: tuple[str, ...] = ()  # .sql files whose results the table's own .sql reads
     notes: dict[str, Any] = field(default_factory=dict)  # for the sidecar only
+    file: str | None = None  # its path below the work directory, without .parquet; None: `table`
+
+    def path(self, work: Path) -> Path:
+        """Where the table lies in a work directory."""
+        return table_path(work, self.file or self.table)
 
     def sql(self) -> str:
         """The text of the table's own .sql file."""
@@ -130,6 +176,11 @@ def table_path(work: Path, table: str) -> Path:
     return work / f"{table}.parquet"
 
 
+def built_by(table: str) -> str:
+    """The command that makes `table`."""
+    return _BUILT_BY.get(table, "k710 build-manifest --annotations DIR")
+
+
 def read_sql(name: str) -> str:
     """The text of k710/sql/<name>.sql."""
     return resources.files("k710").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
@@ -147,7 +198,7 @@ def read_sidecar(path: Path) -> Sidecar | None:
 
 def is_done(work: Path, spec: TableSpec) -> bool:
     """Whether the table of `spec` lies in `work`, made from just this, its bytes untouched."""
-    path = table_path(work, spec.table)
+    path = spec.path(work)
     sidecar = read_sidecar(path)
     if sidecar is None or sidecar.fingerprint != spec.fingerprint() or not path.is_file():
         return False
@@ -221,7 +272,7 @@ def write_table(
     Table and sidecar are replaced one after the other, each whole; between the two the table does
     not count.
     """
-    out = table_path(work, spec.table)
+    out = spec.path(work)
     with replacing(out) as partial:
         con.execute(
             # Level 1 writes a tenth faster than the default, and no larger.
@@ -267,14 +318,14 @@ def open_table(con: Any, work: Path, table: str) -> Sidecar:
     if sidecar is None or not path.is_file():
         raise StageError(
             f"There is no finished {path}.\n"
-            f"Build it: k710 build-manifest --annotations DIR --work {work}"
+            f"Build it: {built_by(table)} --work {work}"
         )
     try:
         _refuse_other_schema(path, table, _schema_of(con, path))
     except duckdb.Error as error:
         raise StageError(
             f"{path} can't be read ({_first_line(error)}).\n"
-            "Remove it, and build it again: k710 build-manifest --annotations DIR"
+            f"Remove it, and build it again: {built_by(table)} --work {work}"
         ) from error
     con.read_parquet(_pattern(path), file_row_number=True).create_view(table, replace=True)
     return sidecar
@@ -292,7 +343,7 @@ def _refuse_other_schema(path: Path, table: str, found: dict[str, str]) -> None:
             raise SchemaError(
                 f"{path}: column {column} should be {kind} and is {has}.\n"
                 "Another version wrote this table. "
-                "Build it again: k710 build-manifest --annotations DIR"
+                f"Build it again: {built_by(table)}"
             )
 
 

@@ -1,43 +1,96 @@
 """Chosen frames of a video: exactly those, decoding no more than they need.
 
 A first pass over the packets alone tells each frame's time stamp and the keyframes; then only the
-groups of pictures that hold a wanted frame are decoded, and of those only what is wanted or what
-others refer to. What does not keep to that picture (AVI, missing or repeated time stamps) is
-decoded from the start.
+groups of pictures that hold a wanted frame are decoded, up to the last one wanted, and of those
+only what is wanted or what others refer to. What does not keep to that picture (AVI, a codec with
+pictures that aren't shown, missing or repeated time stamps) is decoded from the start.
 
-Not covered: probing, cutting and encoding; sound.
+Not covered: probing, cutting and encoding; sound; turning a picture that says it lies on its side;
+damage that a decoder hides (FFmpeg's of HEVC conceals a broken slice without a word).
 """
 
 import contextlib
 import io
 import itertools
+import operator
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Literal
 
 import av
 import av.error
 import numpy as np
 import numpy.typing as npt
+from av.stream import Disposition
+from av.video.reformatter import VideoReformatter
 
 from k710.errors import MediaError, printable
 
-__all__ = ["read_frames"]
+__all__ = ["open_video", "read_frames"]
 
 # A playlist called .mp4 would make FFmpeg read other files, or ask the network for them.
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"
+# Each of their packets shows one frame. VP8 has packets that show none, MPEG-4 may have.
+_ONE_TO_ONE = ("h264", "hevc", "libdav1d", "av1", "vp9")
 # Others take "not referred to" differently: FFmpeg drops wanted frames of AV1 with it.
 _CAN_SKIP = ("h264",)
+# Packets are kept from the first pass up to this, and read again after a seek above it.
+_KEPT_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class _Stamps:
-    """Time stamps of a stream, in its time base, both sorted."""
+class _Scan:
+    """What the packets tell. Time stamps are in the stream's time base, and sorted."""
 
     frames: list[int]
     keyframes: list[int]
+    packets: list[Any] | None  # as in the file; None if they are too many to keep
+
+
+class _Pictures:
+    """The array that is being read, filled by frames in any order."""
+
+    def __init__(
+        self, indices: Sequence[int], size: tuple[int, int] | None, pixels: str, name: str
+    ) -> None:
+        self.size = size
+        self.pixels = pixels
+        self.name = name
+        self.rows: dict[int, list[int]] = {}  # index of a frame -> where it goes
+        for row, index in enumerate(indices):
+            self.rows.setdefault(index, []).append(row)
+        self.num_rows = len(indices)
+        self.array: npt.NDArray[np.uint8] | None = None
+        self.reformatter = VideoReformatter()
+
+    def put(self, index: int, frame: Any) -> None:
+        """Write a decoded frame to its rows."""
+        width, height = self.size or (frame.width, frame.height)
+        rgb = self.pixels == "rgb24"
+        if not rgb and (width % 2 or height % 2):
+            raise ValueError(f"yuv420p needs even sizes, and {self.name} is {width}x{height}.")
+        if self.array is None:
+            shape = (height, width, 3) if rgb else (height * 3 // 2, width)
+            self.array = np.empty((self.num_rows, *shape), np.uint8)
+            self.height, self.width = height, width
+        elif (height, width) != (self.height, self.width):
+            raise MediaError(
+                f"{self.name} changes from {self.width}x{self.height} to {width}x{height}: "
+                "its frames fit one array only if size is given."
+            )
+        as_it_is = (frame.width, frame.height) == (width, height) and not rgb
+        if not (as_it_is and frame.format.name in ("yuv420p", "yuvj420p")):
+            # By its own matrix and range, and where its chroma says that it lies. One thread, or
+            # swscale starts one for each core.
+            frame = self.reformatter.reformat(
+                frame, width, height, "rgb24" if rgb else "yuv420p", threads=1
+            )
+        first, *others = self.rows[index]
+        _copy_planes(frame, self.array[first])
+        for row in others:
+            self.array[row] = self.array[first]
 
 
 def read_frames(
@@ -45,119 +98,207 @@ def read_frames(
     indices: Sequence[int],
     *,
     size: tuple[int, int] | None = None,
+    pixels: Literal["rgb24", "yuv420p"] = "rgb24",
 ) -> npt.NDArray[np.uint8]:
     """The frames at `indices` as RGB: uint8 of shape (len(indices), height, width, 3).
+
+    With `pixels="yuv420p"` they are of shape (len(indices), height * 3 // 2, width): the rows of Y,
+    then those of U and V, which have half the width and fill two to a row; matrix and range are the
+    video's own, and height and width must be even.
 
     Frames count from 0 in the order in which they are shown; an index may stand there twice, in any
     order. `size` is (width, height) to scale to, in the pass that makes RGB of them. `source` is a
     path or a whole file as bytes. MediaError where that is no video, or an index is not in it.
     """
-    wanted = sorted(set(indices))
-    if not wanted:
-        raise ValueError("indices must name at least one frame")
-    if wanted[0] < 0:
-        raise ValueError(f"indices must not be negative, and one is {wanted[0]}")
-    with _opened(source) as (container, stream):
-        stamps = _stamps(container, stream)
-        frames: dict[int, npt.NDArray[np.uint8]] | None = None
-        if stamps is not None and wanted[-1] < len(stamps.frames):
-            frames = _by_groups(container, stream, stamps, wanted, size)
-    if frames is None:
-        with _opened(source) as (container, stream):
-            frames = _from_the_start(container, stream, wanted, size)
-    return np.stack([frames[index] for index in indices])
+    indices = [operator.index(index) for index in indices]
+    _check(indices, size, pixels)
+    pictures = _Pictures(indices, size, pixels, _name(source))
+    with open_video(source) as (container, stream):
+        _insist(stream)
+        scan = _scan(container, stream)
+        done = (
+            scan is not None
+            and max(pictures.rows) < len(scan.frames)
+            and _by_groups(container, stream, scan, pictures)
+        )
+    if not done:
+        with open_video(source) as (container, stream):
+            _insist(stream)
+            _from_the_start(container, stream, pictures)
+    assert pictures.array is not None
+    return pictures.array
 
 
 @contextlib.contextmanager
-def _opened(source: str | Path | bytes) -> Iterator[tuple[Any, Any]]:
-    """The container and its first video stream, decoded by one thread; closed at the end."""
-    name = "the video" if isinstance(source, bytes) else str(source)
-    file = io.BytesIO(source) if isinstance(source, bytes) else str(source)
+def open_video(source: str | Path | bytes | BinaryIO) -> Iterator[tuple[Any, Any]]:
+    """The `av` container and its first video stream, decoded by one thread; closed at the end.
+
+    `source` is a path, a whole file as bytes, or an open binary file, which stays open. Only MP4,
+    Matroska and AVI are opened, whatever the name says, and no other file than `source`. What
+    FFmpeg says against it, inside the block too, is a MediaError that names the source.
+    """
+    name = _name(source)
+    file: Any = source
+    if isinstance(source, bytes):
+        file = io.BytesIO(source)  # shares the bytes
+    elif isinstance(source, (str, Path)):
+        file = f"file:{source}"  # never a protocol: there are videos called concat:a|b.mp4
     try:
-        with av.open(file, options={"format_whitelist": _FORMATS}) as container:
-            if not container.streams.video:
-                raise MediaError(f"{name} has no video in it.")
-            stream = container.streams.video[0]
-            stream.thread_type = "NONE"
-            stream.codec_context.thread_count = 1
-            yield container, stream
-    except (av.error.FFmpegError, OSError) as error:
+        # Titles are in any encoding, and nobody reads them.
+        with av.open(
+            file, "r", options={"format_whitelist": _FORMATS}, metadata_errors="replace"
+        ) as container:
+            yield container, _first_video(container, name)
+    except av.error.FFmpegError as error:
         words = printable(error.strerror or type(error).__name__)
         raise MediaError(f"{name} can't be decoded: {words}.") from error
 
 
-def _stamps(container: Any, stream: Any) -> _Stamps | None:
-    """The time stamps of all frames; None where packets don't tell of frames one to one."""
+def _first_video(container: Any, name: str) -> Any:
+    for stream in container.streams.video:
+        if Disposition.attached_pic in stream.disposition:
+            continue
+        if stream.codec_context is None:
+            raise MediaError(f"{name} can't be decoded: FFmpeg knows no decoder for it.")
+        stream.codec_context.thread_type = "NONE"
+        stream.codec_context.thread_count = 1
+        return stream
+    raise MediaError(f"{name} has no video in it.")
+
+
+def _name(source: str | Path | bytes | BinaryIO) -> str:
+    if isinstance(source, (str, Path)):
+        return printable(str(source))
+    name = getattr(source, "name", None)
+    return printable(name) if isinstance(name, str) else "the video"
+
+
+def _check(indices: list[int], size: tuple[int, int] | None, pixels: str) -> None:
+    if not indices:
+        raise ValueError("indices must name at least one frame")
+    if min(indices) < 0:
+        raise ValueError(f"indices must not be negative, and one is {min(indices)}")
+    if size is not None and min(size) < 1:
+        raise ValueError(f"size must be (width, height) in pixels, and is {size}")
+    if pixels not in ("rgb24", "yuv420p"):
+        raise ValueError(f"pixels ({pixels!r}) must be rgb24 or yuv420p")
+
+
+def _insist(stream: Any) -> None:
+    """Make damage an error: FFmpeg would fill in what it can't decode, and go on."""
+    stream.codec_context.options = {"err_detect": "explode"}
+
+
+def _scan(container: Any, stream: Any) -> _Scan | None:
+    """What all packets tell; None where they don't tell of frames one to one."""
     if container.format.name == "avi":  # has no times of showing, and FFmpeg's guesses are not them
+        return None
+    if stream.codec_context.name not in _ONE_TO_ONE:
         return None
     frames: list[int] = []
     keyframes: list[int] = []
+    packets: list[Any] | None = []
+    num_bytes = 0
     for packet in container.demux(stream):
-        if not packet.size:  # the end
+        pts = packet.pts
+        size = packet.size
+        if pts is None and not size:  # the end
             continue
-        if packet.pts is None or packet.is_discard or packet.is_corrupt:
+        if pts is None or not size or packet.is_discard or packet.is_corrupt:
             return None
-        frames.append(packet.pts)
+        frames.append(pts)
         if packet.is_keyframe:
-            keyframes.append(packet.pts)
+            keyframes.append(pts)
+        num_bytes += size
+        if num_bytes > _KEPT_BYTES:
+            packets = None
+        if packets is not None:
+            packets.append(packet)
     frames.sort()
     repeated = any(a == b for a, b in itertools.pairwise(frames))
     if repeated or not keyframes or min(keyframes) != frames[0]:
         return None
-    return _Stamps(frames, sorted(keyframes))
+    return _Scan(frames, sorted(keyframes), packets)
 
 
-def _by_groups(
-    container: Any,
-    stream: Any,
-    stamps: _Stamps,
-    wanted: list[int],
-    size: tuple[int, int] | None,
-) -> dict[int, npt.NDArray[np.uint8]] | None:
-    """The wanted frames by index; None if one did not come out under its time stamp."""
+def _by_groups(container: Any, stream: Any, scan: _Scan, pictures: _Pictures) -> bool:
+    """Read the pictures group by group. False if one did not come out sound under its stamp."""
     groups: dict[int, dict[int, int]] = {}  # keyframe's stamp -> frame's stamp -> index
-    for index in wanted:
-        stamp = stamps.frames[index]
+    for index in sorted(pictures.rows):
+        stamp = scan.frames[index]
         # The keyframe by the time shown, not by place in the file: after it may come frames that
         # are shown before it, and need the group before.
-        keyframe = stamps.keyframes[bisect_right(stamps.keyframes, stamp) - 1]
+        keyframe = scan.keyframes[bisect_right(scan.keyframes, stamp) - 1]
         groups.setdefault(keyframe, {})[stamp] = index
-    can_skip = stream.codec_context.name in _CAN_SKIP
-    frames: dict[int, npt.NDArray[np.uint8]] = {}
-    for keyframe, missing in groups.items():
-        container.seek(keyframe, stream=stream, backward=True)
-        for packet in container.demux(stream):
-            if can_skip:
-                needed = not packet.size or packet.pts in missing
-                stream.codec_context.skip_frame = "DEFAULT" if needed else "NONREF"
-            for frame in packet.decode():
+    try:
+        for missing, packets in _groups_with_packets(container, stream, scan, groups):
+            for frame in _decoded(stream.codec_context, packets, set(missing)):
                 index_or_none = missing.pop(frame.pts, None)
                 if index_or_none is not None:
-                    frames[index_or_none] = _rgb(frame, size)
-            if not missing:
-                break
-        if missing:
-            return None
-    return frames
+                    if frame.is_corrupt:
+                        return False
+                    pictures.put(index_or_none, frame)
+            if missing:
+                return False
+    except av.error.FFmpegError:
+        # Damaged, or no sound keyframe: decoding from the start will tell.
+        return False
+    return True
 
 
-def _from_the_start(
-    container: Any, stream: Any, wanted: list[int], size: tuple[int, int] | None
-) -> dict[int, npt.NDArray[np.uint8]]:
-    left = set(wanted)
-    frames: dict[int, npt.NDArray[np.uint8]] = {}
+def _groups_with_packets(
+    container: Any, stream: Any, scan: _Scan, groups: dict[int, dict[int, int]]
+) -> Iterator[tuple[dict[int, int], Iterator[Any]]]:
+    """Each group's missing frames, and the packets from its keyframe on."""
+    places: dict[int, int] = {}
+    if scan.packets is not None:
+        places = {packet.pts: place for place, packet in enumerate(scan.packets)}
+    for keyframe, missing in groups.items():
+        if scan.packets is not None:
+            stream.codec_context.flush_buffers()
+            yield missing, itertools.islice(scan.packets, places[keyframe], None)
+        else:
+            container.seek(keyframe, stream=stream, backward=True)
+            yield missing, container.demux(stream)
+
+
+def _decoded(codec: Any, packets: Iterator[Any], wanted: set[int]) -> Iterator[Any]:
+    """The frames whose stamps are `wanted`, with others among them, decoding few others."""
+    can_skip = codec.name in _CAN_SKIP
+    for packet in packets:
+        if can_skip:
+            codec.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
+        yield from codec.decode(packet)
+        wanted.discard(packet.pts)
+        if not wanted:
+            break
+    # A decoder holds frames back until it has seen what may be shown before them. No need.
+    yield from codec.decode(None)
+
+
+def _from_the_start(container: Any, stream: Any, pictures: _Pictures) -> None:
+    left = set(pictures.rows)
     num_frames = 0
     for frame in container.decode(stream):
         if num_frames in left:
+            if frame.is_corrupt:
+                raise MediaError(f"{pictures.name} is damaged at frame {num_frames}.")
             left.remove(num_frames)
-            frames[num_frames] = _rgb(frame, size)
+            pictures.put(num_frames, frame)
         num_frames += 1
         if not left:
-            return frames
+            return
     raise MediaError(f"Frame {min(left)} was asked for, and the video has {num_frames}.")
 
 
-def _rgb(frame: Any, size: tuple[int, int] | None) -> npt.NDArray[np.uint8]:
-    width, height = size or (frame.width, frame.height)
-    array: npt.NDArray[np.uint8] = frame.to_ndarray(format="rgb24", width=width, height=height)
-    return array
+def _copy_planes(frame: Any, array: npt.NDArray[np.uint8]) -> None:
+    """Copy the bytes of all planes, row by row without the rows' padding, one after another."""
+    flat = array.reshape(-1)
+    start = 0
+    for plane in frame.planes:
+        # A packed plane's width is in pixels.
+        row_bytes = plane.width * (3 if frame.format.name == "rgb24" else 1)
+        end = start + plane.height * row_bytes
+        rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+        flat[start:end].reshape(plane.height, row_bytes)[:] = rows[:, :row_bytes]
+        start = end

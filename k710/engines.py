@@ -1,0 +1,192 @@
+"""Run one function over many tasks, where a task that kills or hangs its worker costs itself alone.
+
+A task and its result are plain values that can be pickled, and the function can be imported by its
+name. It must be idempotent: a task may be run again. Today's engine is processes of this machine.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from typing import Any, Generic, TypeVar
+
+from k710.errors import K710Error, StageError
+
+__all__ = ["Failed", "run_local"]
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+_START_S = 120
+_WORKER = "from k710.engines import _serve; _serve({fd})"
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """What became of a task whose worker died, hung, or met a bug, twice."""
+
+    why: str
+
+
+def run_local(
+    function: Callable[[Task], Result],
+    tasks: Iterable[Task],
+    *,
+    workers: int,
+    timeout_s: float,
+) -> Generator[tuple[Task, Result | Failed], None, None]:
+    """(task, result) as they are done, in any order, from `workers` processes.
+
+    Tasks are taken as workers become free. One that kills its worker, takes longer than `timeout_s`
+    or raises is run once more while nothing else runs, and is `Failed` if it does so again. A
+    K710Error that it raises is no matter of one task: it ends the run. At the end of the iteration,
+    however it comes, no worker is left.
+    """
+    pool: _Pool[Task, Result] = _Pool(function, timeout_s)
+    left = iter(tasks)
+    suspects: list[Task] = []
+    exhausted = False
+    with pool:
+        while True:
+            while not exhausted and not suspects and pool.num_busy < workers:
+                try:
+                    pool.give(next(left))
+                except StopIteration:
+                    exhausted = True
+            if not pool.num_busy:
+                if not suspects:
+                    return
+                suspect = suspects.pop()
+                pool.give(suspect)
+                while not (done := pool.take()):
+                    pass
+                yield from done
+                continue
+            for task, result in pool.take():
+                if isinstance(result, Failed):
+                    suspects.append(task)
+                else:
+                    yield task, result
+
+
+@dataclass(slots=True)
+class _Worker(Generic[Task]):
+    process: "subprocess.Popen[bytes]"
+    connection: Any
+    task: Task | None = None
+    until: float = 0.0  # time.monotonic() when its task has taken too long
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.connection.close()
+
+
+@dataclass(slots=True)
+class _Pool(Generic[Task, Result]):
+    function: Callable[[Task], Result]
+    timeout_s: float
+    idle: list[_Worker[Task]] = field(default_factory=list)
+    busy: list[_Worker[Task]] = field(default_factory=list)
+
+    def __enter__(self) -> "_Pool[Task, Result]":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in (*self.idle, *self.busy):
+            worker.kill()
+
+    @property
+    def num_busy(self) -> int:
+        return len(self.busy)
+
+    def give(self, task: Task) -> None:
+        """Have a worker run the task; one is started if none is idle."""
+        worker = self.idle.pop() if self.idle else self._started()
+        worker.task = task
+        worker.until = time.monotonic() + self.timeout_s
+        self.busy.append(worker)
+        with contextlib.suppress(OSError):  # it has died: take() will see that
+            worker.connection.send(task)
+
+    def take(self) -> list[tuple[Task, Result | Failed]]:
+        """Wait until tasks are done, and return them with their results."""
+        left_s = min(worker.until for worker in self.busy) - time.monotonic()
+        wait([worker.connection for worker in self.busy], timeout=max(0.0, left_s))
+        done: list[tuple[Task, Result | Failed]] = []
+        for worker in list(self.busy):
+            result = self._result(worker)
+            if result is not None:
+                self.busy.remove(worker)
+                task, worker.task = worker.task, None
+                assert task is not None
+                done.append((task, result[0]))
+        return done
+
+    def _result(self, worker: _Worker[Task]) -> tuple[Result | Failed] | None:
+        try:
+            if worker.connection.poll():
+                kind, value = worker.connection.recv()
+                if kind == "refused":
+                    raise value
+                self.idle.append(worker)
+                return (value,)
+        except (EOFError, OSError):
+            code = worker.process.wait()
+            worker.kill()
+            how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            return (Failed(f"the worker died ({how})"),)
+        if time.monotonic() < worker.until:
+            return None
+        worker.kill()
+        return (Failed(f"not done after {self.timeout_s:g} s"),)
+
+    def _started(self) -> _Worker[Task]:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            # Not multiprocessing: its children run the caller's main module again, and a program
+            # called from a terminal would hand them its Ctrl-C.
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-c", _WORKER.format(fd=theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                start_new_session=True,
+            )
+        worker: _Worker[Task] = _Worker(process, Connection(ours.detach()))
+        try:
+            worker.connection.send(self.function)
+            if not worker.connection.poll(_START_S) or worker.connection.recv() != "ready":
+                raise EOFError
+        except (EOFError, OSError) as error:
+            worker.kill()
+            raise StageError(
+                "A worker process could not be started; what it said is above.\n"
+                "Mend that, or try fewer --workers, and run the same command again."
+            ) from error
+        return worker
+
+
+def _serve(fd: int) -> None:
+    """The life of a worker: tasks in, results out, until its parent is gone."""
+    connection = Connection(fd)
+    try:
+        function = connection.recv()
+        connection.send("ready")
+        while True:
+            task = connection.recv()
+            try:
+                answer = ("done", function(task))
+            except K710Error as error:
+                answer = ("refused", error)
+            except Exception as error:  # the border: one bad clip must not cost the run
+                answer = ("done", Failed(f"{type(error).__name__}: {error}"[:500]))
+            connection.send(answer)
+    except (EOFError, OSError):
+        return

@@ -1,0 +1,118 @@
+"""Which clip comes to which shard, decided before any is made, and never changed after.
+
+The plan depends on the clips wanted, a seed, and the seconds that a shard holds. A clip that can't
+be had leaves its place empty and moves no other.
+"""
+
+import glob
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from k710.errors import StageError, shown
+from k710.profiles import profile_of
+from k710.shard_files import done_shards
+from k710.tables import (
+    SCHEMAS,
+    TableSpec,
+    read_sidecar,
+    read_sql,
+    table_path,
+    write_table,
+)
+from k710.transcode import Encoding
+
+__all__ = ["extend_plan", "seconds_per_shard"]
+
+_REFERENCE_PX = 320
+
+
+def seconds_per_shard(shard_bytes: int, encoding: Encoding) -> int:
+    """How many seconds of clips make about `shard_bytes`, by what the profile takes on average."""
+    per_second: float = profile_of(encoding.profile).bytes_per_second_at_320
+    # Bytes grow about as the 1.5th power of the side: detail doesn't grow with the area.
+    per_second *= (encoding.short_side / _REFERENCE_PX) ** 1.5
+    return max(1, round(shard_bytes / per_second))
+
+
+def extend_plan(
+    con: Any,
+    work: Path,
+    views: Sequence[str],
+    *,
+    encoding: Encoding,
+    shard_seconds: int,
+    seed: int,
+    retry: bool,
+    write: bool,
+) -> None:
+    """Make `plan` a table on `con` in which each clip of `views` has a place, and keep it on disk.
+
+    `manifest`, `sources` and `outcomes` must be there. With `write` False the disk stays as it is.
+    StageError where clips were planned for another encoding.
+    """
+    _open_planned(con, work)
+    former = read_sidecar(table_path(work, "plan"))
+    made_with = [shard.params for shard in done_shards(work).values()]
+    for params in (*([former.params] if former else ()), *made_with[:1]):
+        _refuse_other_encoding(work, params["encoding"], encoding)
+    fresh = {"views": list(views), "retry": retry}
+    sql = read_sql("fresh")
+    con.execute(f"create or replace temp table fresh as\n{sql}", fresh).fetchall()
+    counted = (
+        "select (select count(*) from fresh), (select coalesce(max(shard) + 1, 0) from planned)"
+    )
+    ((num_fresh, first_shard),) = con.execute(counted).fetchall()
+    values = {"seed": str(seed), "first_shard": first_shard, "seconds_per_shard": shard_seconds}
+    generation = {"views": sorted(views), "seed": seed, **values}
+    spec = TableSpec(
+        table="plan",
+        params={
+            "encoding": encoding.params(),
+            "generations": [*(former.params["generations"] if former else ()), generation],
+        },
+        inputs=_inputs(work),
+        uses=("fresh",),
+    )
+    if write and (num_fresh or former is None):
+        write_table(con, work, spec, values=values)
+    con.execute(f"create or replace temp table plan as\n{spec.sql()}", values).fetchall()
+
+
+def _open_planned(con: Any, work: Path) -> None:
+    """Make `planned` the plan on disk, empty where there is none.
+
+    Its sidecar may be missing, after a kill: the table was replaced whole, and its rows must not be
+    lost, since shards are made by them.
+    """
+    columns = ", ".join(f"{name} {kind}" for name, kind in SCHEMAS["plan"].items())
+    con.execute(f"create or replace temp table planned ({columns})").fetchall()
+    path = table_path(work, "plan")
+    if path.exists():
+        insert = "insert into planned by name from read_parquet($path)"
+        con.execute(insert, {"path": glob.escape(os.path.abspath(path))}).fetchall()
+
+
+def _inputs(work: Path) -> dict[str, str]:
+    inputs = {}
+    for table in ("manifest", "sources"):
+        sidecar = read_sidecar(table_path(work, table))
+        assert sidecar is not None  # it was opened
+        inputs[table] = sidecar.sha256
+    return inputs
+
+
+def _refuse_other_encoding(work: Path, planned: Mapping[str, Any], encoding: Encoding) -> None:
+    asked = encoding.params()
+    differing = [
+        f"{name} {shown(planned.get(name))} (now {shown(asked[name])})"
+        for name in asked
+        if planned.get(name) != asked[name]
+    ]
+    if differing:
+        raise StageError(
+            f"The shards in {work} are made with {', '.join(differing)}.\n"
+            "All shards of a work directory are made alike: use the same options, another --work, "
+            f"or remove shards/, outcomes/ and plan.parquet in {work}."
+        )

@@ -1,0 +1,120 @@
+-- Which copies may be had as which clips, and what is known of them.
+-- One row per (clip, copy). Key: (clip_id, uri, member, bytes).
+with
+
+paired as (
+    select
+        clip_id,
+        wanted.youtube_id,
+        length_s,
+        wanted.time_start,
+        uri,
+        member,
+        bytes,
+        folder,
+        named.time_start is not null as has_window,
+        named.time_start is null as has_id_only,
+    from named
+    join wanted
+        on wanted.youtube_id = named.youtube_id
+        and coalesce(named.time_start, wanted.time_start) = wanted.time_start
+        and coalesce(named.time_end, wanted.time_end) = wanted.time_end
+
+    union all by name
+
+    -- A copy that was recorded for a clip stays one of it where its name says nothing.
+    select
+        clip_id,
+        uri,
+        member,
+        bytes,
+        false as has_window,
+        false as has_id_only,
+    from facts
+    semi join wanted using (clip_id)
+    semi join copies
+        on copies.uri = facts.uri
+        and copies.member is not distinct from facts.member
+        and copies.bytes is not distinct from facts.bytes
+    anti join named
+        on named.uri = facts.uri
+        and named.member is not distinct from facts.member
+        and named.bytes is not distinct from facts.bytes
+),
+
+known as (
+    select
+        paired.*,
+        facts.* exclude (clip_id, uri, member, bytes),
+    from paired
+    left join facts
+        on facts.clip_id = paired.clip_id
+        and facts.uri = paired.uri
+        and facts.member is not distinct from paired.member
+        and facts.bytes is not distinct from paired.bytes
+),
+
+-- Files named after their id alone that are one window each, as their length shows.
+cut as (
+    select distinct uri, member, bytes, folder, youtube_id, length_s,
+    from known
+    where has_id_only and trimmed
+),
+
+-- The windows that such a file can be. Where there are several, a class folder may tell which.
+windows as (
+    select
+        uri,
+        member,
+        bytes,
+        clip_id,
+        coalesce(list_contains(labels, label), false) as is_named_by_folder,
+        count(*) over copy as num_windows,
+        count_if(coalesce(list_contains(labels, label), false)) over copy as num_named_by_folder,
+    from cut
+    join wanted using (youtube_id, length_s)
+    left join folders using (folder)
+    window copy as (partition by uri, member, bytes)
+),
+
+copies_cut as (
+    select distinct uri, member, bytes, true as is_cut,
+    from cut
+)
+
+select
+    known.clip_id,
+    known.uri,
+    known.member,
+    known.bytes,
+    case when num_windows > 1 and num_named_by_folder <> 1 then num_windows end as could_be,
+    coalesce(trimmed, case when has_window or num_windows > 0 then true end) as trimmed,
+    coalesce(
+        starts_at_s,
+        case when has_window or num_windows > 0 then time_start end
+    )::double as starts_at_s,
+    status,
+    detail,
+    sha256,
+    width,
+    height,
+    fps,
+    num_frames,
+    duration_s,
+    codec,
+    tool,
+from known
+left join copies_cut
+    on has_id_only
+    and copies_cut.uri = known.uri
+    and copies_cut.member is not distinct from known.member
+    and copies_cut.bytes is not distinct from known.bytes
+left join windows
+    on windows.clip_id = known.clip_id
+    and windows.uri = known.uri
+    and windows.member is not distinct from known.member
+    and windows.bytes is not distinct from known.bytes
+where
+    is_cut is null
+    or num_windows = 1
+    or (num_windows > 1 and (num_named_by_folder <> 1 or is_named_by_folder))

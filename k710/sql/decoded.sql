@@ -1,0 +1,6 @@
+-- What the last shard run that tried a clip made of it. One row per clip. Key: clip_id.
+from recorded
+qualify row_number() over (
+    partition by clip_id
+    order by shard desc, position desc
+) = 1

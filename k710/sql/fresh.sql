@@ -1,0 +1,42 @@
+-- The clips of the wanted views that have no shard to come to. One row per clip. Key: clip_id.
+-- A clip whose place stayed empty is fresh again where it has another copy now, or if $retry.
+with
+
+wanted as (
+    select distinct clip_id, time_start, time_end,
+    from manifest
+    where list_contains($views, view)
+),
+
+-- The last place of each clip, and what became of it; no outcome: its shard isn't made yet.
+places as (
+    select
+        clip_id,
+        outcomes.shard is null as to_come,
+        coalesce(outcomes.stored, false) as stored,
+        outcomes.uri,
+        outcomes.member,
+        outcomes.bytes,
+    from planned
+    left join outcomes using (shard, position, clip_id)
+    qualify row_number() over (
+        partition by clip_id
+        order by planned.shard desc
+    ) = 1
+)
+
+select wanted.clip_id, time_start, time_end,
+from wanted
+left join places using (clip_id)
+left join sources using (clip_id)
+where places.clip_id is null
+    or (
+        not to_come
+        and not stored
+        and sources.uri is not null
+        and (
+            $retry
+            or (sources.uri, sources.member, sources.bytes)
+                is distinct from (places.uri, places.member, places.bytes)
+        )
+    )

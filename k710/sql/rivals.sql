@@ -1,0 +1,34 @@
+-- Clips whose copy is named after the YouTube id alone: if it is trimmed, it could be another window as well.
+-- One row per such clip with the number of windows that the copy could be. Key and order: clip_id.
+with
+
+windows as (
+    select
+        uri,
+        member,
+        bytes,
+        clip_id,
+        coalesce(list_contains(labels, label), false) as is_named_by_folder,
+        count(*) over copy as num_windows,
+        count_if(coalesce(list_contains(labels, label), false)) over copy as num_named_by_folder,
+    from named
+    join wanted using (youtube_id)
+    left join folders using (folder)
+    where named.time_start is null
+    window copy as (partition by uri, member, bytes, length_s)
+)
+
+select
+    sources.clip_id,
+    num_windows,
+from sources
+join windows
+    on windows.clip_id = sources.clip_id
+    and windows.uri = sources.uri
+    and windows.member is not distinct from sources.member
+    and windows.bytes is not distinct from sources.bytes
+where
+    trimmed is null
+    and num_windows > 1
+    and not (is_named_by_folder and num_named_by_folder = 1)
+order by sources.clip_id

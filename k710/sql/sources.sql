@@ -1,0 +1,84 @@
+-- Where each clip of the manifest is, and how it fared. One row per distinct clip. Key and order: clip_id.
+with
+
+-- What is stored stays as it was stored, whatever there is now.
+stored as (
+    select * exclude (shard, position, stored),
+    from decoded
+    semi join wanted using (clip_id)
+    where stored
+),
+
+chosen as (
+    from candidates
+    anti join stored using (clip_id)
+    qualify row_number() over (
+        partition by clip_id
+        order by
+            could_be is not null,
+            trimmed is true desc,
+            bytes desc nulls last,
+            uri,
+            member nulls first
+    ) = 1
+),
+
+with_copy as (
+    select
+        * exclude (could_be, status, detail, tool),
+        case when could_be is null then coalesce(status, 'ok') else 'missing' end as status,
+        case
+            when could_be is null then detail
+            else format(
+                'this trimmed copy could be any of {} windows: rename it to ID_start_end, like {}',
+                could_be,
+                clip_id
+            )
+        end as detail,
+        case when could_be is null then coalesce(tool, 'index') else 'index' end as tool,
+    from chosen
+),
+
+-- What a download found out stays true until there is a copy.
+without_copy as (
+    select
+        clip_id,
+        coalesce(former.status, 'missing') as status,
+        former.detail,
+        coalesce(former.tool, 'index') as tool,
+    from wanted
+    anti join stored using (clip_id)
+    anti join chosen using (clip_id)
+    left join former
+        on former.clip_id = wanted.clip_id
+        and former.uri is null
+        and former.status <> 'missing'
+),
+
+rows as (
+    from stored
+    union all by name
+    from with_copy
+    union all by name
+    from without_copy
+)
+
+select
+    clip_id,
+    status,
+    detail,
+    uri,
+    member,
+    trimmed,
+    starts_at_s,
+    bytes,
+    sha256,
+    width,
+    height,
+    fps,
+    num_frames,
+    duration_s,
+    codec,
+    tool,
+from rows
+order by clip_id

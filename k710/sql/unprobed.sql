@@ -1,0 +1,30 @@
+-- Chosen copies that nothing was said of yet. One row per clip. Key: clip_id. Order: by where the bytes are.
+select
+    clip_id,
+    time_start,
+    time_end,
+    sources.uri,
+    sources.member,
+    sources.bytes,
+    sources.trimmed,
+    sources.starts_at_s,
+from sources
+join wanted using (clip_id)
+anti join probed
+    on probed.clip_id = sources.clip_id
+    and probed.uri = sources.uri
+    and probed.member is not distinct from sources.member
+anti join (
+    from decoded
+    where status <> 'missing'
+) as tried
+    on tried.clip_id = sources.clip_id
+    and tried.uri = sources.uri
+    and tried.member is not distinct from sources.member
+    and tried.bytes is not distinct from sources.bytes
+where
+    sources.uri is not null
+    and sources.status <> 'missing'
+    -- What cost its worker is tried again.
+    and (not starts_with(sources.tool, 'probe ') or sources.status = 'ours')
+order by sources.uri, sources.member nulls first, clip_id
