@@ -48,7 +48,8 @@ class Wanted:
     @property
     def has_copy(self) -> bool:
         """Whether there is a copy that is worth trying."""
-        return self.uri is not None and self.status in _TRIED
+        # What a shard run said of it doesn't count: it has a place anew because it is tried again.
+        return self.uri is not None and (self.status in _TRIED or self.tool.startswith("shard"))
 
     @property
     def copy(self) -> tuple[str | None, str | None]:

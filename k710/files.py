@@ -6,15 +6,24 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shlex
 import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from k710.errors import StageError
+from k710.errors import StageError, shown
 
-__all__ = ["locked", "manifests_dir", "replacing", "sha256_of", "word_os_errors", "write_json"]
+__all__ = [
+    "locked",
+    "manifests_dir",
+    "num_bytes_of",
+    "replacing",
+    "sha256_of",
+    "word_os_errors",
+    "write_json",
+]
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -30,6 +39,18 @@ def sha256_of(path: Path) -> str:
     """The file's SHA-256 in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def num_bytes_of(size: str) -> int:
+    """The bytes that a size like 512MB, 2GiB or 1500000 stands for. ValueError if it is none."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", size, re.IGNORECASE)
+    base = 1024 if match and match[3] else 1000
+    num_bytes = (
+        int(float(match[1]) * base ** " KMGT".index(match[2].upper() or " ")) if match else 0
+    )
+    if not 0 < num_bytes < 1 << 60:
+        raise ValueError(f"{shown(size)} is no size. Write it like 2GB or 1500MB.")
+    return num_bytes
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from k710.errors import MediaError
 
@@ -22,13 +22,13 @@ class Located:
     num_bytes: int | None = None
 
     @contextlib.contextmanager
-    def opened(self) -> Iterator[str | io.RawIOBase]:
+    def opened(self) -> Iterator[str | BinaryIO]:
         """What `k710.video.open_video` takes: a path, or a file of just these bytes."""
         if self.offset is None:
             yield self.path
             return
         with open(self.path, "rb", buffering=0) as file:
-            yield _Part(file, self.offset, self.num_bytes or 0)
+            yield cast(BinaryIO, _Part(file, self.offset, self.num_bytes or 0))
 
     def chunks(self, size: int = 1 << 20) -> Iterator[bytes]:
         """All the bytes in pieces. OSError where the file can't be read."""

@@ -23,8 +23,8 @@ from typing import Any
 
 import duckdb
 
-from k710.errors import SchemaError, StageError, shown
-from k710.files import disk_full, replacing, sha256_of, write_json
+from k710.errors import SchemaError, StageError
+from k710.files import disk_full, num_bytes_of, replacing, sha256_of, write_json
 
 __all__ = [
     "SCHEMAS",
@@ -316,10 +316,7 @@ def open_table(con: Any, work: Path, table: str) -> Sidecar:
     path = table_path(work, table)
     sidecar = read_sidecar(path)
     if sidecar is None or not path.is_file():
-        raise StageError(
-            f"There is no finished {path}.\n"
-            f"Build it: {built_by(table)} --work {work}"
-        )
+        raise StageError(f"There is no finished {path}.\nBuild it: {built_by(table)} --work {work}")
     try:
         _refuse_other_schema(path, table, _schema_of(con, path))
     except duckdb.Error as error:
@@ -357,14 +354,10 @@ def _sidecar_path(path: Path) -> Path:
 
 
 def _bytes(size: str) -> int:
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", size, re.IGNORECASE)
-    base = 1024 if match and match[3] else 1000
-    num_bytes = (
-        int(float(match[1]) * base ** " KMGT".index(match[2].upper() or " ")) if match else 0
-    )
-    if not 0 < num_bytes < 1 << 60:
-        raise StageError(f"--memory-limit {shown(size)} is no size. Write it like 2GB or 1500MB.")
-    return num_bytes
+    try:
+        return num_bytes_of(size)
+    except ValueError as error:
+        raise StageError(f"--memory-limit {error}") from error
 
 
 def _first_line(error: Exception) -> str:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from k710_cli.options import Json, Work
+from k710_cli.options import Json, Work, Workers
 from k710_cli.screen import console, print_json, progress, table
 
 if TYPE_CHECKING:
@@ -34,9 +34,7 @@ def index(
         bool,
         typer.Option("--probe", help="Look into each copy: size, length, and whether it is sound."),
     ] = False,
-    workers: Annotated[
-        int | None, typer.Option(min=1, max=1024, help="Default: one per core.")
-    ] = None,
+    workers: Workers = None,
     as_json: Json = False,
 ) -> None:
     """Find the clips in local copies, where they are: nothing is unpacked or moved.

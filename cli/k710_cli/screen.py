@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["console", "print_json", "progress", "table"]
+__all__ = ["console", "print_json", "progress", "rates", "table"]
 
 
 def console() -> Any:
@@ -48,7 +48,9 @@ def _plain(value: Any) -> Any:
 
 
 @contextlib.contextmanager
-def progress(*, in_bytes: bool = False) -> Iterator[Callable[[str, int, int | None], None]]:
+def progress(
+    *, in_bytes: bool = False, unit: str = "rows"
+) -> Iterator[Callable[[str, int, int | None], None]]:
     """A progress bar on stderr, fed with (what, done, total); none where that is no terminal."""
     if not sys.stderr.isatty():
         yield lambda what, done, total: None
@@ -66,7 +68,7 @@ def progress(*, in_bytes: bool = False) -> Iterator[Callable[[str, int, int | No
     counts = (
         (DownloadColumn(), TransferSpeedColumn())
         if in_bytes
-        else (TextColumn("{task.completed:,} rows"),)
+        else (TextColumn(f"{{task.completed:,}} {unit}".rstrip()),)
     )
     screen = Console(stderr=True, markup=False, emoji=False, highlight=False)
     bars = Progress(
@@ -86,5 +88,48 @@ def progress(*, in_bytes: bool = False) -> Iterator[Callable[[str, int, int | No
                     bars.update(task, visible=False)
                 tasks[what] = bars.add_task(what, total=total)
             bars.update(tasks[what], completed=done, total=total)
+
+        yield show
+
+
+@contextlib.contextmanager
+def rates() -> Iterator[Callable[[int, int, int, str], None]]:
+    """A bar of clips with clips/s, MB/s and the time left; none where stderr is no terminal.
+
+    It is fed with (clips done, clips in all, bytes read for them, a remark).
+    """
+    if not sys.stderr.isatty():
+        yield lambda done, total, num_bytes, remark: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    bars = Progress(
+        TextColumn("clips", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}", markup=False),
+        TextColumn("{task.fields[remark]}", markup=False),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True, markup=False, emoji=False, highlight=False),
+        transient=True,
+    )
+    with bars:
+        task = bars.add_task("clips", total=None, rate="", remark="")
+
+        def show(done: int, total: int, num_bytes: int, remark: str) -> None:
+            elapsed = bars.tasks[0].elapsed or 0.0
+            rate = ""
+            if elapsed > 1:
+                rate = f"{done / elapsed:,.1f} clips/s {num_bytes / elapsed / 1e6:,.1f} MB/s"
+            bars.update(task, completed=done, total=total, rate=rate, remark=remark)
 
         yield show

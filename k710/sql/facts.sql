@@ -8,14 +8,18 @@ found as (
     where is_found
 ),
 
-told as (
-    -- That no decoder could find it counts until it is seen again.
-    select 1 as precedence, decoded.* exclude (shard, position, stored),
+tried as (
+    select decoded.* exclude (shard, position, stored), is_found,
     from decoded
     left join found
         on found.uri = decoded.uri
         and found.member is not distinct from decoded.member
         and found.bytes is not distinct from decoded.bytes
+),
+
+told as (
+    select 1 as precedence, * exclude (is_found),
+    from tried
     where status <> 'missing' or is_found is null
 
     union all by name
@@ -25,21 +29,31 @@ told as (
 
     union all by name
 
-    -- Why a copy that is there was said to be missing is asked anew: candidates.sql.
-    select
-        3 as precedence,
-        * replace (
-            nullif(status, 'missing') as status,
-            case when status <> 'missing' then detail end as detail,
-            case when status <> 'missing' then tool end as tool
-        ),
+    select 3 as precedence, *,
     from former
+
+    union all by name
+
+    -- That it was missing counts until it is seen again.
+    select 4 as precedence, * exclude (is_found),
+    from tried
+    where status = 'missing' and is_found
+),
+
+best as (
+    from told
+    where uri is not null
+    qualify row_number() over (
+        partition by clip_id, uri, member, bytes
+        order by precedence
+    ) = 1
 )
 
-select * exclude (precedence),
-from told
-where uri is not null
-qualify row_number() over (
-    partition by clip_id, uri, member, bytes
-    order by precedence
-) = 1
+-- Whether a copy that is there can be had as this clip is asked anew: candidates.sql.
+select
+    * exclude (precedence) replace (
+        case when precedence < 3 or status <> 'missing' then status end as status,
+        case when precedence < 3 or status <> 'missing' then detail end as detail,
+        case when precedence < 3 or status <> 'missing' then tool end as tool
+    ),
+from best

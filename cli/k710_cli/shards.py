@@ -1,0 +1,222 @@
+"""shard, verify."""
+
+import contextlib
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from k710_cli.options import Json, Work, Workers
+from k710_cli.screen import console, print_json, progress, rates, table
+
+if TYPE_CHECKING:
+    from k710.shards import ShardProgress, ShardSummary
+
+__all__ = ["add_to"]
+
+
+class Profile(StrEnum):
+    balanced = "balanced"
+    compact = "compact"
+    intra = "intra"
+    copy = "copy"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    app.command("shard")(shard)
+    app.command("verify")(verify)
+
+
+def shard(
+    views: Annotated[
+        str,
+        typer.Option(help="Whose clips to store, like k710/train,k400/val.", show_default=False),
+    ],
+    work: Work = Path("work"),
+    profile: Annotated[
+        Profile,
+        typer.Option(
+            help="balanced: fast to read, 1.6 times the bytes of plain x264. compact: few bytes. "
+            "intra: keyframes only, fastest to read. copy: files that are trimmed go in as they "
+            "are, the rest as balanced."
+        ),
+    ] = Profile.balanced,
+    short_side: Annotated[
+        int, typer.Option(min=16, max=4320, help="Scale to that many pixels; never up.")
+    ] = 320,
+    fps: Annotated[
+        str | None,
+        typer.Option(help="Frames a second, like 30 or 30000/1001. Default: each source's own."),
+    ] = None,
+    audio: Annotated[bool, typer.Option("--audio", help="Keep the sound, as stereo AAC.")] = False,
+    shard_size: Annotated[str, typer.Option(help="About how large a shard gets.")] = "512MB",
+    staging_size: Annotated[
+        str,
+        typer.Option(
+            help="Disk for clips that wait to be packed. A .tar.gz is read once for each so many "
+            "bytes of shards: give much where there are many."
+        ),
+    ] = "8GB",
+    seed: Annotated[int, typer.Option(help="Of the order of the clips in the shards.")] = 0,
+    workers: Workers = None,
+    timeout: Annotated[
+        float, typer.Option(min=1, help="Seconds after which a clip counts as hung.")
+    ] = 600,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Try clips again that failed before.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be made, and write nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Cut, encode and pack the clips of views into WebDataset shards, each clip once.
+
+    May be stopped at any moment: the same command goes on. Later runs append, and rewrite nothing.
+
+    Example: k710 shard --views k710/train,k400/train,k400/val
+    """
+    from k710.files import num_bytes_of
+    from k710.shards import make_shards
+    from k710.transcode import Encoding
+
+    try:
+        encoding = Encoding(profile.value, short_side, Fraction(fps) if fps else None, audio)
+        sizes = num_bytes_of(shard_size), num_bytes_of(staging_size)
+    except (ValueError, ZeroDivisionError) as error:
+        raise typer.BadParameter(str(error)) from error
+    with _stopped_in_words("shard"), _clip_progress() as show:
+        summary = make_shards(
+            [view.strip() for view in views.split(",")],
+            work=work,
+            encoding=encoding,
+            shard_bytes=sizes[0],
+            staging_bytes=sizes[1],
+            seed=seed,
+            workers=workers,
+            timeout_s=timeout,
+            retry=retry,
+            dry_run=dry_run,
+            on_progress=show,
+        )
+    if as_json:
+        return print_json(summary)
+    _print_summary(summary)
+
+
+def verify(
+    work: Work = Path("work"),
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Decode every clip, and count its frames.")
+    ] = False,
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Check every byte of the shards against hashes, index and plan. Exit 1 if there is a fault.
+
+    Clips that could not be had are no fault of the shards.
+
+    Example: k710 verify --deep
+    """
+    from k710.errors import printable
+    from k710.verify import verify_shards
+
+    with _stopped_in_words("verify"), progress(unit="") as show:
+        verified = verify_shards(work=work, deep=deep, workers=workers, on_progress=show)
+    if as_json:
+        print_json(verified)
+    else:
+        screen = console()
+        depth = ", all decoded" if deep else ""
+        screen.print(
+            f"{verified.shards:,} shards, {verified.clips:,} clips{depth}, "
+            f"{verified.bytes / 1e6:,.1f} MB: "
+            + (f"{len(verified.faults):,} faults." if verified.faults else "all as written."),
+            soft_wrap=True,
+        )
+        for fault in verified.faults:
+            screen.print(printable(f"  {fault.what}"), soft_wrap=True)
+        if verified.unfinished:
+            screen.print(
+                f"{verified.unfinished:,} planned shards are not made yet: k710 shard goes on."
+            )
+        if verified.faults:
+            screen.print(
+                "Remove the files named, and run k710 shard again: it makes them anew, byte for "
+                "byte, if the copies are still there.",
+                soft_wrap=True,
+            )
+    if verified.faults:
+        raise typer.Exit(1)
+
+
+@contextlib.contextmanager
+def _stopped_in_words(command: str) -> Iterator[None]:
+    """Ctrl-C and SIGTERM stop what is under way, and say that it can go on."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        print(f"Stopped. Run the same k710 {command} again: it goes on from here.", file=sys.stderr)
+        raise typer.Exit(1) from error
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _clip_progress() -> Iterator[Callable[["ShardProgress"], None]]:
+    with rates() as show:
+
+        def show_clips(now: "ShardProgress") -> None:
+            show(now.clips, now.clips_in_all, now.source_bytes, f"{now.shards:,} shards")
+
+        yield show_clips
+
+
+def _print_summary(summary: "ShardSummary") -> None:
+    screen = console()
+    for made in _fates(summary):
+        screen.print(made)
+        screen.print()
+    estimate = f"about {summary.estimated_bytes / 1e9:,.1f} GB"
+    if summary.dry_run:
+        screen.print(
+            f"To be made: {summary.clips_to_make:,} clips, {summary.hours_to_make:,.1f} hours, "
+            f"{estimate} ({summary.free_bytes / 1e9:,.0f} GB free). "
+            f"{summary.clips_without_copy:,} clips have no copy. Nothing was written.",
+            soft_wrap=True,
+        )
+    elif summary.shards_made:
+        rate = summary.clips_to_make / summary.seconds
+        screen.print(
+            f"{len(summary.shards_made):,} shards made in {summary.seconds:,.1f} s "
+            f"({rate:,.1f} clips/s); {summary.shards_in_all:,} in {summary.work}/shards.",
+            soft_wrap=True,
+        )
+    else:
+        screen.print("Nothing to do: every clip that has a copy is in a shard.")
+
+
+def _fates(summary: "ShardSummary") -> Iterator[Any]:
+    statuses = sorted({fate.status for fate in summary.fates}, key=lambda s: (s != "ok", s))
+    made = table("view", "clips", "stored", "MB", *statuses, title="Clips by how they fared")
+    for view in summary.views:
+        fates = {fate.status: fate for fate in summary.fates if fate.view == view}
+        made.add_row(
+            view,
+            f"{sum(fate.clips for fate in fates.values()):,}",
+            f"{sum(fate.stored for fate in fates.values()):,}",
+            f"{sum(fate.bytes for fate in fates.values()) / 1e6:,.1f}",
+            *(f"{fates[status].clips:,}" if status in fates else "" for status in statuses),
+        )
+    yield made
