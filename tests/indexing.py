@@ -1,9 +1,13 @@
-"""A manifest, copies of its clips, and what sources.parquet says of them: for tests of the index."""
+"""A manifest, copies of its clips, and what sources.parquet says: for tests of the index."""
 
+import atexit
 import io
+import shutil
 import tarfile
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,8 @@ from k710.manifest import build_manifest
 from k710.sources import refresh_sources, rivals, source_tables, write_sources
 from k710.tables import SCHEMAS, TableSpec, connect, write_table
 
+_BUILT = Path(tempfile.mkdtemp())
+atexit.register(shutil.rmtree, _BUILT, ignore_errors=True)
 ARROW = {
     "VARCHAR": pa.string(),
     "INTEGER": pa.int32(),
@@ -31,16 +37,24 @@ def clip(name: str, start: int = 0, end: int | None = None) -> str:
 
 def manifest_of(folder: Path, *rows: Row, **lists: Sequence[Row]) -> Path:
     """A work directory with a manifest of k400/train `rows` and of `lists`, named k600_val."""
-    named = {name.replace("_", "/"): of_list for name, of_list in lists.items()}
+    named = {name.replace("_", "/"): tuple(of_list) for name, of_list in lists.items()}
     if rows:
         named["k400/train"] = rows
-    write_lists(folder / "annotations", named)
-    build_manifest(folder / "annotations", work=folder / "work")
+    shutil.copytree(_built(tuple(named.items())), folder / "work", dirs_exist_ok=True)
+    return folder / "work"
+
+
+@cache  # building takes longer than most of the tests
+def _built(lists: tuple[tuple[str, tuple[Row, ...]], ...]) -> Path:
+    folder = _BUILT / str(len(list(_BUILT.iterdir())))
+    write_lists(folder / "annotations", dict(lists))
+    build_manifest(folder / "annotations", work=folder / "work", threads=1)
     return folder / "work"
 
 
 def put(folder: Path, files: Mapping[str, int]) -> Path:
-    """Write files below `folder`: name -> size in bytes."""
+    """Write files below `folder`, which is made: name -> size in bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
     for name, size in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,7 +129,7 @@ def outcome(work: Path, shard: int, *rows: Mapping[str, Any]) -> None:
     """Write the outcomes of a shard; what a row does not say is as sources.parquet has it."""
     known = sources(work)
     filled = [
-        {"shard": shard, "position": position, "tool": "shard av 1", **known[row["clip_id"]], **row}
+        {"shard": shard, "position": position, **known[row["clip_id"]], "tool": "shard av 1", **row}
         for position, row in enumerate(rows)
     ]
     (work / "outcomes").mkdir(exist_ok=True)

@@ -1,0 +1,430 @@
+"""From views to shards: every clip once, every failure told, the same bytes however it went."""
+
+import gc
+import json
+import shutil
+import tarfile
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+import webdataset
+from conftest import vid
+from sharding import (
+    FPS,
+    SECONDS,
+    TRAIN,
+    VAL,
+    build,
+    copy_of,
+    name_of,
+    ready,
+    rows_of,
+    shard,
+    statuses,
+    tars,
+    write_video,
+    write_videos,
+)
+
+from k710.errors import StageError
+from k710.files import locked
+from k710.index import index_videos
+from k710.shards import make_shards
+from k710.tables import SCHEMAS
+from k710.transcode import Encoding
+from k710.verify import verify_shards
+from k710.video import read_frames
+
+EVERY = {name_of(row) for row in [*TRAIN, *VAL]}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A work directory with all its shards made, never written to."""
+    work = ready(tmp_path_factory.mktemp("done"))
+    shard(work)
+    return work
+
+
+# --- what comes out
+
+
+def test_each_clip_is_stored_once(done: Path) -> None:
+    index = rows_of(done, "index", "clip_id, shard, num_frames, fps, width, height, duration_s")
+    assert [row[0] for row in index] == sorted(EVERY)
+    assert len({row[1] for row in index}) > 1
+    for row in index:
+        assert row[2:] == (SECONDS * FPS, FPS, 72, 48, SECONDS)
+    assert set(statuses(done).values()) == {"ok"}
+
+
+def test_one_read_at_its_offset_gets_a_clip(done: Path) -> None:
+    for clip_id, number, offset, size in rows_of(done, "index", 'clip_id, shard, "offset", bytes'):
+        path = done / "shards" / f"{number:06d}.tar"
+        data = path.read_bytes()[offset : offset + size]
+        assert read_frames(data, [0, SECONDS * FPS - 1]).shape == (2, 48, 72, 3)
+        with tarfile.open(path) as tar:
+            member = tar.extractfile(f"{clip_id}.mp4")
+            assert member is not None and member.read() == data
+
+
+def test_tars_tell_nothing_of_when_and_where(done: Path) -> None:
+    for path in (done / "shards").glob("*.tar"):
+        with tarfile.open(path) as tar:
+            for member in tar:
+                assert (member.mtime, member.uid, member.gid, member.mode) == (0, 0, 0, 0o644)
+                assert (member.uname, member.gname, member.type) == ("", "", tarfile.REGTYPE)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_webdataset_reads_the_shards(done: Path) -> None:
+    urls = sorted(str(path) for path in (done / "shards").glob("*.tar"))
+    samples = list(webdataset.WebDataset(urls, shardshuffle=False).decode())
+    gc.collect()  # webdataset leaves files open: that is no matter of other tests
+    assert {sample["__key__"] for sample in samples} == EVERY
+    for sample in samples:
+        assert sample["json"]["clip_id"] == sample["__key__"]
+        assert read_frames(sample["mp4"], [5]).shape == (1, 48, 72, 3)
+
+
+def test_the_json_has_the_label_of_every_view(done: Path) -> None:
+    for number in range(2):
+        with tarfile.open(done / "shards" / f"{number:06d}.tar") as tar:
+            for name in [name for name in tar.getnames() if name.endswith(".json")]:
+                member = tar.extractfile(name)
+                assert member is not None
+                sample = json.load(member)
+                (row,) = (row for row in [*TRAIN, *VAL] if name_of(row) == sample["clip_id"])
+                split = "val" if row in VAL else "train"
+                assert sample["label_name"] == row[0]
+                label = sample["label"]
+                assert sample["views"] == {f"k400/{split}": label, f"k710/{split}": label}
+
+
+def test_tables_have_their_schemas(done: Path) -> None:
+    for table in ("sources", "plan", "index"):
+        sidecar = json.loads((done / f"{table}.parquet.json").read_text())
+        assert sidecar["schema"] == SCHEMAS[table]
+    outcomes = sorted((done / "outcomes").glob("*.parquet"))
+    assert len(outcomes) == len(list((done / "shards").glob("*.tar")))
+    assert not (done / "staging").exists()
+
+
+def test_every_status_in_one_run(tmp_path: Path) -> None:
+    rows = TRAIN[:6]
+    work = build(tmp_path, train=rows)
+    paths = [tmp_path / "v" / f"{name_of(row)}.mp4" for row in rows]
+    write_video(paths[0])
+    write_video(paths[1], SECONDS * 0.6)
+    write_video(paths[2], SECONDS * 0.4)
+    broken = bytearray(write_video(paths[3]).read_bytes())
+    middle = broken.index(b"mdat") + 2000
+    broken[middle : middle + 500] = bytes(500)
+    paths[3].write_bytes(broken)
+    paths[4].write_bytes(b"")
+    index_videos([tmp_path / "v"], work=work)
+    summary = shard(work, ["k400/train"])
+    found = {row[0]: row[1:] for row in rows_of(work, "sources", "clip_id, status, detail")}
+    assert [found[name_of(row)][0] for row in rows] == [
+        *("ok", "truncated", "truncated", "damaged", "empty", "missing")
+    ]
+    assert found[name_of(rows[2])][1] == "0.8 of 2 s"
+    stored = {row[0] for row in rows_of(work, "index", "clip_id")}
+    assert stored == {name_of(row) for row in rows[:2]}
+    assert {fate.status: (fate.clips, fate.stored) for fate in summary.fates} == {
+        "ok": (1, 1),
+        "truncated": (2, 1),
+        "damaged": (1, 0),
+        "empty": (1, 0),
+        "missing": (1, 0),
+    }
+    assert verify_shards(work=work, deep=True).faults == ()
+
+
+def test_a_shard_of_which_nothing_could_be_had_has_no_tar(tmp_path: Path) -> None:
+    work = build(tmp_path)
+    (tmp_path / "empty").mkdir()
+    index_videos([tmp_path / "empty"], work=work)
+    shard(work)
+    assert not list((work / "shards").glob("*.tar"))
+    assert rows_of(work, "index") == []
+    assert shard(work).shards_made == ()
+    assert verify_shards(work=work).faults == ()
+
+
+# --- the same bytes
+
+
+@pytest.mark.parametrize("options", [{"workers": 1}, {"workers": 3}, {"staging_bytes": 1}])
+def test_neither_workers_nor_staging_change_a_byte(
+    done: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    work = ready(tmp_path)
+    shard(work, **options)
+    assert tars(work) == tars(done)
+
+
+@pytest.mark.parametrize("kind", ["tar", "tar.gz"])
+def test_archives_give_the_same_bytes_as_folders(done: Path, tmp_path: Path, kind: str) -> None:
+    work = build(tmp_path)
+    folder = write_videos(tmp_path / "videos", [*TRAIN, *VAL])
+    with tarfile.open(tmp_path / f"all.{kind}", "w:gz" if kind == "tar.gz" else "w") as tar:
+        tar.add(folder, "part_0")
+    shutil.rmtree(folder)
+    index_videos([tmp_path / f"all.{kind}"], work=work)
+    shard(work)
+    assert tars(work) == tars(done)
+
+
+def test_a_second_run_does_nothing(done: Path, tmp_path: Path) -> None:
+    work = copy_of(done, tmp_path / "work")
+    before = {path: path.stat().st_mtime_ns for path in work.rglob("*.*") if path.is_file()}
+    assert shard(work).shards_made == ()
+    assert shard(work, ["k710/train"]).shards_made == ()
+    after = {path: path.stat().st_mtime_ns for path in work.rglob("*.*") if path.is_file()}
+    assert {path for path in before if before[path] != after.get(path)} <= {work / ".lock"}
+
+
+def test_a_removed_shard_is_made_again_byte_for_byte(done: Path, tmp_path: Path) -> None:
+    work = ready(tmp_path)
+    shard(work)
+    (work / "shards" / "000001.tar").unlink()
+    assert shard(work).shards_made == (1,)
+    assert tars(work) == tars(done)
+
+
+# --- later runs
+
+
+def test_more_views_append_and_rewrite_nothing(tmp_path: Path) -> None:
+    work = ready(tmp_path)
+    shard(work, ["k710/val"])
+    before = tars(work)
+    summary = shard(work, ["k710/val", "k400/train"])
+    assert 0 not in summary.shards_made
+    after = tars(work)
+    for name, data in before.items():
+        if name[0] == "0":
+            assert after[name] == data
+    assert {row[0] for row in rows_of(work, "index", "clip_id")} == EVERY
+
+
+def test_a_copy_that_turns_up_later_is_appended(tmp_path: Path) -> None:
+    work = build(tmp_path)
+    index_videos([write_videos(tmp_path / "few", TRAIN)], work=work)
+    first = shard(work)
+    before = tars(work)
+    assert statuses(work)[name_of(VAL[0])] == "missing"
+    index_videos([write_videos(tmp_path / "more", VAL)], work=work)
+    second = shard(work)
+    assert min(second.shards_made) > max(first.shards_made)
+    assert {row[0] for row in rows_of(work, "index", "clip_id")} == EVERY
+    assert all(tars(work)[name] == before[name] for name in before if name.endswith(".tar"))
+    assert shard(work).shards_made == ()
+
+
+def test_what_failed_is_tried_again_only_if_asked_or_changed(tmp_path: Path) -> None:
+    work = build(tmp_path)
+    folder = write_videos(tmp_path / "v", [*TRAIN, *VAL])
+    (path,) = folder.rglob(f"{name_of(VAL[0])}.mp4")
+    sound = path.read_bytes()
+    path.write_bytes(sound[:-2000])
+    index_videos([folder], work=work)
+    shard(work)
+    assert statuses(work)[name_of(VAL[0])] == "damaged"
+    index_videos([folder], work=work)
+    assert statuses(work)[name_of(VAL[0])] == "damaged", "index does not forget"
+    assert shard(work).shards_made == ()
+    assert len(shard(work, retry=True).shards_made) == 1
+    assert statuses(work)[name_of(VAL[0])] == "damaged"
+    path.write_bytes(sound)
+    index_videos([folder], work=work)
+    assert len(shard(work).shards_made) == 1
+    assert statuses(work)[name_of(VAL[0])] == "ok"
+
+
+def test_stored_clips_stay_stored_when_their_copies_are_gone(done: Path, tmp_path: Path) -> None:
+    work = copy_of(done, tmp_path / "work")
+    (tmp_path / "nothing").mkdir()
+    index_videos([done.parent / "videos"], work=work)
+    index_videos([tmp_path / "nothing"], work=work)
+    assert set(statuses(work).values()) == {"ok"}
+
+
+@pytest.mark.parametrize(
+    "encoding", [Encoding("intra"), Encoding(short_side=32), Encoding(fps=Fraction(5))]
+)
+def test_other_settings_are_refused(done: Path, tmp_path: Path, encoding: Encoding) -> None:
+    work = copy_of(done, tmp_path / "work")
+    with pytest.raises(StageError, match=r"are made with .* \(now "):
+        shard(work, encoding=encoding)
+    assert tars(work) == tars(done)
+
+
+# --- copy
+
+
+def test_copy_takes_the_bytes_as_they_are(tmp_path: Path) -> None:
+    plain = ready(tmp_path / "plain")
+    shard(plain, encoding=Encoding("copy"))
+    probed = ready(tmp_path / "probed", probe=True)
+    shard(probed, encoding=Encoding("copy"))
+    for work in (plain, probed):
+        for path in (work.parent / "videos").rglob("*.mp4"):
+            (row,) = (row for row in rows_of(work, "index") if row[0] == path.stem)
+            tar = work / "shards" / f"{row[1]:06d}.tar"
+            assert tar.read_bytes()[row[2] : row[2] + row[3]] == path.read_bytes()
+            assert row[5:] == (SECONDS * FPS, FPS, 72, 48, None, SECONDS)
+        assert verify_shards(work=work, deep=True).faults == ()
+    assert tars(plain) == tars(probed)
+
+
+def test_copy_cuts_what_is_longer(tmp_path: Path) -> None:
+    rows = TRAIN[:2]
+    work = build(tmp_path, train=rows)
+    write_video(tmp_path / "v" / f"{name_of(rows[0])}.mp4", 5)
+    write_video(tmp_path / "v" / f"{vid(rows[1][1])}.mp4", rows[1][3] + 4)
+    index_videos([tmp_path / "v"], work=work)
+    shard(work, ["k400/train"], encoding=Encoding("copy"))
+    frames = rows_of(work, "index", "num_frames, gop")
+    assert frames == [(SECONDS * FPS, 12), (SECONDS * FPS, 12)]
+    trimmed = dict(rows_of(work, "sources", "clip_id, trimmed"))
+    assert [trimmed[name_of(row)] for row in rows] == [True, False]
+
+
+def test_a_file_that_changed_since_it_was_probed_is_looked_at_again(tmp_path: Path) -> None:
+    work = ready(tmp_path, probe=True)
+    (path,) = (work.parent / "videos").rglob(f"{name_of(TRAIN[0])}.mp4")
+    data = bytearray(path.read_bytes())
+    data[data.index(b"mdat") + 1500 : data.index(b"mdat") + 1900] = bytes(400)
+    path.write_bytes(data)
+    shard(work, encoding=Encoding("copy"))
+    assert statuses(work)[name_of(TRAIN[0])] == "damaged"
+    assert name_of(TRAIN[0]) not in {row[0] for row in rows_of(work, "index", "clip_id")}
+    assert verify_shards(work=work, deep=True).faults == ()
+
+
+# --- files named by their id alone
+
+
+def test_a_bare_file_is_decided_by_its_length(tmp_path: Path) -> None:
+    rows = [("archery", "a", 1, 3), ("yoga", "b", 1, 3)]
+    work = build(tmp_path, train=rows)
+    write_video(tmp_path / "v" / f"{vid('a')}.mp4", 2.3)
+    write_video(tmp_path / "v" / f"{vid('b')}.mp4", 8)
+    index_videos([tmp_path / "v"], work=work)
+    shard(work, ["k400/train"])
+    found = {row[0]: row[1:] for row in rows_of(work, "sources", "clip_id, trimmed, starts_at_s")}
+    assert found[name_of(rows[0])] == (True, 1.0)
+    assert found[name_of(rows[1])] == (False, 0.0)
+    assert rows_of(work, "index", "num_frames") == [(20,), (20,)]
+
+
+def test_one_trimmed_file_is_never_two_windows(tmp_path: Path) -> None:
+    rows = [("archery", "a", 1, 3), ("yoga", "a", 11, 13), ("bowling", "b", 0, 2)]
+    work = build(tmp_path, train=rows)
+    write_video(tmp_path / "v" / f"{vid('a')}.mp4", 2)
+    write_video(tmp_path / "v" / f"{vid('b')}.mp4", 2)
+    index_videos([tmp_path / "v"], work=work)
+    shard(work, ["k400/train"])
+    assert [statuses(work)[name_of(row)] for row in rows] == ["missing", "missing", "ok"]
+    (detail,) = (d for c, d in rows_of(work, "sources", "clip_id, detail") if c == name_of(rows[0]))
+    assert "could be any of 2 clips" in detail and name_of(rows[0]) in detail
+
+
+def test_several_windows_of_one_whole_video(tmp_path: Path) -> None:
+    rows = [("archery", "a", 1, 3), ("yoga", "a", 5, 7), ("bowling", "a", 7, 9)]
+    work = build(tmp_path, train=rows)
+    with tarfile.open(tmp_path / "videos.tgz", "w:gz") as tar:
+        tar.add(write_video(tmp_path / "x.mp4", 8), f"./deep/{vid('a')}.mp4")
+    index_videos([tmp_path / "videos.tgz"], work=work)
+    shard(work, ["k400/train"])
+    assert [statuses(work)[name_of(row)] for row in rows] == ["ok", "ok", "truncated"]
+
+
+# --- what goes wrong
+
+
+def test_a_clip_that_hangs_is_ours_and_costs_no_other(tmp_path: Path) -> None:
+    work = ready(tmp_path)
+    summary = shard(work, ["k400/val"], timeout_s=0.001)
+    assert set(statuses(work)[name_of(row)] for row in VAL) <= {"ours", "ok"}
+    assert {fate.status for fate in summary.fates} >= {"ours"}
+    shard(work, ["k400/val"], retry=True)
+    assert {statuses(work)[name_of(row)] for row in VAL} == {"ok"}
+
+
+def test_copies_that_vanish_are_missing(tmp_path: Path) -> None:
+    work = ready(tmp_path)
+    for path in (work.parent / "videos").rglob(f"{name_of(TRAIN[0])}.mp4"):
+        path.unlink()
+    shard(work)
+    found = {row[0]: row[1:] for row in rows_of(work, "sources", "clip_id, status, detail")}
+    assert found[name_of(TRAIN[0])] == ("missing", "can't be read: No such file or directory")
+
+
+def test_an_archive_that_is_cut_short_costs_what_it_lacks(tmp_path: Path) -> None:
+    work = build(tmp_path)
+    archive = tmp_path / "all.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(write_videos(tmp_path / "videos", [*TRAIN, *VAL]), "all")
+    index_videos([archive], work=work)
+    archive.write_bytes(archive.read_bytes()[:-20_000])
+    shard(work)
+    found = statuses(work)
+    assert set(found.values()) == {"ok", "damaged"}
+    assert len(rows_of(work, "index")) == sum(status == "ok" for status in found.values())
+    assert verify_shards(work=work, deep=True).faults == ()
+
+
+def test_sources_of_another_manifest_are_refused(tmp_path: Path) -> None:
+    work = ready(tmp_path)
+    build(tmp_path, train=TRAIN[:4])
+    with pytest.raises(StageError, match="of another manifest"):
+        shard(work)
+
+
+def test_what_is_not_built_is_said(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="k710 build-manifest"):
+        shard(tmp_path / "none")
+    work = build(tmp_path)
+    with pytest.raises(StageError, match="k710 index --videos"):
+        shard(work)
+
+
+def test_unknown_views_are_refused(done: Path) -> None:
+    with pytest.raises(StageError, match=r"no view 'k400/trains'[\s\S]*k400/train, k400/val"):
+        make_shards(["k400/trains"], work=done)
+
+
+def test_a_work_directory_in_use_is_refused(done: Path) -> None:
+    with locked(done), pytest.raises(StageError, match="in use"):
+        shard(done)
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
+    work = ready(tmp_path)
+    before = sorted(work.rglob("*"))
+    summary = shard(work, dry_run=True)
+    assert sorted(work.rglob("*")) == before
+    assert (summary.clips_to_make, summary.clips_without_copy) == (len(EVERY), 0)
+    assert summary.hours_to_make == len(EVERY) * SECONDS / 3600
+    assert summary.shards_made == ()
+
+
+def test_a_folder_that_can_not_be_written_is_said(tmp_path: Path) -> None:
+    work = ready(tmp_path)
+    (work / "shards").write_text("in the way")
+    with pytest.raises(StageError, match=f"{work}/shards"):
+        shard(work)
+    assert not list(work.rglob("*.tmp"))
+
+
+def test_names_that_look_like_options_or_paths(tmp_path: Path) -> None:
+    rows = [("archery", "--rf_______", 0, 2), ("yoga", "-_-________", 0, 2)]
+    work = build(tmp_path, train=rows)
+    index_videos([write_videos(tmp_path / "a'b [c] $(x)", rows)], work=work)
+    shard(work, ["k400/train"])
+    assert {row[0] for row in rows_of(work, "index", "clip_id")} == {name_of(row) for row in rows}

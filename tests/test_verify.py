@@ -1,0 +1,159 @@
+"""Whatever is not as it was written is found, and its shard named."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sharding import TRAIN, VAL, build, copy_of, ready, rows_of, shard, write_videos
+
+from k710.errors import StageError
+from k710.files import sha256_of
+from k710.index import index_videos
+from k710.tables import SCHEMAS
+from k710.verify import Fault, verify_shards
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    work = ready(tmp_path_factory.mktemp("verify"))
+    shard(work)
+    return work
+
+
+def faults(work: Path, *, deep: bool = False) -> tuple[Fault, ...]:
+    return verify_shards(work=work, deep=deep, workers=2).faults
+
+
+def test_sound_shards_have_no_faults(done: Path) -> None:
+    verified = verify_shards(work=done, deep=True)
+    assert verified.faults == ()
+    assert verified.clips == len(TRAIN) + len(VAL)
+    tars = list((done / "shards").glob("*.tar"))
+    assert verified.shards == len(tars)
+    assert verified.bytes == sum(path.stat().st_size for path in tars)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_one_flipped_byte_anywhere_in_a_shard_is_found(done: Path, data: st.DataObject) -> None:
+    paths = [*(done / "shards").glob("*.tar"), *(done / "shards").glob("*.parquet")]
+    path = data.draw(st.sampled_from(sorted(paths)))
+    content = bytearray(path.read_bytes())
+    at = data.draw(st.integers(0, len(content) - 1))
+    content[at] ^= data.draw(st.integers(1, 255))
+    sound = path.read_bytes()
+    path.write_bytes(content)
+    try:
+        found = faults(done)
+    finally:
+        path.write_bytes(sound)
+    assert found
+    assert found[0].shard == int(path.stem)
+    assert f"shards/{path.name}" in found[0].what
+
+
+@pytest.mark.parametrize("end", [-1, -512, -10_240, 512, 1])
+def test_a_shard_cut_short_is_found(done: Path, tmp_path: Path, end: int) -> None:
+    work = copy_of(done, tmp_path / "work")
+    path = work / "shards" / "000001.tar"
+    path.write_bytes(path.read_bytes()[:end])
+    assert [fault.shard for fault in faults(work)] == [1]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("shards/000000.tar", "shards/000000.tar is missing"),
+        ("shards/000000.parquet", "shards/000000.parquet is not as it was written"),
+        ("shards/000000.parquet.json", "shards/000000.parquet is not as it was written"),
+        ("outcomes/000000.parquet", "outcomes/000000.parquet is not as it was written"),
+        ("index.parquet", "index.parquet is not as it was written, or not finished"),
+    ],
+)
+def test_a_missing_file_is_found(done: Path, tmp_path: Path, name: str, words: str) -> None:
+    work = copy_of(done, tmp_path / "work")
+    (work / name).unlink()
+    assert words in [fault.what for fault in faults(work)]
+
+
+def swap(work: Path, one: str, other: str) -> None:
+    for ending in ("", ".json"):
+        a, b = work / f"{one}{ending}", work / f"{other}{ending}"
+        content = a.read_bytes()
+        a.write_bytes(b.read_bytes())
+        b.write_bytes(content)
+
+
+def test_shards_that_changed_places_are_found(done: Path, tmp_path: Path) -> None:
+    work = copy_of(done, tmp_path / "work")
+    for folder in ("shards", "outcomes"):
+        swap(work, f"{folder}/000000.parquet", f"{folder}/000001.parquet")
+    whats = [fault.what for fault in faults(work)]
+    assert "the clips of outcomes/000000.parquet are not those of the plan" in whats
+
+
+def test_an_index_of_other_shards_is_found(done: Path, tmp_path: Path) -> None:
+    work = copy_of(done, tmp_path / "work")
+    for ending in ("", ".json"):
+        part = (work / f"shards/000000.parquet{ending}").read_bytes()
+        (work / f"index.parquet{ending}").write_bytes(part)
+    assert [fault.shard for fault in faults(work)] == [None]
+    assert "index.parquet differs from the shards' own tables" in faults(work)[0].what
+
+
+def lie(work: Path, column: str, value: str) -> None:
+    """Change a column of shard 0's own table, and make all hashes fit."""
+    import duckdb
+
+    path = work / "shards" / "000000.parquet"
+    columns = ", ".join(f'"{name}"' for name in SCHEMAS["index"])
+    with duckdb.connect() as con:
+        con.execute("create table t as from read_parquet($path)", {"path": str(path)})
+        con.execute(f'update t set "{column}" = {value}')
+        con.execute(f"copy (select {columns} from t) to '{path}' (format parquet)")
+        everything = str(work / "shards" / "*.parquet")
+        index = work / "index.parquet"
+        con.execute(f"copy (from '{everything}' order by clip_id) to '{index}' (format parquet)")
+    for table in (path, index):
+        sidecar = json.loads(Path(f"{table}.json").read_text())
+        sidecar["sha256"] = sha256_of(table)
+        Path(f"{table}.json").write_text(json.dumps(sidecar))
+
+
+def test_an_offset_that_is_wrong_is_found(done: Path, tmp_path: Path) -> None:
+    work = copy_of(done, tmp_path / "work")
+    lie(work, "offset", '"offset" + 512')
+    assert "does not lie where the index says" in faults(work)[0].what
+
+
+@pytest.mark.parametrize(
+    ("column", "words"),
+    [("num_frames", "has 20 frames, and the index says 21"), ("width", "is 72x48, and the index")],
+)
+def test_what_only_decoding_tells_needs_deep(
+    done: Path, tmp_path: Path, column: str, words: str
+) -> None:
+    work = copy_of(done, tmp_path / "work")
+    lie(work, column, f"{column} + 1")
+    assert faults(work) == ()
+    found = faults(work, deep=True)
+    assert found and all(fault.shard == 0 and words in fault.what for fault in found)
+
+
+def test_missing_clips_and_unfinished_shards_are_no_faults(tmp_path: Path) -> None:
+    work = build(tmp_path)
+    index_videos([write_videos(tmp_path / "few", TRAIN[::2])], work=work)
+    shard(work)
+    assert len(rows_of(work, "index")) == len(TRAIN[::2])
+    assert faults(work, deep=True) == ()
+    for path in work.glob("*/000000.*"):
+        path.unlink()
+    verified = verify_shards(work=work)
+    assert verified.unfinished == 1
+
+
+def test_no_shards_is_said(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="k710 shard --views"):
+        verify_shards(work=tmp_path)
