@@ -259,7 +259,7 @@ class _Stream:
 
     def refuse_more(self) -> None:
         """SourceError where something other than padding follows the end mark."""
-        if any(self.read(_CHUNK_BYTES)):
+        if self.read(_CHUNK_BYTES).strip(b"\0"):
             raise self.error("goes on after its end, and what follows is not read")
 
 
@@ -316,7 +316,7 @@ class _Gunzipped(_Stream):
     def refuse_more(self) -> None:
         # To the end, where the checksum is.
         while chunk := self.read(_CHUNK_BYTES):
-            if any(chunk):
+            if chunk.strip(b"\0"):
                 raise self.error("goes on after its end, and what follows is not read")
 
     def _next_chunk(self) -> bytes:

@@ -4,7 +4,8 @@ A window is a clip's `[start, end)` in seconds of the YouTube video. A *trimmed*
 alone, a *whole* one the video; both begin with their first frame. Decoding starts at the keyframe
 before the window. Times of showing decide, not places in the file.
 
-Not covered: damage that a decoder hides (FFmpeg's of HEVC conceals a broken slice without a word).
+Not covered: damage that the decoder does not notice. Broken H.264 mostly is; a few bytes may still
+decode to something, and FFmpeg's HEVC decoder conceals a broken slice without a word.
 """
 
 import contextlib

@@ -1,15 +1,18 @@
-"""Small synthetic lists in the published format, which overlap as the real ones do."""
+"""Small synthetic lists in the published format, which overlap as the real ones do, and videos."""
 
 import csv
 import random
 import string
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 from k710.files import replacing
 from k710.labels import DATASETS, dataset_rows, dataset_spelling, resolve_label
+from k710.profiles import PROFILES, add_stream
 
-__all__ = ["DemoLists", "write_demo_lists"]
+__all__ = ["DemoLists", "write_demo_lists", "write_demo_videos"]
 
 _FOLDERS = {"k400": "kinetics400", "k600": "kinetics600", "k700": "kinetics700_2020"}
 _FILES = {"train": "train.csv", "val": "validate.csv", "test": "test.csv"}
@@ -86,3 +89,41 @@ def _write(path: Path, rows: list[tuple[str, str, int, int]], *, split: str, bli
         for row in sorted(rows):
             line = (*row, split)
             writer.writerow(line[1:] if without_label else line)
+
+
+def write_demo_videos(folder: Path, clip_ids: Sequence[str]) -> None:
+    """Write small videos of 10 s named as these clips, but for the first four.
+
+    Those are what copies can be: missing, too short, damaged, and without a byte.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, clip_id in enumerate(clip_ids):
+        data = _video(number, seconds=7 if number == 1 else 10)
+        if number == 2:
+            middle = len(data) // 2
+            data = data[:middle] + b"\xff" * 2000 + data[middle + 2000 :]
+        if number:
+            path = folder / f"{clip_id}.mp4"
+            with replacing(path) as partial:
+                partial.write_bytes(b"" if number == 3 else data)
+
+
+def _video(number: int, *, seconds: int) -> bytes:
+    """An MP4 of a bar that moves over noise, 96x64 at 10 frames a second."""
+    import io
+
+    import av
+    import numpy as np
+
+    noise = np.random.default_rng(number).integers(0, 255, (64, 96, 3), np.uint8)
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream = add_stream(container, PROFILES["compact"], size=(96, 64), fps=Fraction(10))
+        for place in range(10 * seconds):
+            picture = noise.copy()
+            picture[:, place % 96] = 255
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = place, Fraction(1, 10)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return file.getvalue()

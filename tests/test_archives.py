@@ -248,6 +248,7 @@ GOOD = tar_of(some_files(3))
             0,
             "has a header of 1099511627776 by",
         ),
+        (header("a", tarfile.GNUTYPE_LONGNAME, 600) + b"x" * 500, 0, "is cut short"),
         (header("a", tarfile.XHDTYPE, -(2**40)) + GOOD, 0, "has a header of -1099511627776 bytes"),
         (header("a", tarfile.REGTYPE, -(2**40)) + GOOD, 0, "has a member of -1099511627776 bytes"),
         (header("a", tarfile.REGTYPE, 2**60) + GOOD, 0, "is cut short"),

@@ -64,6 +64,11 @@ def test_videos_in_any_layout(tmp_path: Path) -> None:
     assert found(tmp_path) == (below(tmp_path, *names, size=7), [])
 
 
+def test_a_single_video(tmp_path: Path) -> None:
+    put(tmp_path, "a.mp4", "b.mp4", size=3)
+    assert found(tmp_path / "a.mp4") == (below(tmp_path, "a.mp4", size=3), [])
+
+
 def test_hidden_files_and_folders_are_passed_over(tmp_path: Path) -> None:
     put(tmp_path, "a.mp4", "._a.mp4", ".cache/b.mp4", "c/.d/e.mp4", ".f.tar")
     assert found(tmp_path) == (below(tmp_path, "a.mp4"), [])

@@ -138,6 +138,24 @@ def test_a_file_that_is_another_window_makes_room_for_the_next_copy(tmp_path: Pa
     assert {row["status"] for row in rows.values()} == {"ok"}
 
 
+def test_what_was_seen_is_written_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = manifest_of(tmp_path, *archery("a", "b"))
+    for name in ("a", "b"):
+        write(tmp_path / "videos" / f"{clip(name, 10)}.mp4", video(10))
+    monkeypatch.setattr("k710.index._SAVE_S", 0)
+    probed: list[int] = []
+
+    def look(what: str, done: int, total: int | None) -> None:
+        if what == "probing":
+            probed.append(sum(row["tool"] == TOOL for row in sources(work).values()))
+
+    index_videos([tmp_path / "videos"], work=work, probe=True, workers=1, on_progress=look)
+    assert probed[:2] == [0, 1]
+    assert {row["status"] for row in sources(work).values()} == {"ok"}
+
+
 def test_a_stop_costs_only_what_was_under_way(tmp_path: Path) -> None:
     names = [f"v{number}" for number in range(6)]
     work = manifest_of(tmp_path, *archery(*names))

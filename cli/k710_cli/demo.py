@@ -1,12 +1,14 @@
-"""demo: the way from lists to manifest on data that it makes itself."""
+"""demo: the way from lists to shards on data that it makes itself."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from k710_cli.index import print_index
 from k710_cli.manifest import print_summary
 from k710_cli.screen import console
+from k710_cli.shards import clip_progress, print_shards, print_verified
 
 __all__ = ["add_to"]
 
@@ -19,12 +21,15 @@ def add_to(app: typer.Typer) -> None:
 def demo(
     folder: Annotated[Path, typer.Option(help="Where to write.")] = Path("work/demo"),
 ) -> None:
-    """Write three small overlapping lists, build K710 from them, and show what happened.
+    """Make small lists and videos, build K710 and shards of them, and show what happened.
 
     Example: k710 demo
     """
     import k710
-    from k710.demo import write_demo_lists
+    from k710.demo import write_demo_lists, write_demo_videos
+    from k710.index import index_videos
+    from k710.shards import make_shards
+    from k710.verify import verify_shards
 
     screen = console()
     lists = write_demo_lists(folder / "annotations")
@@ -34,3 +39,14 @@ def demo(
         screen.print(f"\nk710 explain {youtube_id} --work {folder}   # {story}", soft_wrap=True)
         for row in k710.explain(youtube_id, work=folder):
             screen.print(f"    {row.list_name}: {row.verdict}", soft_wrap=True)
+
+    clips = list(k710.load_view("k710/val", work=folder)["clip_id"])
+    write_demo_videos(folder / "videos", clips)
+    options = f"--work {folder}"
+    screen.print(f"\nk710 index --videos {folder / 'videos'} {options}", soft_wrap=True)
+    print_index(index_videos([folder / "videos"], work=folder))
+    screen.print(f"\nk710 shard --views k710/val {options}\n", soft_wrap=True)
+    with clip_progress() as show:
+        print_shards(make_shards(["k710/val"], work=folder, on_progress=show))
+    screen.print(f"\nk710 verify --deep {options}", soft_wrap=True)
+    print_verified(verify_shards(work=folder, deep=True))

@@ -11,7 +11,7 @@ from k710_cli.screen import console, print_json, progress, table
 if TYPE_CHECKING:
     from k710.index import IndexSummary
 
-__all__ = ["add_to"]
+__all__ = ["add_to", "print_index"]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -49,10 +49,10 @@ def index(
         summary = index_videos(videos, work=work, probe=probe, workers=workers, on_progress=show)
     if as_json:
         return print_json(summary)
-    _print(summary)
+    print_index(summary)
 
 
-def _print(summary: "IndexSummary") -> None:
+def print_index(summary: "IndexSummary") -> None:
     from k710.errors import printable
 
     screen = console()

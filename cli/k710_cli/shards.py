@@ -16,8 +16,9 @@ from k710_cli.screen import console, print_json, progress, rates, table
 
 if TYPE_CHECKING:
     from k710.shards import ShardProgress, ShardSummary
+    from k710.verify import Verified
 
-__all__ = ["add_to"]
+__all__ = ["add_to", "clip_progress", "print_shards", "print_verified"]
 
 
 class Profile(StrEnum):
@@ -91,7 +92,7 @@ def shard(
         sizes = num_bytes_of(shard_size), num_bytes_of(staging_size)
     except (ValueError, ZeroDivisionError) as error:
         raise typer.BadParameter(str(error)) from error
-    with _stopped_in_words("shard"), _clip_progress() as show:
+    with _stopped_in_words("shard"), clip_progress() as show:
         summary = make_shards(
             [view.strip() for view in views.split(",")],
             work=work,
@@ -107,7 +108,7 @@ def shard(
         )
     if as_json:
         return print_json(summary)
-    _print_summary(summary)
+    print_shards(summary)
 
 
 def verify(
@@ -124,7 +125,6 @@ def verify(
 
     Example: k710 verify --deep
     """
-    from k710.errors import printable
     from k710.verify import verify_shards
 
     with _stopped_in_words("verify"), progress(unit="") as show:
@@ -132,26 +132,7 @@ def verify(
     if as_json:
         print_json(verified)
     else:
-        screen = console()
-        depth = ", all decoded" if deep else ""
-        screen.print(
-            f"{verified.shards:,} shards, {verified.clips:,} clips{depth}, "
-            f"{verified.bytes / 1e6:,.1f} MB: "
-            + (f"{len(verified.faults):,} faults." if verified.faults else "all as written."),
-            soft_wrap=True,
-        )
-        for fault in verified.faults:
-            screen.print(printable(f"  {fault.what}"), soft_wrap=True)
-        if verified.unfinished:
-            screen.print(
-                f"{verified.unfinished:,} planned shards are not made yet: k710 shard goes on."
-            )
-        if verified.faults:
-            screen.print(
-                "Remove the files named, and run k710 shard again: it makes them anew, byte for "
-                "byte, if the copies are still there.",
-                soft_wrap=True,
-            )
+        print_verified(verified)
     if verified.faults:
         raise typer.Exit(1)
 
@@ -174,7 +155,8 @@ def _stopped_in_words(command: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _clip_progress() -> Iterator[Callable[["ShardProgress"], None]]:
+def clip_progress() -> Iterator[Callable[["ShardProgress"], None]]:
+    """A progress bar for `make_shards`."""
     with rates() as show:
 
         def show_clips(now: "ShardProgress") -> None:
@@ -183,7 +165,8 @@ def _clip_progress() -> Iterator[Callable[["ShardProgress"], None]]:
         yield show_clips
 
 
-def _print_summary(summary: "ShardSummary") -> None:
+def print_shards(summary: "ShardSummary") -> None:
+    """Print how the clips of the views fared, and what was made."""
     screen = console()
     for made in _fates(summary):
         screen.print(made)
@@ -220,3 +203,28 @@ def _fates(summary: "ShardSummary") -> Iterator[Any]:
             *(f"{fates[status].clips:,}" if status in fates else "" for status in statuses),
         )
     yield made
+
+
+def print_verified(verified: "Verified") -> None:
+    """Print what was checked, and each fault on a line."""
+    from k710.errors import printable
+
+    screen = console()
+    depth = ", each decoded" if verified.deep else ""
+    faults = len(verified.faults)
+    verdict = f"{faults:,} fault{'s' if faults > 1 else ''}." if faults else "all as written."
+    screen.print(
+        f"{verified.shards:,} shards, {verified.clips:,} clips{depth}, "
+        f"{verified.bytes / 1e6:,.1f} MB: {verdict}",
+        soft_wrap=True,
+    )
+    for fault in verified.faults:
+        screen.print(printable(f"    {fault.what}"), soft_wrap=True)
+    if verified.unfinished:
+        screen.print(f"{verified.unfinished:,} planned shards are not made yet.")
+    if verified.faults:
+        screen.print(
+            "Remove the files named and run k710 shard again: what it makes is the same, byte for "
+            "byte, if the copies still are.",
+            soft_wrap=True,
+        )
