@@ -1,8 +1,10 @@
-"""Rebuild Kinetics-710 from the published lists: manifest, labels, and why each row is in or out.
+"""Rebuild Kinetics-710: from the published lists to a manifest, from videos to shards.
 
     import k710
     summary = k710.build_manifest("annotations", work="work")
     train = k710.load_view("k710/train", work="work")     # pandas.DataFrame, one row a clip
+    k710.index_videos(["videos"], work="work")
+    k710.make_shards(["k710/train", "k710/val"], work="work")
 
 Every public name is in `__all__`. Modules load at the first use of one of their names, so that
 `import k710` costs nothing and the command line starts at once.
@@ -26,8 +28,13 @@ if TYPE_CHECKING:
     )
     from k710.evidence import NamePair, label_evidence
     from k710.fetch import Fetched, fetch_annotations
+    from k710.index import IndexSummary, index_videos
     from k710.labels import class_names, head_map, k710_order, resolve_label
     from k710.manifest import Summary, build_manifest
+    from k710.shards import ShardSummary, make_shards
+    from k710.transcode import Encoding
+    from k710.verify import Verified, verify_shards
+    from k710.video import read_frames
     from k710.views import ExplainedRow, explain, load_view
 
 _HOMES = {
@@ -45,16 +52,23 @@ _HOMES = {
     ),
     "evidence": ("NamePair", "label_evidence"),
     "fetch": ("Fetched", "fetch_annotations"),
+    "index": ("IndexSummary", "index_videos"),
     "labels": ("class_names", "head_map", "k710_order", "resolve_label"),
     "manifest": ("Summary", "build_manifest"),
+    "shards": ("ShardSummary", "make_shards"),
+    "transcode": ("Encoding",),
+    "verify": ("Verified", "verify_shards"),
+    "video": ("read_frames",),
     "views": ("ExplainedRow", "explain", "load_view"),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "ClassFileCheck",
+    "Encoding",
     "ExplainedRow",
     "Fetched",
+    "IndexSummary",
     "K710Error",
     "LabelError",
     "MediaError",
@@ -62,9 +76,11 @@ __all__ = [
     "NamePair",
     "RecipeError",
     "SchemaError",
+    "ShardSummary",
     "SourceError",
     "StageError",
     "Summary",
+    "Verified",
     "WeightsError",
     "build_manifest",
     "check_class_file",
@@ -72,10 +88,14 @@ __all__ = [
     "explain",
     "fetch_annotations",
     "head_map",
+    "index_videos",
     "k710_order",
     "label_evidence",
     "load_view",
+    "make_shards",
+    "read_frames",
     "resolve_label",
+    "verify_shards",
 ]
 
 

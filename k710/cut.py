@@ -5,12 +5,13 @@ alone, a *whole* one the video; both begin with their first frame. Decoding star
 before the window. Times of showing decide, not places in the file.
 
 Not covered: damage that the decoder does not notice. Broken H.264 mostly is; a few bytes may still
-decode to something, and FFmpeg's HEVC decoder conceals a broken slice without a word.
+decode to something, and FFmpeg's decoders of HEVC, VP8 and VP9 fill in most without a word.
 """
 
 import contextlib
 import itertools
 import math
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -31,6 +32,15 @@ _MAX_FPS = 240
 # Seeking goes by times of decoding in MP4: a frame or two later than asked, so try further back.
 _SEEK_BACK_S = (0, 5, 60)
 _MAX_WORDS = 200
+# Stricter than FFmpeg's default, and as the standards are: H.264 without CABAC must end where its
+# data do, and HEVC may carry checksums. Other decoders complain of sound files if they are strict.
+_STRICT = {"h264": "aggressive", "hevc": "crccheck"}
+# What these never have in a packet, and a file with a hole has (a download that broke off).
+_HOLE = bytes(16)
+_HOLES_IN = ("h264", "hevc")
+_DISCARD_ALL = 48
+# A frame is decoded in its packet's turn, and shown up to so many later: where times are unknown.
+_MOST_LATE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +65,16 @@ class Shown:
 
 @dataclass(slots=True)
 class Cut:
-    """A window being decoded. When `frames` has ended, `num_frames` and `damage` are final."""
+    """A window being decoded. When `frames` has ended, the other fields are final."""
 
     seconds: int  # of the window
     fps: Fraction
     num_frames: int = 0  # of the constant rate, from the window's start
     damage: str | None = None  # what the decoder or demuxer said, in its words
-    beyond_s: int = 0  # go on that long after the window's end
+    beyond_s: int = 0  # go on that long after the window's end; damage there is none of the cut
     num_decoded: int = 0  # frames of the source
     at_end: bool = False  # no frame of the source was left
+    is_clean: bool = True  # nothing was left out or complained of, after the window neither
 
     @property
     def wanted_frames(self) -> int:
@@ -80,36 +91,49 @@ class Cut:
             return "damaged", self.damage, False
         if self.num_frames == 0:
             return "empty", "nothing of the window is in the file", False
-        if self.found_s >= self.seconds - SLACK_S:
+        found_s = self.num_frames / self.fps
+        if found_s >= self.seconds - Fraction(SLACK_S):
             return "ok", None, True
-        words = f"{self.found_s:.1f} of {self.seconds} s"
-        return "truncated", words, self.found_s >= self.seconds / 2
+        words = f"{float(found_s):.1f} of {self.seconds} s"
+        return "truncated", words, found_s * 2 >= self.seconds
 
     def frames(
         self, container: Any, stream: Any, log: list[Any], *, from_s: int | Fraction
     ) -> Iterator[Shown]:
         """The window's frames, `from_s` seconds after the file's first. Ends at the first damage.
 
+        Nothing may have been read of `container` before, which gives this stream alone from now
+        on. `log` is a `decoder_log`.
+
         Of the source's frames each frame of the constant rate shows the one that is nearest before
         it, rounded as FFmpeg's fps filter does (near). A gap is filled with the frame before it.
         """
+        decoding = _Decoding(container, stream, log, self.seconds, from_s)
         last: Any = None
         last_slot = 0
-        for frame, at in self._decoded(container, stream, log, from_s):
-            slot = int((at * self.fps * 2 + 1) // 2)
+        for frame, at in decoding.frames():
+            self.num_decoded += 1
+            slot = self._slot(at)
             if last is not None and slot > max(last_slot, 0):
                 yield from self._show(last, slot)
             last, last_slot = frame, slot
             if slot >= self.wanted_frames:
+                self.is_clean = decoding.is_clean
                 return
-        self.at_end = self.damage is None
-        if last is None or not self.at_end:
-            return
-        duration = (last.duration or 0) * Fraction(stream.time_base)
-        # The last frame is shown as long as it says, where that is believable.
-        lasts = round(duration * self.fps) if 0 < duration <= 1 else 1
-        if last_slot >= 0 or last_slot + lasts > 0:
-            yield from self._show(last, last_slot + max(lasts, 1))
+        self.is_clean = decoding.is_clean
+        self.at_end = decoding.late is None and decoding.fault is None and decoding.broken is None
+        self.damage = decoding.fault
+        if last is not None and self.damage is None:
+            until = last_slot + _lasts(last, stream, self.fps)
+            if decoding.late is not None:  # a frame is there, if a broken one
+                until = max(until, self._slot(decoding.late))
+            if until > 0:
+                yield from self._show(last, until)
+        if self.num_frames < round(self.seconds * self.fps):
+            self.damage = self.damage or decoding.broken
+
+    def _slot(self, at: Fraction) -> int:
+        return int((at * self.fps * 2 + 1) // 2)
 
     def _show(self, frame: Any, until_slot: int) -> Iterator[Shown]:
         times = min(until_slot, self.wanted_frames) - self.num_frames
@@ -117,36 +141,12 @@ class Cut:
             self.num_frames += times
             yield Shown(frame, times)
 
-    def _decoded(
-        self, container: Any, stream: Any, log: list[Any], from_s: int | Fraction
-    ) -> Iterator[tuple[Any, Fraction]]:
-        """Frames from the keyframe before the window on, with their seconds after its start."""
-        names = {stream.codec_context.name, container.format.name}
-        try:
-            for number, (frame, at) in enumerate(_from_keyframe(container, stream, from_s)):
-                if number == 0 and from_s:
-                    log.clear()  # of pictures that need what was before the keyframe
-                if frame.is_corrupt:
-                    self.damage = f"the picture at {float(at + from_s):.2f} s is corrupt"
-                self._take_log(log, names)
-                if self.damage is not None:
-                    return
-                self.num_decoded += 1
-                yield frame, at
-            self._take_log(log, names)
-        except FFmpegError as error:
-            self._take_log(log, names)
-            self.damage = self.damage or _words(error.strerror or type(error).__name__)
-
-    def _take_log(self, log: list[Any], names: set[str]) -> None:
-        said = [message for _, name, message in log if name in names]
-        log.clear()
-        if said and self.damage is None:
-            self.damage = _words(said[0])
-
 
 def constant_rate(stream: Any) -> Fraction:
-    """The source's own average rate in frames a second, as a fraction that H.264 can carry."""
+    """The source's own average rate in frames a second, as a fraction that H.264 can carry.
+
+    It is the container's word: Matroska often has a nominal rate there, above the average.
+    """
     rate = stream.average_rate or stream.guessed_rate
     if not rate or not 0 < rate <= _MAX_FPS:
         rate = stream.guessed_rate if 0 < (stream.guessed_rate or 0) <= _MAX_FPS else Fraction(25)
@@ -166,73 +166,219 @@ def video_seconds(container: Any, stream: Any) -> float | None:
 @contextlib.contextmanager
 def decoder_log() -> Iterator[list[Any]]:
     """What FFmpeg logs as an error in this thread inside the block: (level, who, words) each."""
-    before = av.logging.get_level()
+    before = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.ERROR)
+    # Or else a file is sound that complains in the words of the file before it.
+    av.logging.set_skip_repeated(False)
     try:
         with av.logging.Capture(local=True) as log:
             yield log
     finally:
-        av.logging.set_level(before)
+        av.logging.set_level(before[0])
+        av.logging.set_skip_repeated(before[1])
 
 
-def _from_keyframe(
-    container: Any, stream: Any, from_s: int | Fraction
-) -> Iterator[tuple[Any, Fraction]]:
-    """Frames with their seconds after the window's start, the first not after it if there is one.
+class _Decoding:
+    """A stream that is decoded from before a window on, and what went wrong of it.
 
-    Pictures that are shown before the keyframe that was sought need others before it: left out.
+    All times are in seconds after the window's start.
     """
-    time_base = Fraction(stream.time_base)
-    base = stream.start_time or 0
-    if container.format.name == "avi":  # has no times of showing: frames are counted
-        step = 1 / constant_rate(stream)
-        for number, frame in enumerate(container.decode(stream)):
-            yield frame, number * step - from_s
-        return
-    if not from_s:
-        frames = _timed(container, stream, first_s=None)
-        for frame, at in frames:
+
+    def __init__(
+        self, container: Any, stream: Any, log: list[Any], seconds: int, from_s: int | Fraction
+    ) -> None:
+        self.container, self.stream, self.log = container, stream, log
+        self.seconds = seconds
+        self.from_s = from_s
+        self.codec: str = stream.codec_context.name
+        self.time_base = Fraction(stream.time_base)
+        self.step = 1 / constant_rate(stream)
+        # AVI has no times of showing, and FFmpeg's guesses are not them: the frame that comes out
+        # n-th then has the time of the packet that went in n-th.
+        self.is_counted = container.format.name == "avi"
+        self._begin()
+
+    def _begin(self) -> None:
+        self.fault: str | None = None  # in what the window needs
+        self.late: Fraction | None = None  # when the first fault after the window is
+        self.broken: str | None = None  # why there were no more packets
+        self.is_clean = True  # no fault anywhere, and every picture came out
+        self.zero = (self.stream.start_time or 0) * self.time_base + self.from_s
+        self.last: Fraction | None = None  # time of the latest frame
+        # What is shown before this keyframe needs what was before it in the file: left out.
+        self.keyframe_at: Fraction | float = -math.inf
+        self.is_open = False  # there was such
+        self.turns: deque[Fraction] = deque()  # if counted: times of packets without frames yet
+        self.num_turns = 0
+
+    def frames(self) -> Iterator[tuple[Any, Fraction]]:
+        """Frames and their times, the first not after 0 if there is one; until the first fault."""
+        self._prepare()
+        packets = self._packets(None)
+        first = next(packets, None)
+        self.is_counted = self.is_counted or first is None or first.pts is None
+        if self.is_counted or not self.from_s:
+            yield from self._decoded(itertools.chain([first], packets))
+            return
+        base = self.stream.start_time or 0
+        for back_s in (*_SEEK_BACK_S, self.from_s):
+            self._begin()
+            target = int((self.zero - back_s) / self.time_base)
+            frames = self._decoded(self._packets(max(base, target)))
+            frame, at = next(frames, (None, Fraction(0)))
+            if target <= base or (self.fault is not None and back_s >= max(_SEEK_BACK_S)):
+                break
+            # There are files that call every frame a keyframe.
+            if frame is not None and at <= 0 and frame.key_frame:
+                break
+        if frame is not None:
             yield frame, at
-        return
-    start = base * time_base + from_s
-    for back_s in _SEEK_BACK_S:
-        container.seek(max(base, int((start - back_s) / time_base)), stream=stream, backward=True)
-        frames = _timed(container, stream, first_s=start)
-        first = next(frames, None)
-        if first is not None and first[1] <= 0:
-            break
-    else:
-        container.seek(base, stream=stream, backward=True)
-        frames = _timed(container, stream, first_s=start)
-        first = next(frames, None)
-    if first is not None:
-        yield from itertools.chain([first], frames)
+            yield from frames
+
+    def _prepare(self) -> None:
+        if self.codec in _STRICT:
+            self.stream.codec_context.options = {"err_detect": _STRICT[self.codec]}
+        for other in self.container.streams:
+            # What is wrong with the sound is none of the pictures'. (Older PyAV can't.)
+            if other is not self.stream and hasattr(other, "discard"):
+                other.discard = _DISCARD_ALL
+        self.log.clear()  # of what FFmpeg tried when it opened the file
+
+    def _packets(self, seek_to: int | None) -> Iterator[Any]:
+        """Packets; None at the end where FFmpeg says that it is none."""
+        try:
+            if seek_to is not None:
+                self.container.seek(seek_to, stream=self.stream, backward=True)
+            yield from self.container.demux(self.stream)
+        except FFmpegError as error:
+            self.broken = self._said() or _words(error.strerror or type(error).__name__)
+            self.is_clean = False
+            yield None
+
+    def _decoded(self, packets: Iterator[Any]) -> Iterator[tuple[Any, Fraction]]:
+        for number, packet in enumerate(packets):
+            due = None if packet is None else self._due(packet)
+            if number == 0 or self.fault is not None:
+                self._begin_anew(packet, due, is_first=number == 0)
+            for frame in self._put_in(packet, due):
+                at = self._shown_at(frame)
+                if at is None:
+                    self.is_clean = False
+                    continue
+                if frame.is_corrupt:
+                    self._blame(f"the picture at {float(at + self.from_s):.2f} s is corrupt", at)
+                if self.fault is not None and at > 0:
+                    return
+                yield frame, at
+            if self.fault is not None and (due is None or due > 0):
+                return
+
+    def _due(self, packet: Any) -> Fraction | None:
+        """When the packet's picture is shown, if it says so; nearly, if frames are counted."""
+        if not self.is_counted:
+            return None if packet.pts is None else packet.pts * self.time_base - self.zero
+        if not packet.size:
+            return None
+        # AVI counts frames that are shown a second time.
+        turn = self.num_turns * self.step if packet.dts is None else packet.dts * self.time_base
+        if self.num_turns == 0:
+            self.zero = turn + self.from_s
+        self.num_turns += 1
+        self.turns.append(turn - self.zero)
+        return self.turns[-1]
+
+    def _begin_anew(self, packet: Any, due: Fraction | None, *, is_first: bool) -> None:
+        """At a keyframe not after the window's start, nothing before it matters any more."""
+        if packet is None or not packet.is_keyframe or due is None:
+            return
+        if is_first or due + self._slack() <= 0:
+            self.fault = None
+            self.keyframe_at = due
+
+    def _slack(self) -> Fraction:
+        """How far a time that `_due` gives may be off."""
+        return _MOST_LATE * self.step if self.is_counted else Fraction(0)
+
+    def _put_in(self, packet: Any, due: Fraction | None) -> list[Any]:
+        """The frames that come out when `packet` goes in. What goes wrong is noted."""
+        leads = packet is not None and self._leads(packet, due)
+        self.is_open = self.is_open or leads
+        frames: list[Any] = []
+        words = None
+        try:
+            if packet is None:
+                return list(self.stream.codec_context.decode(None))
+            if packet.is_corrupt:
+                words = "the file ends within a picture"
+            elif self.codec in _HOLES_IN and _HOLE in bytes(packet):
+                words = "there are zeros in the file where a picture should be"
+            frames = packet.decode()
+        except FFmpegError as error:
+            words = words or _words(error.strerror or type(error).__name__)
+            if self.turns:
+                self.turns.pop()
+        words = self._said() or words
+        if leads:
+            self.is_clean = self.is_clean and words is None
+        elif words is not None:
+            self._blame(words, due)
+        elif self.late is not None and due is not None and due < self.seconds:
+            self.fault = self.fault or "a picture that others need is broken"
+        return frames
+
+    def _leads(self, packet: Any, due: Fraction | None) -> bool:
+        if self.is_counted or not packet.size or self.keyframe_at == -math.inf:
+            return False
+        return self.last is None if due is None else due < self.keyframe_at
+
+    def _blame(self, words: str, at: Fraction | None) -> None:
+        self.is_clean = False
+        if at is not None and at - self._slack() >= self.seconds:
+            self.late = at if self.late is None else min(self.late, at)
+        elif self.fault is None:
+            self.fault = words
+
+    def _said(self) -> str | None:
+        """What the decoder and the demuxer complained of since the last time."""
+        names = (self.codec, self.container.format.name)
+        said = [message for _, name, message in self.log if name in names]
+        self.log.clear()
+        if self.is_open:  # they ask to forget pictures that were left out
+            said = [message for message in said if not message.startswith("mmco:")]
+        return _words(said[0]) if said else None
+
+    def _shown_at(self, frame: Any) -> Fraction | None:
+        """The frame's time; None if it is to be left out.
+
+        A frame without a time, or with one that goes back, is taken to follow at the constant rate.
+        """
+        at: Fraction | None = None
+        if self.is_counted:
+            at = self.turns.popleft() if self.turns else None
+        elif frame.pts is not None:
+            at = frame.pts * self.time_base - self.zero
+        if at is None:
+            if self.last is None:
+                return None
+        elif at < self.keyframe_at:
+            return None
+        if self.last is None:
+            assert at is not None
+            if not self.from_s:  # a file begins with its first frame, whatever its header says
+                self.zero += at
+                self.keyframe_at -= at
+                at = Fraction(0)
+        elif at is None or at <= self.last:
+            at = self.last + self.step
+        self.last = at
+        return at
 
 
-def _timed(
-    container: Any, stream: Any, *, first_s: Fraction | None
-) -> Iterator[tuple[Any, Fraction]]:
-    """Frames from here on, with their seconds after `first_s` (None: after the first frame).
-
-    A frame without a time, or with one that goes back, is taken to follow at the constant rate.
-    """
-    time_base = Fraction(stream.time_base)
-    step = 1 / constant_rate(stream)
-    is_sought, leads_before = first_s is not None, -math.inf
-    last: Fraction | None = None
-    for packet in container.demux(stream):
-        if is_sought and packet.is_keyframe and packet.pts is not None:
-            leads_before, is_sought = packet.pts, False
-        for frame in packet.decode():
-            if frame.pts is not None and frame.pts < leads_before:
-                continue
-            at = None if frame.pts is None else frame.pts * time_base
-            if at is None or (last is not None and at <= last):
-                at = step + last if last is not None else (first_s or Fraction(0))
-            if first_s is None:
-                first_s = at
-            last = at
-            yield frame, at - first_s
+def _lasts(frame: Any, stream: Any, fps: Fraction) -> int:
+    """For how many frames of the constant rate the source's last frame is shown."""
+    seconds = (frame.duration or 0) * Fraction(stream.time_base)
+    # As long as it says, where that is believable.
+    return max(1, round(seconds * fps)) if 0 < seconds <= 1 else 1
 
 
 def _words(message: str) -> str:

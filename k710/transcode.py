@@ -3,7 +3,9 @@
 The bytes depend on the source, the settings, and the versions of PyAV and of the libraries in it:
 one thread, and a scaler that rounds alike on every processor.
 
-Not covered: deinterlacing; HDR to SDR; pixels that aren't square stay so, with their shape noted.
+Pixels that aren't square stay so, with their shape noted in the MP4; no reader of ours minds it.
+
+Not covered: deinterlacing; HDR to SDR; rotation by other than quarter turns.
 """
 
 import contextlib
@@ -22,7 +24,16 @@ from k710.profiles import Colour, add_stream, profile_of
 __all__ = ["Encoded", "Encoding", "encode_window", "encoder_versions", "scaled_size"]
 
 _SCALER = "bicubic+accurate_rnd+full_chroma_int+bitexact"
-_TURNS = {90: "transpose=cclock", 180: "hflip,vflip", 270: "transpose=clock"}
+# What makes a picture upright, by the signs of its display matrix (a, b, c, d), as FFmpeg does.
+_TURNS = {
+    (-1, 0, 0, 1): "hflip",
+    (1, 0, 0, -1): "vflip",
+    (-1, 0, 0, -1): "hflip,vflip",
+    (0, 1, -1, 0): "transpose=clock",
+    (0, -1, 1, 0): "transpose=cclock",
+    (0, 1, 1, 0): "transpose=cclock_flip",
+    (0, -1, -1, 0): "transpose=clock_flip",
+}
 _AUDIO_RATE = 48_000
 _FULL_RANGE = 2
 
@@ -176,7 +187,7 @@ class _Video:
 
     def _converted(self, frame: Any) -> Any:
         """The frame upright, scaled, as yuv420p in limited range."""
-        turn = round(frame.rotation) % 360
+        turn = _turn(frame)
         looks = (
             *(frame.width, frame.height, frame.format.name),
             *(frame.color_range, frame.colorspace, turn),
@@ -189,8 +200,9 @@ class _Video:
         graph.vpush(frame)
         return graph.vpull()
 
-    def _graph(self, frame: Any, turn: int) -> Any:
-        upright = (frame.height, frame.width) if turn in (90, 270) else (frame.width, frame.height)
+    def _graph(self, frame: Any, turn: str) -> Any:
+        lies = turn.startswith("transpose")
+        upright = (frame.height, frame.width) if lies else (frame.width, frame.height)
         # All frames of a clip have one size, be it that the source changes its own half-way.
         size = self.size if self.stream else scaled_size(*upright, self.encoding.short_side)
         full = frame.color_range == _FULL_RANGE or frame.format.name.startswith("yuvj")
@@ -205,10 +217,9 @@ class _Video:
                 f":time_base=1/1000:colorspace={frame.colorspace}:range={frame.color_range}",
             )
         ]
-        for name in _TURNS.get(turn, "").split(","):
-            if name:
-                kind, _, value = name.partition("=")
-                nodes.append(graph.add(kind, value or None))
+        for name in filter(None, turn.split(",")):
+            kind, _, value = name.partition("=")
+            nodes.append(graph.add(kind, value or None))
         nodes += [
             graph.add("scale", f"{size[0]}:{size[1]}:flags={_SCALER}:out_range=tv"),
             graph.add("format", "yuv420p"),

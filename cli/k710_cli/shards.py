@@ -180,14 +180,18 @@ def print_shards(summary: "ShardSummary") -> None:
             soft_wrap=True,
         )
     elif summary.shards_made:
+        made = len(summary.shards_made)
         rate = summary.clips_to_make / summary.seconds
         screen.print(
-            f"{len(summary.shards_made):,} shards made in {summary.seconds:,.1f} s "
+            f"{made:,} shard{'s' if made > 1 else ''} made in {summary.seconds:,.1f} s "
             f"({rate:,.1f} clips/s); {summary.shards_in_all:,} in {summary.work}/shards.",
             soft_wrap=True,
         )
     else:
         screen.print("Nothing to do: every clip that has a copy is in a shard.")
+    if any(fate.status != "ok" for fate in summary.fates):
+        query = f"select clip_id, status, detail from '{summary.work}/sources.parquet'"
+        screen.print(f"Why: duckdb -c \"{query} where status <> 'ok'\"", soft_wrap=True)
 
 
 def _fates(summary: "ShardSummary") -> Iterator[Any]:
@@ -213,9 +217,9 @@ def print_verified(verified: "Verified") -> None:
     depth = ", each decoded" if verified.deep else ""
     faults = len(verified.faults)
     verdict = f"{faults:,} fault{'s' if faults > 1 else ''}." if faults else "all as written."
+    shards = f"{verified.shards:,} shard{'' if verified.shards == 1 else 's'}"
     screen.print(
-        f"{verified.shards:,} shards, {verified.clips:,} clips{depth}, "
-        f"{verified.bytes / 1e6:,.1f} MB: {verdict}",
+        f"{shards}, {verified.clips:,} clips{depth}, {verified.bytes / 1e6:,.1f} MB: {verdict}",
         soft_wrap=True,
     )
     for fault in verified.faults:
