@@ -38,6 +38,8 @@ _STRICT = {"h264": "aggressive", "hevc": "crccheck"}
 # What these never have in a packet, and a file with a hole has (a download that broke off).
 _HOLE = bytes(16)
 _HOLES_IN = ("h264", "hevc")
+# A picture says that others can be forgotten, and they were left out before an open group.
+_HARMLESS = "mmco:"
 _DISCARD_ALL = 48
 # A frame is decoded in its packet's turn, and shown up to so many later: where times are unknown.
 _MOST_LATE = 3
@@ -75,6 +77,7 @@ class Cut:
     num_decoded: int = 0  # frames of the source
     at_end: bool = False  # no frame of the source was left
     is_clean: bool = True  # nothing was left out or complained of, after the window neither
+    starts_at: Fraction = Fraction(0)  # on the container's clock, in seconds
 
     @property
     def wanted_frames(self) -> int:
@@ -113,6 +116,7 @@ class Cut:
         last_slot = 0
         for frame, at in decoding.frames():
             self.num_decoded += 1
+            self.starts_at = decoding.zero
             slot = self._slot(at)
             if last is not None and slot > max(last_slot, 0):
                 yield from self._show(last, slot)
@@ -207,7 +211,6 @@ class _Decoding:
         self.last: Fraction | None = None  # time of the latest frame
         # What is shown before this keyframe needs what was before it in the file: left out.
         self.keyframe_at: Fraction | float = -math.inf
-        self.is_open = False  # there was such
         self.turns: deque[Fraction] = deque()  # if counted: times of packets without frames yet
         self.num_turns = 0
 
@@ -302,7 +305,6 @@ class _Decoding:
     def _put_in(self, packet: Any, due: Fraction | None) -> list[Any]:
         """The frames that come out when `packet` goes in. What goes wrong is noted."""
         leads = packet is not None and self._leads(packet, due)
-        self.is_open = self.is_open or leads
         frames: list[Any] = []
         words = None
         try:
@@ -318,7 +320,7 @@ class _Decoding:
             if self.turns:
                 self.turns.pop()
         words = self._said() or words
-        if leads:
+        if leads:  # what it needs is not there
             self.is_clean = self.is_clean and words is None
         elif words is not None:
             self._blame(words, due)
@@ -343,8 +345,8 @@ class _Decoding:
         names = (self.codec, self.container.format.name)
         said = [message for _, name, message in self.log if name in names]
         self.log.clear()
-        if self.is_open:  # they ask to forget pictures that were left out
-            said = [message for message in said if not message.startswith("mmco:")]
+        self.is_clean = self.is_clean and not said
+        said = [message for message in said if not message.startswith(_HARMLESS)]
         return _words(said[0]) if said else None
 
     def _shown_at(self, frame: Any) -> Fraction | None:

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from k710.archives import Member, members
 from k710.cut import Window
-from k710.errors import SourceError, StageError
 from k710.located import Located
+from k710.members import take_members
 from k710.probe import Facts
 from k710.staging import ClipTask
 from k710.tables import SCHEMAS, read_sql
@@ -112,7 +111,6 @@ class Feed:
     versions: tuple[tuple[str, str], ...]
     lost: list[tuple[Wanted, str, str]] = field(default_factory=list)  # clip, status, why
     _unpacked: Counter[str] = field(default_factory=Counter)  # path -> tasks that need it yet
-    _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def tasks(self) -> Iterator[tuple[Wanted, ClipTask]]:
         """Each clip with its task. An archive is open as long as tasks of it are taken."""
@@ -138,45 +136,21 @@ class Feed:
     def _from_archive(
         self, path: Path, clips: Sequence[Wanted]
     ) -> Iterator[tuple[Wanted, ClipTask]]:
-        left: dict[tuple[str | None, int | None], list[Wanted]] = {}
+        left: dict[tuple[str, int | None], list[Wanted]] = {}
         for clip in clips:
-            left.setdefault((clip.member, clip.num_bytes), []).append(clip)
-        why = "is no longer in the archive"
-        status = "missing"
-        try:
-            for member in members(path):
-                of_member = left.get((member.name, member.size_bytes))
-                if of_member is None:
-                    continue
-                source = self._located(path, member, len(of_member))
-                del left[member.name, member.size_bytes]
-                for clip in of_member:
-                    yield clip, self._task(clip, source)
-                if not left:
-                    return
-        except SourceError as error:
-            status = "damaged" if path.is_file() else "missing"
-            why = str(error).removeprefix(str(path)).strip().rstrip(".")
-            why = f"the archive {why}"
+            left.setdefault((clip.member or "", clip.num_bytes), []).append(clip)
+        taken = take_members(path, left, self.folder / "unpacked")
+        while True:
+            try:
+                of_member, source, is_unpacked = next(taken)
+            except StopIteration as end:
+                status, why = end.value
+                break
+            if is_unpacked:
+                self._unpacked[source.path] = len(of_member)
+            for clip in of_member:
+                yield clip, self._task(clip, source)
         self.lost += [(clip, status, why) for of_member in left.values() for clip in of_member]
-
-    def _located(self, path: Path, member: Member, num_tasks: int) -> Located:
-        if member.offset is not None:
-            return Located(str(path), member.offset, member.size_bytes)
-        folder = self.folder / "unpacked"
-        folder.mkdir(parents=True, exist_ok=True)
-        target = folder / str(next(self._numbers))
-        self._unpacked[str(target)] = num_tasks
-        try:
-            with target.open("wb") as file:
-                for chunk in member.chunks():
-                    file.write(chunk)
-        except OSError as error:
-            raise StageError(
-                f"{folder} can't be written to: {error.strerror}.\n"
-                "Mend that, and run the same command again: what is staged stays."
-            ) from error
-        return Located(str(target))
 
     def _task(self, clip: Wanted, source: Located) -> ClipTask:
         return clip.task(source, self.folder, self.encoding, self.versions)

@@ -98,6 +98,8 @@ def _look(source: Located, window: Window, trimmed: bool | None) -> Probed:
             status, detail, _ = cut.status()
             if cut.at_end:
                 facts = replace(facts, num_frames=cut.num_decoded)
+            if not cut.is_clean:  # what the header counts does not all come out
+                facts = replace(facts, num_frames=None)
             return Probed(status, detail, trimmed, facts, None)
     except MediaError as error:
         return Probed("damaged", media_words(error), trimmed, Facts(), None)

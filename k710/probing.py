@@ -13,11 +13,10 @@ from pathlib import Path
 
 import av
 
-from k710.archives import Member, members
 from k710.cut import Window
 from k710.engines import Failed, run_local
-from k710.errors import SourceError
 from k710.located import Located
+from k710.members import take_members
 from k710.probe import Facts, Probed, probe_clip
 
 __all__ = ["Chosen", "ProbeTask", "Row", "probe_copies", "probe_task"]
@@ -110,46 +109,30 @@ class _Supply:
 
     scratch: Path
     lost: list[Row] = field(default_factory=list)
-    num_unpacked: int = 0
 
     def tasks(self, chosen: Iterable[Chosen]) -> Iterator[ProbeTask]:
         for uri, at_uri in itertools.groupby(chosen, key=lambda clip: clip.uri):
             copies = [tuple(clips) for _, clips in itertools.groupby(at_uri, lambda c: c.copy)]
-            packed = {}
+            packed: dict[tuple[str, int | None], tuple[Chosen, ...]] = {}
             for clips in copies:
                 if clips[0].member is None:
                     yield ProbeTask(Located(uri), clips, is_unpacked=False)
                 else:
                     packed[clips[0].member, clips[0].bytes] = clips
             if packed:
-                yield from self._from_archive(Path(uri), packed)
+                taken = take_members(Path(uri), packed, self.scratch)
+                status, why = yield from _tasks_of(taken)
+                lost = Probed(status, why, None, Facts(), None)
+                self.lost += [clip.row(lost) for clips in packed.values() for clip in clips]
 
-    def _from_archive(
-        self, path: Path, left: dict[tuple[str, int | None], tuple[Chosen, ...]]
-    ) -> Iterator[ProbeTask]:
-        gone = Probed("missing", "it is no longer in the archive", None, Facts(), None)
+
+def _tasks_of(
+    taken: Generator[tuple[tuple[Chosen, ...], Located, bool], None, tuple[str, str]],
+) -> Generator[ProbeTask, None, tuple[str, str]]:
+    while True:
         try:
-            for member in members(path):
-                clips = left.get((member.name, member.size_bytes))
-                if clips is not None:
-                    source = self._located(path, member)
-                    del left[member.name, member.size_bytes]
-                    yield ProbeTask(source, clips, is_unpacked=member.offset is None)
-                if not left:
-                    return
-        except SourceError as error:
-            why = str(error).removeprefix(str(path)).strip(" .")
-            status = "damaged" if path.is_file() else "missing"
-            gone = Probed(status, f"the archive {why}", None, Facts(), None)
-        self.lost += [clip.row(gone) for clips in left.values() for clip in clips]
-
-    def _located(self, path: Path, member: Member) -> Located:
-        if member.offset is not None:
-            return Located(str(path), member.offset, member.size_bytes)
-        self.scratch.mkdir(exist_ok=True)
-        self.num_unpacked += 1
-        target = self.scratch / str(self.num_unpacked)
-        with target.open("wb") as file:
-            for chunk in member.chunks():
-                file.write(chunk)
-        return Located(str(target))
+            clips, source, is_unpacked = next(taken)
+        except StopIteration as end:
+            found: tuple[str, str] = end.value
+            return found
+        yield ProbeTask(source, clips, is_unpacked)

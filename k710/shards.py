@@ -33,7 +33,7 @@ from k710.shard_files import (
     shard_name,
     write_shard,
 )
-from k710.sources import refresh_sources, rivals
+from k710.sources import outcomes_sha256, refresh_sources, rivals
 from k710.staging import (
     ClipTask,
     Staged,
@@ -432,7 +432,8 @@ def _write_index(run: _Run) -> None:
         write_table(run.con, run.work, spec)
     for table in ("rows", "outcomes"):
         run.con.execute(f"drop table if exists temp.{table}").fetchall()
-    if run.made:
+    sources = read_sidecar(table_path(run.work, "sources"))
+    if sources is None or sources.inputs.get("outcomes") != outcomes_sha256(run.work):
         refresh_sources(run.con, run.work)
 
 

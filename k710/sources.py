@@ -36,7 +36,14 @@ from k710.tables import (
     write_table,
 )
 
-__all__ = ["outcomes_dir", "refresh_sources", "rivals", "source_tables", "write_sources"]
+__all__ = [
+    "outcomes_dir",
+    "outcomes_sha256",
+    "refresh_sources",
+    "rivals",
+    "source_tables",
+    "write_sources",
+]
 
 _STEPS = ("named", "folders", "facts", "candidates")  # made of copies
 _INPUTS = ("former", "wanted", "recorded", "decoded", "probed", "copies")
@@ -130,18 +137,12 @@ def write_sources(con: Any, work: Path, *, notes: Mapping[str, Any] | None = Non
         inputs={
             "manifest": manifest.sha256,
             "labels": labels_sha256(),
-            "outcomes": _outcomes_sha256(work),
+            "outcomes": outcomes_sha256(work),
         },
         uses=("wanted", "named", "decoded", "facts", "candidates"),
         notes=dict(notes if notes is not None else former.notes if former else {}),
     )
-    # DuckDB marks a column as required where it happens to know that it has no null: what it knows
-    # depends on what was there before, and the same rows must give the same bytes.
-    con.execute("set disabled_optimizers = 'statistics_propagation'").fetchall()
-    try:
-        write_table(con, work, spec)
-    finally:
-        con.execute("reset disabled_optimizers").fetchall()
+    write_table(con, work, spec)
     open_table(con, work, "sources")
 
 
@@ -185,7 +186,8 @@ def _outcome_files(work: Path) -> dict[Path, str]:
     return {path: sidecar.sha256 for path, sidecar in sidecars.items() if sidecar is not None}
 
 
-def _outcomes_sha256(work: Path) -> str:
+def outcomes_sha256(work: Path) -> str:
+    """A hash of all outcomes that there are: what `sources.parquet` notes as its input."""
     lines = [f"{path.name} {sha256}\n" for path, sha256 in _outcome_files(work).items()]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 

@@ -229,7 +229,7 @@ def _ambiguous(task: ClipTask) -> Staged:
         f"the copy is {task.window.seconds} s long and named by its id alone: it could be any of "
         f"{task.rivals + 1} clips; name it {task.clip_id} if it is this one"
     )
-    return _not_kept(task, "missing", words)
+    return replace(_not_kept(task, "missing", words), trimmed=True)
 
 
 def _not_kept(task: ClipTask, status: str, detail: str) -> Staged:

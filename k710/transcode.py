@@ -10,6 +10,7 @@ Not covered: deinterlacing; HDR to SDR; rotation by other than quarter turns.
 
 import contextlib
 import io
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,6 +18,8 @@ from typing import Any
 
 import av
 import av.filter
+import numpy as np
+import numpy.typing as npt
 
 from k710.cut import Cut, Window, constant_rate
 from k710.profiles import Colour, add_stream, profile_of
@@ -35,6 +38,9 @@ _TURNS = {
     (0, -1, -1, 0): "transpose=clock_flip",
 }
 _AUDIO_RATE = 48_000
+# Times in Matroska are in milliseconds: a gap is one only from here on.
+_AUDIO_JITTER = _AUDIO_RATE // 20
+_AUDIO_CHUNK = 1024  # samples of an AAC frame
 _FULL_RANGE = 2
 
 
@@ -109,33 +115,33 @@ def encode_window(
 ) -> tuple[Cut, Encoded | None]:
     """The window that begins `from_s` seconds after the first frame of `source`, encoded.
 
-    `source` is (container, stream) of an open video, `log` a `decoder_log`. None where the cut is
-    not kept. Sound is taken only where the source has some.
+    `source` is (container, stream) of an open video of which nothing was read, `log` a
+    `decoder_log`. None where the cut is not kept. Sound is taken only where the source has some in
+    the window, and is then as long as the pictures.
     """
     container, stream = source
     cut = Cut(window.seconds, encoding.fps or constant_rate(stream))
-    video = _Video(encoding, cut.fps)
+    video = _Video(encoding, cut.fps, stream.sample_aspect_ratio)
     for shown in cut.frames(container, stream, log, from_s=from_s):
         video.add(shown.frame, shown.times)
     if not cut.status()[2]:
         return cut, None
-    seconds = cut.num_frames / cut.fps
-    samples = _samples(container, from_s, seconds) if encoding.audio else iter(())
-    return cut, video.finish(samples)
+    sound = _sound(container, cut) if encoding.audio else None
+    return cut, video.finish(sound)
 
 
 class _Video:
     """An MP4 in memory that grows by frames."""
 
-    def __init__(self, encoding: Encoding, fps: Fraction) -> None:
+    def __init__(self, encoding: Encoding, fps: Fraction, shape: Fraction | None) -> None:
         self.encoding = encoding
         self.fps = fps
+        self.shape = shape  # width of the source's pixels by their height, if it says so
         self.file = io.BytesIO()
         # bitexact: no version of the muxer in the file.
         options = {"fflags": "+bitexact"}
         self.container = av.open(self.file, "w", format="mp4", options=options)
         self.stream: Any = None
-        self.audio: Any = None
         self.size = (0, 0)
         self.num_frames = 0
         self.keyframes: list[int] = []  # in units of frames
@@ -143,18 +149,18 @@ class _Video:
         self.converter: tuple[Any, Any] | None = None  # what frames look like, and their graph
 
     def add(self, frame: Any, times: int) -> None:
-        frame = self._converted(frame)
+        source, frame = frame, self._converted(frame)
         if self.stream is None:
-            self._begin(frame)
+            self._begin(frame, source)
         for _ in range(times):
             frame.pts, frame.time_base = self.num_frames, 1 / self.fps
             frame.pict_type = 0  # the source's keyframes are not the clip's
             self._take(self.stream.encode(frame))
             self.num_frames += 1
 
-    def finish(self, samples: Iterator[Any]) -> Encoded:
+    def finish(self, sound: npt.NDArray[np.float32] | None) -> Encoded:
         self._take(self.stream.encode(None))
-        packets = list(self._sound(samples))
+        packets = [] if sound is None else list(self._sound(sound))
         for packet in [*self.pending, *packets]:
             self.container.mux(packet)
         self.container.close()
@@ -162,13 +168,16 @@ class _Video:
         gop = max(end - start for start, end in zip(self.keyframes, ends, strict=True))
         return Encoded(self.file.getvalue(), self.num_frames, float(self.fps), *self.size, gop=gop)
 
-    def _begin(self, frame: Any) -> None:
+    def _begin(self, frame: Any, source: Any) -> None:
         self.size = (frame.width, frame.height)
         colour = Colour(frame.color_primaries, frame.color_trc, frame.colorspace, range=1)
         profile = profile_of(self.encoding.profile)
         self.stream = add_stream(
             self.container, profile, size=self.size, fps=self.fps, colour=colour
         )
+        shape = _pixel_shape(self.shape, source, self.size)
+        if shape is not None:
+            self.stream.codec_context.sample_aspect_ratio = shape
 
     def _take(self, packets: list[Any]) -> None:
         for packet in packets:
@@ -176,14 +185,16 @@ class _Video:
                 self.keyframes.append(round(packet.pts * packet.time_base * self.fps))
             self.pending.append(packet)
 
-    def _sound(self, samples: Iterator[Any]) -> Iterator[Any]:
-        for frame in samples:
-            if self.audio is None:
-                self.audio = self.container.add_stream("aac", rate=_AUDIO_RATE, layout="stereo")
-                self.audio.codec_context.thread_count = 1
-            yield from self.audio.encode(frame)
-        if self.audio is not None:
-            yield from self.audio.encode(None)
+    def _sound(self, sound: npt.NDArray[np.float32]) -> Iterator[Any]:
+        stream = self.container.add_stream("aac", rate=_AUDIO_RATE, layout="stereo")
+        stream.codec_context.thread_count = 1
+        for start in range(0, sound.shape[1], _AUDIO_CHUNK):
+            part = np.ascontiguousarray(sound[:, start : start + _AUDIO_CHUNK])
+            frame = av.AudioFrame.from_ndarray(part, format="fltp", layout="stereo")
+            frame.sample_rate = _AUDIO_RATE
+            frame.pts, frame.time_base = start, Fraction(1, _AUDIO_RATE)
+            yield from stream.encode(frame)
+        yield from stream.encode(None)
 
     def _converted(self, frame: Any) -> Any:
         """The frame upright, scaled, as yuv420p in limited range."""
@@ -230,44 +241,78 @@ class _Video:
         return graph
 
 
-def _samples(container: Any, from_s: int | Fraction, seconds: Fraction) -> Iterator[Any]:
-    """The sound of the window as stereo frames at 48 kHz, cut to the sample; none if undecodable.
+def _turn(frame: Any) -> str:
+    """The filters that turn and mirror the frame as its display matrix says."""
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return ""
+    a, b, _, c, d = struct.unpack("=5i", bytes(matrix)[:20])
+    return _TURNS.get(tuple((number > 0) - (number < 0) for number in (a, b, c, d)), "")
 
-    The pictures decide how a clip fared: sound that breaks off ends there.
+
+def _pixel_shape(shape: Fraction | None, source: Any, size: tuple[int, int]) -> Fraction | None:
+    """Width by height of the clip's pixels, so that it looks as its source; None: square."""
+    if not shape or not Fraction(1, 10) <= shape <= 10:
+        return None
+    width, height = source.width, source.height
+    if _turn(source).startswith("transpose"):
+        width, height, shape = height, width, 1 / shape
+    # Kinetics has many a 640/639, from rounding a width: that's square.
+    if shape.limit_denominator(100) == 1:
+        return None
+    return Fraction(shape * width * size[1], height * size[0]).limit_denominator(1000)
+
+
+def _sound(container: Any, cut: Cut) -> npt.NDArray[np.float32] | None:
+    """The sound of the window, (2, samples) at 48 kHz, silence where there is none; None if all is.
+
+    The pictures decide how a clip fared: sound that can't be decoded is silence.
     """
     stream = next(iter(container.streams.audio), None)
-    video = container.streams.video[0]
-    if stream is None:
-        return
-    start = (video.start_time or 0) * Fraction(video.time_base) + from_s
-    container.seek(max(0, int((start - 1) * av.time_base)), backward=True)
-    resampler = av.AudioResampler(format="fltp", layout="stereo", rate=_AUDIO_RATE)
-    wanted = round(seconds * _AUDIO_RATE)
-    done = 0
+    if stream is None or stream.codec_context is None:
+        return None
+    wanted = round(cut.num_frames / cut.fps * _AUDIO_RATE)
+    sound = np.zeros((2, wanted), np.float32)
+    end = 0
     with contextlib.suppress(av.error.FFmpegError):
-        for frame in container.decode(stream):
-            if frame.pts is None:
-                continue
-            at = round((frame.pts * Fraction(frame.time_base) - start) * _AUDIO_RATE)
-            for piece in resampler.resample(frame):
-                skip = max(0, done - at)
-                take = min(piece.samples - skip, wanted - max(done, at))
-                if take > 0 and at + piece.samples > 0:
-                    part = piece.to_ndarray()[:, skip : skip + take]
-                    new = av.AudioFrame.from_ndarray(
-                        _contiguous(part), format="fltp", layout="stereo"
-                    )
-                    done = max(done, at)
-                    new.sample_rate, new.pts = _AUDIO_RATE, done
-                    new.time_base = Fraction(1, _AUDIO_RATE)
-                    done += take
-                    yield new
-                at += piece.samples
-            if done >= wanted:
-                return
+        for at, piece in _pieces(container, stream, cut.starts_at):
+            if at >= wanted:
+                break
+            skip = max(0, -at)
+            samples = piece.to_ndarray()[:, skip : skip + wanted - max(at, 0)]
+            if samples.shape[1]:
+                end = max(at, 0) + samples.shape[1]
+                sound[:, end - samples.shape[1] : end] = samples
+    return sound if end else None
 
 
-def _contiguous(samples: Any) -> Any:
-    import numpy as np
+def _pieces(container: Any, stream: Any, start: Fraction) -> Iterator[tuple[int, Any]]:
+    """Stereo frames at 48 kHz, each with its first sample's place after `start`."""
+    if hasattr(stream, "discard"):
+        stream.discard = 0  # cut.py wanted none of it
+    begins = Fraction(container.start_time or 0, av.time_base)
+    # What a second earlier is decodable is enough for any codec to be in tune.
+    container.seek(int(max(begins, start - 1) * av.time_base), backward=True)
+    looks: Any = None
+    resampler: Any = None
+    ends: int | None = None
+    for frame in _decodable(container, stream):
+        new = (frame.format.name, frame.layout.name, frame.sample_rate)
+        if looks != new:
+            looks = new
+            resampler = av.AudioResampler(format="fltp", layout="stereo", rate=_AUDIO_RATE)
+        for piece in resampler.resample(frame):
+            at = ends
+            if piece.pts is not None:
+                at = round((piece.pts * Fraction(piece.time_base) - start) * _AUDIO_RATE)
+                if ends is not None and abs(at - ends) <= _AUDIO_JITTER:
+                    at = ends
+            if at is not None:
+                ends = at + piece.samples
+                yield at, piece
 
-    return np.ascontiguousarray(samples)
+
+def _decodable(container: Any, stream: Any) -> Iterator[Any]:
+    for packet in container.demux(stream):
+        with contextlib.suppress(av.error.FFmpegError):
+            yield from packet.decode()

@@ -233,10 +233,10 @@ def _by_groups(container: Any, stream: Any, scan: _Scan, pictures: _Pictures) ->
     try:
         for missing, packets in _groups_with_packets(container, stream, scan, groups):
             for frame in _decoded(stream.codec_context, packets, set(missing)):
+                if frame.is_corrupt:
+                    return False
                 index_or_none = missing.pop(frame.pts, None)
                 if index_or_none is not None:
-                    if frame.is_corrupt:
-                        return False
                     pictures.put(index_or_none, frame)
             if missing:
                 return False
@@ -280,9 +280,9 @@ def _from_the_start(container: Any, stream: Any, pictures: _Pictures) -> None:
     left = set(pictures.rows)
     num_frames = 0
     for frame in container.decode(stream):
+        if frame.is_corrupt:  # and so may be those after it, which refer to it
+            raise MediaError(f"{pictures.name} is damaged at frame {num_frames}.")
         if num_frames in left:
-            if frame.is_corrupt:
-                raise MediaError(f"{pictures.name} is damaged at frame {num_frames}.")
             left.remove(num_frames)
             pictures.put(num_frames, frame)
         num_frames += 1
