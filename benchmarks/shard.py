@@ -15,6 +15,7 @@ Whole processes in turn; medians. Needs imageio-ffmpeg. Writes all with the devi
 
 import argparse
 import csv
+import io
 import json
 import shutil
 import statistics
@@ -24,6 +25,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -121,9 +123,6 @@ def ffmpeg_command(source: Path, out: Path) -> list[str]:
 
 def settings(profile: Any) -> dict[str, str]:
     """The options that k710 really gives to x264."""
-    import io
-    from fractions import Fraction
-
     with av.open(io.BytesIO(), "w", format="mp4") as container:
         stream = add_stream(container, profile, size=(64, 64), fps=Fraction(30))
         return dict(stream.codec_context.options)
@@ -243,7 +242,7 @@ def large_video(path: Path) -> Path:
         frames = [frame for frame in source.decode(video=0)]
         for number in range(30 * SECONDS):
             frame = frames[number % len(frames)].reformat(1920, 1080)
-            frame.pts, frame.pict_type = None, 0
+            frame.pts, frame.time_base, frame.pict_type = number, Fraction(1, 30), 0
             target.mux(stream.encode(frame))
         target.mux(stream.encode(None))
     return path

@@ -23,7 +23,16 @@ from av.error import FFmpegError
 
 from k710.errors import printable
 
-__all__ = ["SLACK_S", "Cut", "Shown", "Window", "constant_rate", "decoder_log", "video_seconds"]
+__all__ = [
+    "SLACK_S",
+    "Cut",
+    "Shown",
+    "Window",
+    "constant_rate",
+    "decoder_log",
+    "take_alone",
+    "video_seconds",
+]
 
 SLACK_S = 0.5
 """A file or a cut is as long as its window if it differs by no more than this."""
@@ -32,17 +41,17 @@ _MAX_FPS = 240
 # Seeking goes by times of decoding in MP4: a frame or two later than asked, so try further back.
 _SEEK_BACK_S = (0, 5, 60)
 _MAX_WORDS = 200
+_DISCARD_NONE, _DISCARD_ALL = 0, 48  # FFmpeg's numbers
 # Stricter than FFmpeg's default, and as the standards are: H.264 without CABAC must end where its
 # data do, and HEVC may carry checksums. Other decoders complain of sound files if they are strict.
 _STRICT = {"h264": "aggressive", "hevc": "crccheck"}
-# What these never have in a packet, and a file with a hole has (a download that broke off).
+# So many zeros in a packet of these codecs are a hole (a download that broke off): they never write
+# them. Only in AVI there may be some between slices, and anywhere at the end.
 _HOLE = bytes(16)
 _HOLES_IN = ("h264", "hevc")
 # A picture says that others can be forgotten, and they were left out before an open group.
 _HARMLESS = "mmco:"
-_DISCARD_ALL = 48
-# A frame is decoded in its packet's turn, and shown up to so many later: where times are unknown.
-_MOST_LATE = 3
+_MOST_LATE = 3  # frames that are shown between a packet's turn and its frame: where no times are
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +92,6 @@ class Cut:
     def wanted_frames(self) -> int:
         """Frames of the constant rate after which there is no need to go on."""
         return round((self.seconds + self.beyond_s) * self.fps)
-
-    @property
-    def found_s(self) -> float:
-        return float(self.num_frames / self.fps)
 
     def status(self) -> tuple[str, str | None, bool]:
         """(`ok`, `truncated`, `empty` or `damaged`; the reason in words; whether it is kept)."""
@@ -167,6 +172,16 @@ def video_seconds(container: Any, stream: Any) -> float | None:
     return None
 
 
+def take_alone(container: Any, stream: Any) -> None:
+    """Have no packets read but this stream's: what is wrong with the sound is none of the pictures.
+
+    Nothing is done where PyAV is older than 18: then sound that is cut off is damage.
+    """
+    for other in container.streams:
+        if hasattr(other, "discard"):
+            other.discard = _DISCARD_NONE if other is stream else _DISCARD_ALL
+
+
 @contextlib.contextmanager
 def decoder_log() -> Iterator[list[Any]]:
     """What FFmpeg logs as an error in this thread inside the block: (level, who, words) each."""
@@ -192,14 +207,15 @@ class _Decoding:
         self, container: Any, stream: Any, log: list[Any], seconds: int, from_s: int | Fraction
     ) -> None:
         self.container, self.stream, self.log = container, stream, log
-        self.seconds = seconds
-        self.from_s = from_s
+        self.seconds, self.from_s = seconds, from_s
         self.codec: str = stream.codec_context.name
         self.time_base = Fraction(stream.time_base)
         self.step = 1 / constant_rate(stream)
-        # AVI has no times of showing, and FFmpeg's guesses are not them: the frame that comes out
-        # n-th then has the time of the packet that went in n-th.
+        # AVI has no times of showing, and FFmpeg's guesses are not them: the n-th frame that comes
+        # out has the time of the n-th packet that went in.
         self.is_counted = container.format.name == "avi"
+        self.slack = Fraction(0)  # how far a time that `_due` gives may be off
+        self.has_no_zeros = self.codec in _HOLES_IN and not self.is_counted
         self._begin()
 
     def _begin(self) -> None:
@@ -216,10 +232,14 @@ class _Decoding:
 
     def frames(self) -> Iterator[tuple[Any, Fraction]]:
         """Frames and their times, the first not after 0 if there is one; until the first fault."""
-        self._prepare()
+        if self.codec in _STRICT:
+            self.stream.codec_context.options = {"err_detect": _STRICT[self.codec]}
+        take_alone(self.container, self.stream)
+        self.log.clear()  # of what FFmpeg tried when it opened the file
         packets = self._packets(None)
         first = next(packets, None)
         self.is_counted = self.is_counted or first is None or first.pts is None
+        self.slack = self.step * (_MOST_LATE if self.is_counted else 0)
         if self.is_counted or not self.from_s:
             yield from self._decoded(itertools.chain([first], packets))
             return
@@ -238,23 +258,20 @@ class _Decoding:
             yield frame, at
             yield from frames
 
-    def _prepare(self) -> None:
-        if self.codec in _STRICT:
-            self.stream.codec_context.options = {"err_detect": _STRICT[self.codec]}
-        for other in self.container.streams:
-            # What is wrong with the sound is none of the pictures'. (Older PyAV can't.)
-            if other is not self.stream and hasattr(other, "discard"):
-                other.discard = _DISCARD_ALL
-        self.log.clear()  # of what FFmpeg tried when it opened the file
-
     def _packets(self, seek_to: int | None) -> Iterator[Any]:
-        """Packets; None at the end where FFmpeg says that it is none."""
+        """Packets; None at an end that is none."""
         try:
             if seek_to is not None:
                 self.container.seek(seek_to, stream=self.stream, backward=True)
-            yield from self.container.demux(self.stream)
+            for packet in self.container.demux(self.stream):
+                self.broken = self._said(self.container.format.name)
+                if self.broken is not None:  # it may have left out more than it knows
+                    break
+                yield packet
         except FFmpegError as error:
-            self.broken = self._said() or _words(error.strerror or type(error).__name__)
+            said = self._said(self.container.format.name)
+            self.broken = said or _words(error.strerror or type(error).__name__)
+        if self.broken is not None:
             self.is_clean = False
             yield None
 
@@ -294,13 +311,9 @@ class _Decoding:
         """At a keyframe not after the window's start, nothing before it matters any more."""
         if packet is None or not packet.is_keyframe or due is None:
             return
-        if is_first or due + self._slack() <= 0:
+        if is_first or due + self.slack <= 0:
             self.fault = None
             self.keyframe_at = due
-
-    def _slack(self) -> Fraction:
-        """How far a time that `_due` gives may be off."""
-        return _MOST_LATE * self.step if self.is_counted else Fraction(0)
 
     def _put_in(self, packet: Any, due: Fraction | None) -> list[Any]:
         """The frames that come out when `packet` goes in. What goes wrong is noted."""
@@ -312,14 +325,14 @@ class _Decoding:
                 return list(self.stream.codec_context.decode(None))
             if packet.is_corrupt:
                 words = "the file ends within a picture"
-            elif self.codec in _HOLES_IN and _HOLE in bytes(packet):
+            elif self.has_no_zeros and _HOLE in bytes(packet).rstrip(b"\0"):
                 words = "there are zeros in the file where a picture should be"
             frames = packet.decode()
         except FFmpegError as error:
             words = words or _words(error.strerror or type(error).__name__)
             if self.turns:
                 self.turns.pop()
-        words = self._said() or words
+        words = self._said(self.codec) or words
         if leads:  # what it needs is not there
             self.is_clean = self.is_clean and words is None
         elif words is not None:
@@ -335,16 +348,15 @@ class _Decoding:
 
     def _blame(self, words: str, at: Fraction | None) -> None:
         self.is_clean = False
-        if at is not None and at - self._slack() >= self.seconds:
+        if at is not None and at - self.slack >= self.seconds:
             self.late = at if self.late is None else min(self.late, at)
         elif self.fault is None:
             self.fault = words
 
-    def _said(self) -> str | None:
-        """What the decoder and the demuxer complained of since the last time."""
-        names = (self.codec, self.container.format.name)
-        said = [message for _, name, message in self.log if name in names]
-        self.log.clear()
+    def _said(self, who: str) -> str | None:
+        """What the decoder or demuxer `who` complained of since the last time."""
+        said = [message for _, name, message in self.log if name == who]
+        self.log[:] = [entry for entry in self.log if entry[1] != who]
         self.is_clean = self.is_clean and not said
         said = [message for message in said if not message.startswith(_HARMLESS)]
         return _words(said[0]) if said else None

@@ -8,7 +8,15 @@ from typing import Any
 
 import av
 
-from k710.cut import SLACK_S, Cut, Window, constant_rate, decoder_log, video_seconds
+from k710.cut import (
+    SLACK_S,
+    Cut,
+    Window,
+    constant_rate,
+    decoder_log,
+    take_alone,
+    video_seconds,
+)
 from k710.errors import MediaError
 from k710.located import Located
 from k710.video import open_video
@@ -107,8 +115,9 @@ def _look(source: Located, window: Window, trimmed: bool | None) -> Probed:
 
 def _counted(container: Any, stream: Any, facts: Facts, window: Window) -> Probed:
     """A whole video, its packets counted: is the window in it?"""
-    num_frames, end = 0, Fraction(0)
+    num_frames, end, broken = 0, Fraction(0), None
     start = (stream.start_time or 0) * Fraction(stream.time_base)
+    take_alone(container, stream)
     try:
         for packet in container.demux(stream):
             if packet.size:
@@ -117,10 +126,13 @@ def _counted(container: Any, stream: Any, facts: Facts, window: Window) -> Probe
                     last = packet.pts + (packet.duration or 0)
                     end = max(end, last * Fraction(stream.time_base) - start)
     except av.error.FFmpegError as error:
-        return Probed("damaged", error.strerror, False, facts, None)
+        broken = error.strerror
     seconds = float(end) or facts.duration_s or 0.0
-    facts = replace(facts, num_frames=num_frames, duration_s=round(seconds, 6))
     found = min(seconds, window.end_s) - window.start_s
+    if broken is None:
+        facts = replace(facts, num_frames=num_frames, duration_s=round(seconds, 6))
+    elif found < window.seconds - SLACK_S:  # what is broken after the window does no harm
+        return Probed("damaged", broken, False, facts, None)
     if found <= 0:
         return Probed("empty", f"the video ends at {seconds:.1f} s", False, facts, None)
     if found < window.seconds - SLACK_S:
@@ -131,8 +143,8 @@ def _counted(container: Any, stream: Any, facts: Facts, window: Window) -> Probe
 
 def media_words(error: MediaError) -> str:
     """What a MediaError says, without the file's name: that is in another column."""
-    text = str(error)
     cause = error.__cause__
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror
-    return text.rpartition(os.sep)[2].rstrip(".")
+    text = str(error).rpartition(os.sep)[2].rstrip(".")
+    return "there is no video in it" if text.endswith("has no video in it") else text

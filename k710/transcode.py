@@ -5,15 +5,18 @@ one thread, and a scaler that rounds alike on every processor.
 
 Pixels that aren't square stay so, with their shape noted in the MP4; no reader of ours minds it.
 
-Not covered: deinterlacing; HDR to SDR; rotation by other than quarter turns.
+Not covered: deinterlacing; HDR to SDR; rotation by other than quarter turns. Sound is computed with
+fractions: where the processor has other vector instructions, its bytes may differ.
 """
 
 import contextlib
 import io
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import av
@@ -21,7 +24,7 @@ import av.filter
 import numpy as np
 import numpy.typing as npt
 
-from k710.cut import Cut, Window, constant_rate
+from k710.cut import Cut, Window, constant_rate, take_alone
 from k710.profiles import Colour, add_stream, profile_of
 
 __all__ = ["Encoded", "Encoding", "encode_window", "encoder_versions", "scaled_size"]
@@ -87,21 +90,34 @@ class Encoded:
 
 
 def encoder_versions() -> dict[str, str]:
-    """What decides the bytes beside source and settings: PyAV and the libraries it carries."""
+    """What decides the bytes beside source and settings: PyAV, and FFmpeg and x264 in it."""
     libraries = {
         name: ".".join(map(str, number))
         for name, number in sorted(av.library_versions.items())
         if name in ("libavcodec", "libavfilter", "libavformat", "libswscale", "libswresample")
     }
-    return {"av": av.__version__, **libraries}
+    return {"av": av.__version__, **libraries, "x264": _x264_version()}
+
+
+@cache
+def _x264_version() -> str:
+    # It tells nobody but those who read the first picture.
+    codec: Any = av.CodecContext.create("libx264", "w")
+    codec.width, codec.height, codec.pix_fmt = 16, 16, "yuv420p"
+    codec.time_base, codec.thread_count = Fraction(1, 25), 1
+    frame = av.VideoFrame(16, 16, "yuv420p")
+    frame.pts = 0
+    data = b"".join(bytes(packet) for packet in [*codec.encode(frame), *codec.encode(None)])
+    found = re.search(rb"x264 - core (\d+(?: r\w+)?)", data)
+    return found[1].decode() if found else "unknown"
 
 
 def scaled_size(width: int, height: int, short_side: int) -> tuple[int, int]:
     """(width, height) at that short side: never larger than before, even, in proportion."""
-    short = max(2, min(short_side, width, height) // 2 * 2)
-    long = max(2, round(max(width, height) * short / min(width, height) / 2) * 2)
-    if short == min(width, height) // 2 * 2:  # not scaled: at most the odd row goes
-        long = max(2, max(width, height) // 2 * 2)
+    if min(width, height) <= short_side:  # at most the odd row goes
+        return max(2, width // 2 * 2), max(2, height // 2 * 2)
+    short = short_side // 2 * 2
+    long = round(max(width, height) * short / min(width, height) / 2) * 2
     return (short, long) if width <= height else (long, short)
 
 
@@ -122,12 +138,15 @@ def encode_window(
     container, stream = source
     cut = Cut(window.seconds, encoding.fps or constant_rate(stream))
     video = _Video(encoding, cut.fps, stream.sample_aspect_ratio)
-    for shown in cut.frames(container, stream, log, from_s=from_s):
-        video.add(shown.frame, shown.times)
-    if not cut.status()[2]:
-        return cut, None
-    sound = _sound(container, cut) if encoding.audio else None
-    return cut, video.finish(sound)
+    try:
+        for shown in cut.frames(container, stream, log, from_s=from_s):
+            video.add(shown.frame, shown.times)
+        if not cut.status()[2]:
+            return cut, None
+        sound = _sound(container, cut) if encoding.audio else None
+        return cut, video.finish(sound)
+    finally:
+        video.close()
 
 
 class _Video:
@@ -168,6 +187,12 @@ class _Video:
         gop = max(end - start for start, end in zip(self.keyframes, ends, strict=True))
         return Encoded(self.file.getvalue(), self.num_frames, float(self.fps), *self.size, gop=gop)
 
+    def close(self) -> None:
+        """Free the encoder now: it is large, and in a cycle that Python finds when it likes."""
+        self.container.close()
+        self.stream = None
+        self.pending.clear()
+
     def _begin(self, frame: Any, source: Any) -> None:
         self.size = (frame.width, frame.height)
         colour = Colour(frame.color_primaries, frame.color_trc, frame.colorspace, range=1)
@@ -198,13 +223,14 @@ class _Video:
 
     def _converted(self, frame: Any) -> Any:
         """The frame upright, scaled, as yuv420p in limited range."""
-        turn = _turn(frame)
         looks = (
             *(frame.width, frame.height, frame.format.name),
-            *(frame.color_range, frame.colorspace, turn),
+            *(frame.color_range, frame.colorspace),
         )
         if self.converter is None or self.converter[0] != looks:
-            self.converter = (looks, self._graph(frame, turn))
+            # Not of every frame: one whose side data was looked at waits for the garbage collector,
+            # and of 1080p that is 3 MB each.
+            self.converter = (looks, self._graph(frame, _turn(frame)))
         graph = self.converter[1]
         if graph is None:
             return frame
@@ -288,8 +314,7 @@ def _sound(container: Any, cut: Cut) -> npt.NDArray[np.float32] | None:
 
 def _pieces(container: Any, stream: Any, start: Fraction) -> Iterator[tuple[int, Any]]:
     """Stereo frames at 48 kHz, each with its first sample's place after `start`."""
-    if hasattr(stream, "discard"):
-        stream.discard = 0  # cut.py wanted none of it
+    take_alone(container, stream)
     begins = Fraction(container.start_time or 0, av.time_base)
     # What a second earlier is decodable is enough for any codec to be in tune.
     container.seek(int(max(begins, start - 1) * av.time_base), backward=True)

@@ -14,7 +14,7 @@ import io
 import itertools
 import operator
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -114,7 +114,6 @@ def read_frames(
     _check(indices, size, pixels)
     pictures = _Pictures(indices, size, pixels, _name(source))
     with open_video(source) as (container, stream):
-        _insist(stream)
         scan = _scan(container, stream)
         done = (
             scan is not None
@@ -123,7 +122,6 @@ def read_frames(
         )
     if not done:
         with open_video(source) as (container, stream):
-            _insist(stream)
             _from_the_start(container, stream, pictures)
     assert pictures.array is not None
     return pictures.array
@@ -184,11 +182,6 @@ def _check(indices: list[int], size: tuple[int, int] | None, pixels: str) -> Non
         raise ValueError(f"pixels ({pixels!r}) must be rgb24 or yuv420p")
 
 
-def _insist(stream: Any) -> None:
-    """Make damage an error: FFmpeg would fill in what it can't decode, and go on."""
-    stream.codec_context.options = {"err_detect": "explode"}
-
-
 def _scan(container: Any, stream: Any) -> _Scan | None:
     """What all packets tell; None where they don't tell of frames one to one."""
     if container.format.name == "avi":  # has no times of showing, and FFmpeg's guesses are not them
@@ -231,9 +224,12 @@ def _by_groups(container: Any, stream: Any, scan: _Scan, pictures: _Pictures) ->
         keyframe = scan.keyframes[bisect_right(scan.keyframes, stamp) - 1]
         groups.setdefault(keyframe, {})[stamp] = index
     try:
-        for missing, packets in _groups_with_packets(container, stream, scan, groups):
+        for keyframe, packets in _group_packets(container, stream, scan, groups):
+            missing = groups[keyframe]
             for frame in _decoded(stream.codec_context, packets, set(missing)):
-                if frame.is_corrupt:
+                # FFmpeg fills in what it can't decode, and goes on. Frames shown before the
+                # keyframe may need others before it.
+                if frame.is_corrupt and frame.pts >= keyframe:
                     return False
                 index_or_none = missing.pop(frame.pts, None)
                 if index_or_none is not None:
@@ -246,20 +242,20 @@ def _by_groups(container: Any, stream: Any, scan: _Scan, pictures: _Pictures) ->
     return True
 
 
-def _groups_with_packets(
-    container: Any, stream: Any, scan: _Scan, groups: dict[int, dict[int, int]]
-) -> Iterator[tuple[dict[int, int], Iterator[Any]]]:
-    """Each group's missing frames, and the packets from its keyframe on."""
+def _group_packets(
+    container: Any, stream: Any, scan: _Scan, keyframes: Iterable[int]
+) -> Iterator[tuple[int, Iterator[Any]]]:
+    """Each keyframe, and the packets from there on for a decoder that knows none before."""
     places: dict[int, int] = {}
     if scan.packets is not None:
         places = {packet.pts: place for place, packet in enumerate(scan.packets)}
-    for keyframe, missing in groups.items():
+    for keyframe in keyframes:
         if scan.packets is not None:
             stream.codec_context.flush_buffers()
-            yield missing, itertools.islice(scan.packets, places[keyframe], None)
+            yield keyframe, itertools.islice(scan.packets, places[keyframe], None)
         else:
             container.seek(keyframe, stream=stream, backward=True)
-            yield missing, container.demux(stream)
+            yield keyframe, container.demux(stream)
 
 
 def _decoded(codec: Any, packets: Iterator[Any], wanted: set[int]) -> Iterator[Any]:
@@ -279,10 +275,13 @@ def _decoded(codec: Any, packets: Iterator[Any], wanted: set[int]) -> Iterator[A
 def _from_the_start(container: Any, stream: Any, pictures: _Pictures) -> None:
     left = set(pictures.rows)
     num_frames = 0
+    damaged = False
     for frame in container.decode(stream):
-        if frame.is_corrupt:  # and so may be those after it, which refer to it
-            raise MediaError(f"{pictures.name} is damaged at frame {num_frames}.")
+        # Up to the next keyframe all may refer to what could not be decoded.
+        damaged = frame.is_corrupt or (damaged and not frame.key_frame)
         if num_frames in left:
+            if damaged:
+                raise MediaError(f"{pictures.name} is damaged at frame {num_frames}.")
             left.remove(num_frames)
             pictures.put(num_frames, frame)
         num_frames += 1
