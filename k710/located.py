@@ -15,11 +15,15 @@ __all__ = ["Located"]
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """`num_bytes` bytes of the file at `path`, from `offset` on; None: the whole file."""
+    """`num_bytes` bytes of the file at `path`, from `offset` on; both None: the whole file."""
 
     path: str
     offset: int | None = None
     num_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.offset is None) != (self.num_bytes is None):
+            raise ValueError(f"offset {self.offset} and num_bytes {self.num_bytes} go together")
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[str | BinaryIO]:

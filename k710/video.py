@@ -274,20 +274,25 @@ def _decoded(codec: Any, packets: Iterator[Any], wanted: set[int]) -> Iterator[A
 
 def _from_the_start(container: Any, stream: Any, pictures: _Pictures) -> None:
     left = set(pictures.rows)
+    newest: int | None = None
     num_frames = 0
     damaged = False
     for frame in container.decode(stream):
-        # Up to the next keyframe all may refer to what could not be decoded.
+        # All up to the next keyframe may refer to what could not be decoded, and so may the few
+        # before it for which the decoder held it back.
         damaged = frame.is_corrupt or (damaged and not frame.key_frame)
         if num_frames in left:
-            if damaged:
-                raise MediaError(f"{pictures.name} is damaged at frame {num_frames}.")
             left.remove(num_frames)
+            newest = num_frames
             pictures.put(num_frames, frame)
+        late = stream.codec_context.reorder_depth
+        if damaged and newest is not None and newest >= num_frames - late * frame.is_corrupt:
+            raise MediaError(f"{pictures.name} is damaged at frame {newest}.")
         num_frames += 1
-        if not left:
+        if newest is not None and not left and num_frames > newest + late:
             return
-    raise MediaError(f"Frame {min(left)} was asked for, and the video has {num_frames}.")
+    if left:
+        raise MediaError(f"Frame {min(left)} was asked for, and the video has {num_frames}.")
 
 
 def _copy_planes(frame: Any, array: npt.NDArray[np.uint8]) -> None:

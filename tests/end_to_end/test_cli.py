@@ -15,7 +15,16 @@ from loopback import Answer, Loopback
 from k710.demo import write_demo_lists
 
 K710 = str(Path(sys.executable).with_name("k710"))
-COMMANDS = ("fetch-annotations", "build-manifest", "explain", "labels", "demo")
+COMMANDS = (
+    "fetch-annotations",
+    "build-manifest",
+    "explain",
+    "index",
+    "shard",
+    "verify",
+    "labels",
+    "demo",
+)
 HEAVY = ("duckdb", "pandas", "pyarrow", "av", "torch", "yt_dlp", "webdataset")
 
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from real_clips import lay_out
 
 import k710
 
@@ -44,9 +45,18 @@ def test_label_commands_are_shown_as_they_print(real_labels: Path, tmp_path: Pat
     assert output("labels", "--check", path.name, cwd=tmp_path)[: len(check)] == check
 
 
+def test_the_way_from_videos_to_shards_is_shown(tmp_path: Path) -> None:
+    folder = lay_out(tmp_path)
+    for command in ("index --videos videos", "shard --views k400/train,k400/val", "verify --deep"):
+        lines = [line.replace(f"{folder}/", "") for line in output(*command.split(), cwd=folder)]
+        # Times differ, and so may bytes: with another version of x264.
+        masked = [re.sub(r"\d+\.\d", "#", line) for line in lines]
+        assert masked == [re.sub(r"\d+\.\d", "#", line) for line in shown(f"k710 {command}")]
+
+
 @pytest.mark.parametrize("room", ["manifests", "k710", "cli/k710_cli"])
 def test_the_tree_names_each_file_once(room: str) -> None:
-    tree = re.search(rf"^{room}/ .*\n((?:[├└].*\n)+)", README, re.M)
+    tree = re.search(rf"^{room}/ .*\n((?:[├└│].*\n)+)", README, re.M)
     assert tree
     named = re.findall(r"^[├└]── ([\w.]+)", tree[1], re.M)
     files = {
