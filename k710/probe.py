@@ -144,7 +144,7 @@ def _counted(container: Any, stream: Any, facts: Facts, window: Window) -> Probe
 def media_words(error: MediaError) -> str:
     """What a MediaError says, without the file's name: that is in another column."""
     cause = error.__cause__
-    if isinstance(cause, OSError) and cause.strerror:
-        return cause.strerror
+    if isinstance(cause, av.error.FFmpegError) and cause.strerror:
+        return str(cause.strerror)
     text = str(error).rpartition(os.sep)[2].rstrip(".")
     return "there is no video in it" if text.endswith("has no video in it") else text

@@ -36,6 +36,8 @@ _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"
 _ONE_TO_ONE = ("h264", "hevc", "libdav1d", "av1", "vp9")
 # Others take "not referred to" differently: FFmpeg drops wanted frames of AV1 with it.
 _CAN_SKIP = ("h264",)
+# A frame may refer to one that is shown so many later: the most that H.264 and HEVC can hold back.
+_MOST_AHEAD = 16
 # Packets are kept from the first pass up to this, and read again after a seek above it.
 _KEPT_BYTES = 64 << 20
 
@@ -227,9 +229,9 @@ def _by_groups(container: Any, stream: Any, scan: _Scan, pictures: _Pictures) ->
         for keyframe, packets in _group_packets(container, stream, scan, groups):
             missing = groups[keyframe]
             for frame in _decoded(stream.codec_context, packets, set(missing)):
-                # FFmpeg fills in what it can't decode, and goes on. Frames shown before the
-                # keyframe may need others before it.
-                if frame.is_corrupt and frame.pts >= keyframe:
+                # FFmpeg fills in what it can't decode, and goes on. What is shown before the
+                # keyframe may need frames before it, and is no matter.
+                if frame.is_corrupt and not (frame.pts is not None and frame.pts < keyframe):
                     return False
                 index_or_none = missing.pop(frame.pts, None)
                 if index_or_none is not None:
@@ -278,18 +280,18 @@ def _from_the_start(container: Any, stream: Any, pictures: _Pictures) -> None:
     num_frames = 0
     damaged = False
     for frame in container.decode(stream):
-        # All up to the next keyframe may refer to what could not be decoded, and so may the few
-        # before it for which the decoder held it back.
+        # All up to the next keyframe may refer to what could not be decoded, and so may some that
+        # are shown before it.
         damaged = frame.is_corrupt or (damaged and not frame.key_frame)
         if num_frames in left:
             left.remove(num_frames)
             newest = num_frames
             pictures.put(num_frames, frame)
-        late = stream.codec_context.reorder_depth
-        if damaged and newest is not None and newest >= num_frames - late * frame.is_corrupt:
-            raise MediaError(f"{pictures.name} is damaged at frame {newest}.")
+        reach = _MOST_AHEAD if frame.is_corrupt else 0
+        if damaged and newest is not None and newest >= num_frames - reach:
+            raise MediaError(f"{pictures.name} is damaged at or near frame {newest}.")
         num_frames += 1
-        if newest is not None and not left and num_frames > newest + late:
+        if newest is not None and not left and num_frames > newest + _MOST_AHEAD:
             return
     if left:
         raise MediaError(f"Frame {min(left)} was asked for, and the video has {num_frames}.")

@@ -343,7 +343,8 @@ def _list_of(name: str) -> str:
 def test_the_tables_have_the_schemas_that_are_written_down(build: Build) -> None:
     work = build(LEAKS)
     with duckdb.connect() as con:
-        for table, schema in SCHEMAS.items():
+        for table in ("annotations", "manifest", "dropped", "leakage"):
+            schema = SCHEMAS[table]
             relation = con.read_parquet(str(work / f"{table}.parquet"))
             assert dict(zip(relation.columns, map(str, relation.types), strict=True)) == schema
             sidecar = json.loads((work / f"{table}.parquet.json").read_text())
