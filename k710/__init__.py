@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from k710.index import IndexSummary, index_videos
     from k710.labels import class_names, head_map, k710_order, resolve_label
     from k710.manifest import Summary, build_manifest
-    from k710.shards import ShardSummary, make_shards
+    from k710.shard_summary import ShardSummary
+    from k710.shards import make_shards
     from k710.transcode import Encoding
     from k710.verify import Verified, verify_shards
     from k710.video import read_frames
@@ -55,7 +56,8 @@ _HOMES = {
     "index": ("IndexSummary", "index_videos"),
     "labels": ("class_names", "head_map", "k710_order", "resolve_label"),
     "manifest": ("Summary", "build_manifest"),
-    "shards": ("ShardSummary", "make_shards"),
+    "shard_summary": ("ShardSummary",),
+    "shards": ("make_shards",),
     "transcode": ("Encoding",),
     "verify": ("Verified", "verify_shards"),
     "video": ("read_frames",),

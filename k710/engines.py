@@ -5,6 +5,7 @@ name. It must be idempotent: a task may be run again. Today's engine is processe
 """
 
 import contextlib
+import ctypes
 import os
 import signal
 import socket
@@ -16,13 +17,14 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, TypeVar
 
-from k710.errors import K710Error, StageError
+from k710.errors import K710Error, StageError, printable
 
 __all__ = ["Failed", "run_local"]
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 _START_S = 120
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _WORKER = "from k710.engines import _serve; _serve({fd})"
 
 
@@ -175,6 +177,7 @@ class _Pool(Generic[Task, Result]):
 
 def _serve(fd: int) -> None:
     """The life of a worker: tasks in, results out, until its parent is gone."""
+    _die_with_parent()
     connection = Connection(fd)
     try:
         function = connection.recv()
@@ -186,7 +189,20 @@ def _serve(fd: int) -> None:
             except K710Error as error:
                 answer = ("refused", error)
             except Exception as error:  # the border: one bad clip must not cost the run
-                answer = ("done", Failed(f"{type(error).__name__}: {error}"[:500]))
+                answer = ("done", Failed(printable(f"{type(error).__name__}: {error}"[:500])))
             connection.send(answer)
     except (EOFError, OSError):
         return
+
+
+def _die_with_parent() -> None:
+    """Have Linux kill this process when its parent dies, be it in the middle of a task.
+
+    Elsewhere a worker notices when its task is done.
+    """
+    parent = os.getppid()
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before the call
+            os._exit(1)

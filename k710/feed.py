@@ -21,8 +21,6 @@ from k710.transcode import Encoding
 
 __all__ = ["Feed", "Wanted", "wanted_clips"]
 
-_TRIED = ("ok", "truncated")
-
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -32,6 +30,7 @@ class Wanted:
     position: int
     clip_id: str
     window: Window
+    is_tried: bool  # there is a copy, and it may be good
     rivals: int  # other clips that the copy could be as well, if it turns out trimmed
     status: str
     detail: str | None
@@ -43,16 +42,6 @@ class Wanted:
     sha256: str | None
     tool: str
     facts: Facts
-
-    @property
-    def has_copy(self) -> bool:
-        """Whether there is a copy that is worth trying."""
-        # What a shard run said of it doesn't count: it has a place anew because it is tried again.
-        return self.uri is not None and (self.status in _TRIED or self.tool.startswith("shard"))
-
-    @property
-    def copy(self) -> tuple[str | None, str | None]:
-        return self.uri, self.member
 
     def task(self, source: Located, folder: Path, encoding: Encoding, versions: Any) -> ClipTask:
         """The task that makes the clip of the bytes at `source`."""
@@ -88,6 +77,7 @@ def wanted_clips(con: Any, shards: Sequence[int], rivals: Mapping[str, int]) -> 
                 position=values["position"],
                 clip_id=values["clip_id"],
                 window=Window(values["time_start"], values["time_end"]),
+                is_tried=values["is_tried"],
                 rivals=max(0, rivals.get(values["clip_id"], 1) - 1),
                 num_bytes=values["bytes"],
                 facts=facts,

@@ -84,7 +84,7 @@ def index_videos(
     ):
         remarks = Remarks()
         workers = workers or len(os.sched_getaffinity(0))
-        _find(con, roots, remarks, workers, on_progress)
+        _find(con, work, roots, remarks, workers, on_progress)
         on_progress("writing", 0, None)
         write_sources(con, work)
         if probe:
@@ -93,7 +93,12 @@ def index_videos(
 
 
 def _find(
-    con: Any, roots: Sequence[str], remarks: Remarks, workers: int, on_progress: OnProgress
+    con: Any,
+    work: Path,
+    roots: Sequence[str],
+    remarks: Remarks,
+    workers: int,
+    on_progress: OnProgress,
 ) -> None:
     """Fill `copies`: what there is at `roots`, and what the table knows elsewhere."""
     values = {"roots": [_below(root) for root in roots]}
@@ -105,6 +110,8 @@ def _find(
         on_archive=lambda done, total: on_progress("reading archives", done, total),
     )
     num_found = 0
+    own = _below(os.path.abspath(work))  # shards are no copies of what is in them
+    copies = (copy for copy in copies if not copy.uri.startswith(own))
     while batch := list(itertools.islice(copies, _BATCH_COPIES)):
         _insert(con, batch)
         num_found += len(batch)

@@ -4,8 +4,7 @@ The plan depends on the clips wanted, a seed, and the seconds that a shard holds
 be had leaves its place empty and moves no other.
 """
 
-import glob
-import os
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from k710.shard_files import done_shards
 from k710.tables import (
     SCHEMAS,
     TableSpec,
+    parquet_pattern,
     read_sidecar,
     read_sql,
     table_path,
@@ -23,17 +23,22 @@ from k710.tables import (
 )
 from k710.transcode import Encoding
 
-__all__ = ["extend_plan", "seconds_per_shard"]
+__all__ = ["bytes_per_second", "extend_plan", "refuse_other_versions", "seconds_per_shard"]
 
 _REFERENCE_PX = 320
 
 
-def seconds_per_shard(shard_bytes: int, encoding: Encoding) -> int:
-    """How many seconds of clips make about `shard_bytes`, by what the profile takes on average."""
+def bytes_per_second(encoding: Encoding) -> float:
+    """What a second of a clip takes in its shard, about."""
     per_second: float = profile_of(encoding.profile).bytes_per_second_at_320
     # Bytes grow about as the 1.5th power of the side: detail doesn't grow with the area.
-    per_second *= (encoding.short_side / _REFERENCE_PX) ** 1.5
-    return max(1, round(shard_bytes / per_second))
+    scaled: float = per_second * (encoding.short_side / _REFERENCE_PX) ** 1.5
+    return scaled
+
+
+def seconds_per_shard(shard_bytes: int, encoding: Encoding) -> int:
+    """How many seconds of clips make about `shard_bytes`."""
+    return max(1, round(shard_bytes / bytes_per_second(encoding)))
 
 
 def extend_plan(
@@ -91,7 +96,7 @@ def _open_planned(con: Any, work: Path) -> None:
     path = table_path(work, "plan")
     if path.exists():
         insert = "insert into planned by name from read_parquet($path)"
-        con.execute(insert, {"path": glob.escape(os.path.abspath(path))}).fetchall()
+        con.execute(insert, {"path": parquet_pattern(path)}).fetchall()
 
 
 def _inputs(work: Path) -> dict[str, str]:
@@ -116,3 +121,26 @@ def _refuse_other_encoding(work: Path, planned: Mapping[str, Any], encoding: Enc
             "All shards of a work directory are made alike: use the same options, another --work, "
             f"or remove shards/, outcomes/ and plan.parquet in {work}."
         )
+
+
+def refuse_other_versions(work: Path, shards: Sequence[int], versions: Mapping[str, str]) -> None:
+    """StageError where one of `shards` was planned together with shards that others made.
+
+    The shards of one plan are of one version; those that later runs append may be of another.
+    """
+    former = read_sidecar(table_path(work, "plan"))
+    generations = former.params["generations"] if former else []
+    begins = sorted({0, *(generation["first_shard"] for generation in generations)})
+    wanted = {bisect_right(begins, shard) for shard in shards}
+    for shard, sidecar in done_shards(work).items():
+        made_with = sidecar.params["versions"]
+        if bisect_right(begins, shard) in wanted and made_with != versions:
+            differing = ", ".join(
+                f"{name} {shown(made_with.get(name))} (now {shown(versions.get(name))})"
+                for name in sorted({*made_with, *versions})
+                if made_with.get(name) != versions.get(name)
+            )
+            raise StageError(
+                f"Shards of the same plan in {work} were made with {differing}: other bytes.\n"
+                f"Go on with those: pip install av=={made_with.get('av')}; or use another --work."
+            )

@@ -10,7 +10,6 @@ has no tar, since readers take an empty one for damaged.
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
@@ -22,7 +21,16 @@ from k710.files import replacing
 from k710.labels import class_names, labels_sha256
 from k710.probe import Facts
 from k710.staging import StoredClip
-from k710.tables import SCHEMAS, Sidecar, TableSpec, read_sidecar, read_sql, table_path, write_table
+from k710.tables import (
+    SCHEMAS,
+    Sidecar,
+    TableSpec,
+    parquet_pattern,
+    read_sidecar,
+    read_sql,
+    table_path,
+    write_table,
+)
 from k710.tars import TarWriter
 
 __all__ = [
@@ -30,6 +38,7 @@ __all__ = [
     "Outcome",
     "done_shards",
     "open_outcomes",
+    "open_parts",
     "shard_name",
     "tar_path",
     "write_shard",
@@ -111,7 +120,7 @@ def open_parts(con: Any, work: Path, table: str, folder: str, shards: Sequence[i
     columns = ", ".join(f'"{name}" {kind}' for name, kind in SCHEMAS[table].items())
     con.execute(f"create or replace temp table {table} ({columns})").fetchall()
     if shards:
-        paths = [os.path.abspath(table_path(work, f"{folder}/{shard_name(s)}")) for s in shards]
+        paths = [parquet_pattern(table_path(work, f"{folder}/{shard_name(s)}")) for s in shards]
         con.execute(
             f"insert into {table} by name from read_parquet($paths)", {"paths": paths}
         ).fetchall()
@@ -126,8 +135,8 @@ def write_shard(
     encoding: Mapping[str, Any],
     versions: Mapping[str, str],
     manifest_sha256: str,
-) -> int:
-    """Write the files of a shard from what is staged; returns the bytes of its tar, 0 for none.
+) -> None:
+    """Write the files of a shard from what is staged.
 
     `outcomes` are all of its places, in their order. `manifest` must be a table on `con`.
     ChangedBytes where a clip's bytes are other than its outcome says: nothing is written then.
@@ -147,6 +156,8 @@ def write_shard(
                     writer.add(f"{outcome.clip_id}.json", text)
                     rows.append(_index_row(shard, outcome, offset))
             tar_bytes, tar_sha256 = writer.num_bytes, writer.sha256
+    else:
+        tar.unlink(missing_ok=True)  # of a run that was killed, when there was something to store
     inputs = {"manifest": manifest_sha256, "labels": labels_sha256()}
     if tar_sha256 is not None:
         inputs["tar"] = tar_sha256
@@ -159,7 +170,6 @@ def write_shard(
     spec = TableSpec("outcomes", made_with, inputs, notes=notes, file=f"outcomes/{name}")
     write_table(con, work, spec)
     con.unregister("rows")
-    return tar_bytes or 0
 
 
 def _data(outcome: Outcome) -> bytes:

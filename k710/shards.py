@@ -9,21 +9,22 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import av
+import duckdb
 
 from k710.engines import Failed, run_local
 from k710.errors import StageError, shown
 from k710.feed import Feed, Wanted, wanted_clips
 from k710.files import locked, word_os_errors
 from k710.located import Located
-from k710.plan import extend_plan, seconds_per_shard
-from k710.profiles import COPY, profile_of
+from k710.plan import extend_plan, refuse_other_versions, seconds_per_shard
+from k710.profiles import COPY
 from k710.shard_files import (
     ChangedBytes,
     Outcome,
@@ -33,6 +34,7 @@ from k710.shard_files import (
     shard_name,
     write_shard,
 )
+from k710.shard_summary import ShardProgress, ShardSummary, count_to_make, summarise
 from k710.sources import outcomes_sha256, refresh_sources, rivals
 from k710.staging import (
     ClipTask,
@@ -51,56 +53,15 @@ from k710.tables import (
     is_done,
     open_table,
     read_sidecar,
-    read_sql,
     table_path,
     write_table,
 )
 from k710.transcode import Encoding, encoder_versions
 
-__all__ = ["Fate", "ShardProgress", "ShardSummary", "make_shards"]
+__all__ = ["make_shards"]
 
 _MEMORY = "2GB"
 _BALANCED = Encoding()
-
-
-@dataclass(frozen=True, slots=True)
-class ShardProgress:
-    """How far a run is. Clips without a copy don't count."""
-
-    clips: int  # done, those of earlier runs not counted
-    clips_in_all: int
-    source_bytes: int  # read for them
-    shards: int  # packed
-
-
-@dataclass(frozen=True, slots=True)
-class Fate:
-    """How the clips of one view with one status fared."""
-
-    view: str
-    status: str
-    clips: int
-    stored: int
-    bytes: int  # of the stored ones
-
-
-@dataclass(frozen=True, slots=True)
-class ShardSummary:
-    """What a run made, or would make (`dry_run`)."""
-
-    views: tuple[str, ...]
-    fates: tuple[Fate, ...]  # by view and status
-    encoding: dict[str, Any]
-    shards_made: tuple[int, ...]
-    shards_in_all: int
-    clips_to_make: int  # that have a copy and are not in a shard yet
-    clips_without_copy: int
-    hours_to_make: float  # of video
-    estimated_bytes: int  # of the shards to be made
-    free_bytes: int  # on the disk of the work directory
-    dry_run: bool
-    seconds: float
-    work: str
 
 
 @dataclass(slots=True)
@@ -115,6 +76,7 @@ class _Run:
     timeout_s: float
     manifest_sha256: str
     on_progress: Callable[[ShardProgress], None]
+    retry: bool
     clips_in_all: int = 0
     clips: int = 0
     source_bytes: int = 0
@@ -154,7 +116,13 @@ def make_shards(
     """
     if isinstance(views, str) or not views:
         raise ValueError("views must be a list of names, with one at least")
+    if (workers is not None and workers < 1) or not timeout_s > 0:
+        raise ValueError(f"workers ({workers}) and timeout_s ({timeout_s}) must be above 0")
+    if shard_bytes < 1 or staging_bytes < 1:
+        raise ValueError("shard_bytes and staging_bytes must be above 0")
     work = Path(work)
+    with duckdb.connect() as con:  # before a folder of a mistyped name is made
+        open_table(con, work, "manifest")
     started = time.monotonic()
     with word_os_errors(work), locked(work), connect(work, memory_limit=_MEMORY) as con:
         manifest = _open_inputs(con, work, views)
@@ -179,14 +147,27 @@ def make_shards(
             timeout_s=timeout_s,
             manifest_sha256=manifest.sha256,
             on_progress=on_progress,
+            retry=retry,
         )
         shards = _shards_to_make(con, views, sorted(done))
-        to_make = _counted(con, shards)
-        run.clips_in_all = to_make["clips"]
-        if not dry_run:
+        refuse_other_versions(work, shards, dict(run.versions))
+        to_make = count_to_make(con, shards)
+        run.clips_in_all = to_make.clips
+        if dry_run:
+            open_parts(con, work, "index", "shards", sorted(done))
+        else:
             _make(run, shards, staging_bytes // shard_bytes)
             _write_index(run)
-        return _summary(run, views, to_make, started, dry_run)
+        return summarise(
+            con,
+            work,
+            views,
+            encoding=encoding,
+            to_make=to_make,
+            made=run.made,
+            seconds=time.monotonic() - started,
+            dry_run=dry_run,
+        )
 
 
 def _open_inputs(con: Any, work: Path, views: Sequence[str]) -> Sidecar:
@@ -216,12 +197,6 @@ def _shards_to_make(con: Any, views: Sequence[str], done: Sequence[int]) -> list
         {"views": list(views), "done": list(done)},
     )
     return [row[0] for row in rows.fetchall()]
-
-
-def _counted(con: Any, shards: Sequence[int]) -> dict[str, Any]:
-    rows = con.execute(read_sql("to_make"), {"shards": list(shards)})
-    (row,) = rows.fetchall()
-    return dict(zip((column[0] for column in rows.description), row, strict=True))
 
 
 # --- making
@@ -289,7 +264,7 @@ def _staged(run: _Run, feed: Feed) -> Iterator[tuple[Wanted, Outcome]]:
 
 
 def _count(run: _Run, clip: Wanted) -> None:
-    if clip.has_copy:
+    if clip.is_tried:
         run.clips += 1
         run.source_bytes += clip.num_bytes or 0
         run.progress()
@@ -297,7 +272,7 @@ def _count(run: _Run, clip: Wanted) -> None:
 
 def _known(run: _Run, clip: Wanted) -> Outcome | None:
     """The outcome of a clip that needs no worker; None where it must be staged."""
-    if not clip.has_copy:
+    if not clip.is_tried:
         return _not_had(clip, clip.status, clip.detail, tool=clip.tool)
     if _goes_in_as_it_is(run, clip):
         assert clip.num_bytes is not None and clip.sha256 is not None and clip.uri is not None
@@ -309,7 +284,8 @@ def _known(run: _Run, clip: Wanted) -> Outcome | None:
         )
     task = clip.task(Located(""), run.staging, run.encoding, run.versions)
     staged = read_staged(task)
-    if staged is None:
+    if staged is None or (staged.stored is None and run.retry):
+        forget(run.staging, clip.clip_id)
         return None
     path = staged_file(run.staging, clip.clip_id)
     if staged.stored is not None and not path.is_file():
@@ -376,6 +352,7 @@ def _not_had(clip: Wanted, status: str, detail: str | None, *, tool: str = "shar
 def _pack(run: _Run, shard: int, outcomes: Sequence[Outcome], wanted: Sequence[Wanted]) -> None:
     """Write the shard of these outcomes, and free what was staged for it."""
     by_position = {outcome.position: outcome for outcome in outcomes}
+    made_again: set[int] = set()
     while True:
         ordered = [by_position[position] for position in sorted(by_position)]
         try:
@@ -393,7 +370,12 @@ def _pack(run: _Run, shard: int, outcomes: Sequence[Outcome], wanted: Sequence[W
             (clip,) = (
                 clip for clip in wanted if (clip.shard, clip.position) == (shard, changed.position)
             )
-            by_position[clip.position] = _made_again(run, clip)
+            if clip.position in made_again:
+                outcome = _not_had(clip, "ours", "its bytes change between writing and reading")
+            else:
+                outcome = _made_again(run, clip)
+            by_position[clip.position] = outcome
+            made_again.add(clip.position)
     for outcome in ordered:
         forget(run.staging, outcome.clip_id)
     run.made.append(shard)
@@ -427,7 +409,8 @@ def _write_index(run: _Run) -> None:
         sidecar = read_sidecar(table_path(run.work, f"shards/{shard_name(shard)}"))
         assert sidecar is not None
         digest.update(sidecar.sha256.encode())
-    spec = TableSpec("index", {}, {"shards": digest.hexdigest()})
+    notes = {"shards": sorted(done)}
+    spec = TableSpec("index", {}, {"shards": digest.hexdigest()}, notes=notes)
     if not is_done(run.work, spec):
         write_table(run.con, run.work, spec)
     for table in ("rows", "outcomes"):
@@ -435,28 +418,3 @@ def _write_index(run: _Run) -> None:
     sources = read_sidecar(table_path(run.work, "sources"))
     if sources is None or sources.inputs.get("outcomes") != outcomes_sha256(run.work):
         refresh_sources(run.con, run.work)
-
-
-def _summary(
-    run: _Run, views: Sequence[str], to_make: Mapping[str, Any], started: float, dry_run: bool
-) -> ShardSummary:
-    if dry_run:
-        open_parts(run.con, run.work, "index", "shards", sorted(done_shards(run.work)))
-    rows = run.con.execute(read_sql("fates"), {"views": list(views)}).fetchall()
-    ((in_all,),) = run.con.execute("select count(distinct shard) from plan").fetchall()
-    rate = profile_of(run.encoding.profile).bytes_per_second_at_320
-    return ShardSummary(
-        views=tuple(views),
-        fates=tuple(Fate(*row) for row in rows),
-        encoding=run.encoding.params(),
-        shards_made=tuple(run.made),
-        shards_in_all=in_all,
-        clips_to_make=to_make["clips"],
-        clips_without_copy=to_make["without_copy"],
-        hours_to_make=to_make["seconds"] / 3600,
-        estimated_bytes=round(to_make["seconds"] * rate),
-        free_bytes=shutil.disk_usage(run.work).free,
-        dry_run=dry_run,
-        seconds=round(time.monotonic() - started, 3),
-        work=str(run.work),
-    )

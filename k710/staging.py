@@ -10,7 +10,7 @@ import ctypes
 import gc
 import hashlib
 import json
-import os
+import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
@@ -27,6 +27,9 @@ from k710.transcode import Encoding, encode_window, encoder_versions
 from k710.video import open_video
 
 __all__ = ["ClipTask", "Staged", "StoredClip", "forget", "read_staged", "stage_clip", "staged_file"]
+
+
+_NOT_STAGED = ("missing", "ours")  # the next run may find another file there
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,8 @@ def stage_clip(task: ClipTask) -> Staged:
     try:
         if data is not None:
             _write(folder / f"{task.clip_id}.mp4", data)
-        _write(folder / f"{task.clip_id}.json", json.dumps(asdict(staged)).encode())
+        if staged.status not in _NOT_STAGED:
+            _write(folder / f"{task.clip_id}.json", json.dumps(asdict(staged)).encode())
     except OSError as error:
         raise StageError(
             f"{folder} can't be written to: {error.strerror}.\n"
@@ -204,7 +208,7 @@ def _copied(task: ClipTask) -> tuple[Staged, bytes | None] | None:
         return staged, None
     data = b"".join(task.source.chunks())
     if hashlib.sha256(data).hexdigest() != probed.sha256:
-        return _not_kept(task, "damaged", "the file changed while it was read"), None
+        return _not_kept(task, "ours", "the file changed while it was read"), None
     return replace(staged, stored=copied_clip(facts, len(data), probed.sha256)), data
 
 
@@ -254,8 +258,8 @@ def _not_kept(task: ClipTask, status: str, detail: str) -> Staged:
 
 
 def _write(path: Path, data: bytes) -> None:
-    # A name of this process: another one may be at work on the same clip.
-    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    # A name of its own: another machine may be at work on the same clip.
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         partial.write_bytes(data)
         partial.replace(path)

@@ -34,6 +34,7 @@ __all__ = [
     "connect",
     "is_done",
     "open_table",
+    "parquet_pattern",
     "read_sidecar",
     "read_sql",
     "table_path",
@@ -288,7 +289,7 @@ def write_table(
         if schema != SCHEMAS[spec.table]:
             raise AssertionError(f"{spec.table}.sql makes {schema}")
         rows = con.execute(
-            "select num_rows from parquet_file_metadata($path)", {"path": _pattern(partial)}
+            "select num_rows from parquet_file_metadata($path)", {"path": parquet_pattern(partial)}
         ).fetchall()[0][0]
         sidecar = Sidecar(
             fingerprint=spec.fingerprint(),
@@ -328,12 +329,12 @@ def open_table(con: Any, work: Path, table: str) -> Sidecar:
             f"{path} can't be read ({_first_line(error)}).\n"
             f"Remove it, and build it again: {built_by(table)} --work {work}"
         ) from error
-    con.read_parquet(_pattern(path), file_row_number=True).create_view(table, replace=True)
+    con.read_parquet(parquet_pattern(path), file_row_number=True).create_view(table, replace=True)
     return sidecar
 
 
 def _schema_of(con: Any, path: Path) -> dict[str, str]:
-    relation = con.read_parquet(_pattern(path))
+    relation = con.read_parquet(parquet_pattern(path))
     return dict(zip(relation.columns, map(str, relation.types), strict=True))
 
 
@@ -348,7 +349,7 @@ def _refuse_other_schema(path: Path, table: str, found: dict[str, str]) -> None:
             )
 
 
-def _pattern(path: Path) -> str:
+def parquet_pattern(path: Path) -> str:
     """What DuckDB's readers take for just this file."""
     return glob.escape(os.path.abspath(path))
 

@@ -4,6 +4,7 @@ Three things must agree: the tars, index.parquet with the tables of each shard, 
 that could not be had is no fault of the shards.
 """
 
+import contextlib
 import os
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,16 +17,17 @@ import duckdb
 
 from k710.cut import decoder_log
 from k710.engines import Failed, run_local
-from k710.errors import MediaError
+from k710.errors import MediaError, printable
 from k710.files import locked, sha256_of, word_os_errors
 from k710.located import Located
 from k710.probe import media_words
-from k710.shard_files import shard_name, tar_path
-from k710.tables import Sidecar, connect, open_table, read_sidecar, table_path
+from k710.shard_files import open_parts, shard_name, tar_path
+from k710.tables import Sidecar, connect, open_table, parquet_pattern, read_sidecar, table_path
 from k710.video import open_video
 
 __all__ = ["Fault", "Verified", "verify_shards"]
 
+OnProgress = Callable[[str, int, int | None], None]  # what, done, total if known
 _TIMEOUT_S = 600
 
 
@@ -66,7 +68,7 @@ def verify_shards(
     work: str | os.PathLike[str] = "work",
     deep: bool = False,
     workers: int | None = None,
-    on_progress: Callable[[str, int, int | None], None] = lambda what, done, total: None,
+    on_progress: OnProgress = lambda what, done, total: None,
 ) -> Verified:
     """Check shards against their hashes, index and plan; `deep` decodes every clip as well.
 
@@ -74,63 +76,79 @@ def verify_shards(
     done, how much of it, and how much there is. StageError where there are no shards.
     """
     work = Path(work)
-    faults: list[Fault] = []
-    with word_os_errors(work), locked(work), connect(work, memory_limit="2GB") as con:
-        shards = _shards(con, work)
-        made = {shard: sidecar for shard, sidecar in shards.items() if sidecar is not None}
-        num_bytes = 0
-        for number, (shard, sidecar) in enumerate(sorted(made.items())):
-            on_progress("shards", number, len(made))
-            faults += [Fault(shard, what) for what in _shard_faults(con, work, shard, sidecar)]
-            num_bytes += sidecar.notes.get("tar_bytes") or 0
-        faults += _index_faults(con, work, sorted(made))
-        broken = {fault.shard for fault in faults}
-        clips = _deep_tasks(con, work, [shard for shard in made if shard not in broken])
-        if deep:
-            faults += _deep_faults(clips, workers or os.cpu_count() or 1, on_progress)
-        return Verified(
-            shards=len(made),
-            clips=len(clips),
-            bytes=num_bytes,
-            unfinished=len(shards) - len(made),
-            deep=deep,
-            faults=tuple(faults),
-        )
+    with duckdb.connect() as con:  # before a folder of a mistyped name is made
+        open_table(con, work, "plan")
+    # A disk that can't be written has no run at work on it.
+    lock = locked(work) if os.access(work, os.W_OK) else contextlib.nullcontext()
+    with word_os_errors(work), lock, connect(work, memory_limit="2GB") as con:
+        return _verified(con, work, deep, workers or os.cpu_count() or 1, on_progress)
 
 
-def _shards(con: Any, work: Path) -> dict[int, Sidecar | None]:
-    """Every planned shard with the sidecar of its outcomes, None where it isn't made."""
+def _verified(con: Any, work: Path, deep: bool, workers: int, on_progress: OnProgress) -> Verified:
+    plan = table_path(work, "plan")
+    if sha256_of(plan) != _sidecar(plan).sha256:
+        faults = [Fault(None, "plan.parquet is not as it was written")]
+        return Verified(0, 0, 0, 0, deep, tuple(faults))
     open_table(con, work, "plan")
     rows = con.execute("select distinct shard from plan order by shard").fetchall()
-    return {
-        shard: read_sidecar(table_path(work, f"outcomes/{shard_name(shard)}")) for (shard,) in rows
-    }
+    planned = [row[0] for row in rows]
+    # Without that file a shard is not done, whatever else of it there is: it will be made again.
+    markers = {s: work / "outcomes" / f"{shard_name(s)}.parquet.json" for s in planned}
+    made = [shard for shard, marker in markers.items() if marker.exists()]
+    faults = _stray_faults(work, planned)
+    num_bytes = 0
+    for number, shard in enumerate(made):
+        on_progress("shards", number, len(made))
+        tar = tar_path(work, shard)
+        num_bytes += tar.stat().st_size if tar.is_file() else 0
+        faults += [Fault(shard, what) for what in _shard_faults(con, work, shard)]
+    broken = {fault.shard for fault in faults}
+    sound = [shard for shard in made if shard not in broken]
+    unindexed, index_faults = _index_faults(con, work, sound)
+    faults += index_faults
+    num_clips = _num_clips(con, work, sound)
+    if deep:
+        faults += _deep_faults(_deep_tasks(con, work, sound), workers, on_progress)
+    unfinished = len(planned) - len(made) + unindexed
+    return Verified(len(made), num_clips, num_bytes, unfinished, deep, tuple(faults))
 
 
-def _shard_faults(con: Any, work: Path, shard: int, sidecar: Sidecar) -> Iterator[str]:
+def _sidecar(path: Path) -> Sidecar:
+    sidecar = read_sidecar(path)
+    assert sidecar is not None  # the table was opened
+    return sidecar
+
+
+def _stray_faults(work: Path, planned: Sequence[int]) -> list[Fault]:
+    names = {f"{shard_name(shard)}.tar" for shard in planned}
+    strays = [path.name for path in sorted((work / "shards").glob("*.tar"))]
+    return [Fault(None, f"shards/{name} is in no plan") for name in strays if name not in names]
+
+
+def _shard_faults(con: Any, work: Path, shard: int) -> Iterator[str]:
     """What is wrong with one shard; where its tables are broken, that alone."""
     name = shard_name(shard)
-    outcomes = table_path(work, f"outcomes/{name}")
-    index = table_path(work, f"shards/{name}")
-    index_sidecar = read_sidecar(index)
-    if not outcomes.is_file() or sha256_of(outcomes) != sidecar.sha256:
-        yield f"outcomes/{name}.parquet is not as it was written"
-        return
-    if index_sidecar is None or not index.is_file() or sha256_of(index) != index_sidecar.sha256:
-        yield f"shards/{name}.parquet is not as it was written"
-        return
+    outcomes, index = (table_path(work, f"{folder}/{name}") for folder in ("outcomes", "shards"))
+    for path in (outcomes, index):
+        sidecar = read_sidecar(path)
+        if sidecar is None or not path.is_file() or sha256_of(path) != sidecar.sha256:
+            yield f"{path.parent.name}/{path.name} is not as it was written, or not finished"
+            return
     planned = "select position, clip_id from plan where shard = $shard order by position"
     had = "select position, clip_id from read_parquet($path) order by position"
     rows = con.execute(planned, {"shard": shard}).fetchall()
-    if rows != con.execute(had, {"path": os.path.abspath(outcomes)}).fetchall():
+    if rows != con.execute(had, {"path": parquet_pattern(outcomes)}).fetchall():
         yield f"the clips of outcomes/{name}.parquet are not those of the plan"
     stored = "select clip_id from read_parquet($path) where stored order by position"
-    wanted = [row[0] for row in con.execute(stored, {"path": os.path.abspath(outcomes)}).fetchall()]
+    found = con.execute(stored, {"path": parquet_pattern(outcomes)}).fetchall()
     places = 'select clip_id, "offset", bytes from read_parquet($path)'
-    indexed = {
-        row[0]: row[1:] for row in con.execute(places, {"path": os.path.abspath(index)}).fetchall()
-    }
-    yield from _tar_faults(tar_path(work, shard), sidecar, wanted, indexed)
+    indexed = con.execute(places, {"path": parquet_pattern(index)}).fetchall()
+    yield from _tar_faults(
+        tar_path(work, shard),
+        _sidecar(outcomes),
+        [row[0] for row in found],
+        {row[0]: row[1:] for row in indexed},
+    )
 
 
 def _tar_faults(
@@ -148,12 +166,13 @@ def _tar_faults(
     if not tar.is_file():
         yield f"shards/{tar.name} is missing"
         return
-    if sha256_of(tar) != sidecar.notes.get("tar_sha256"):
-        yield f"shards/{tar.name} is not as it was written{_first_difference(tar, wanted, indexed)}"
-        return
     found = _members(tar)
     expected = [f"{clip_id}.{ending}" for clip_id in wanted for ending in ("mp4", "json")]
-    if isinstance(found, str):
+    of_tar = sidecar.notes.get("tar_sha256"), sidecar.notes.get("tar_bytes")
+    if of_tar != (sha256_of(tar), tar.stat().st_size) or of_tar[0] != sidecar.inputs.get("tar"):
+        why = f": {found}" if isinstance(found, str) else ""
+        yield f"shards/{tar.name} is not as it was written{why}"
+    elif isinstance(found, str):
         yield f"shards/{tar.name} is no sound archive: {found}"
     elif [name for name, _, _ in found] != expected:
         yield f"shards/{tar.name} has other members than the plan says"
@@ -164,61 +183,58 @@ def _tar_faults(
 
 
 def _members(tar: Path) -> list[tuple[str, int, int]] | str:
+    """Name, offset and size of each member; or what is wrong with the archive."""
     try:
         with tarfile.open(tar, "r:") as archive:
             return [(member.name, member.offset_data, member.size) for member in archive]
     except (tarfile.TarError, EOFError, ValueError) as error:
-        return str(error)
+        return printable(str(error))
 
 
-def _first_difference(
-    tar: Path, wanted: Sequence[str], indexed: Mapping[str, tuple[int, int]]
-) -> str:
-    """Where the tar's structure breaks, if it does; which clip it is, the index can't say."""
-    found = _members(tar)
-    if isinstance(found, str):
-        return f": {found}"
-    names = [name for name, _, _ in found]
-    expected = [f"{clip_id}.{ending}" for clip_id in wanted for ending in ("mp4", "json")]
-    return "" if names == expected else ": it has other members"
+def _index_faults(con: Any, work: Path, sound: Sequence[int]) -> tuple[int, list[Fault]]:
+    """How many shards the index doesn't have yet, and what is wrong with it.
 
-
-def _index_faults(con: Any, work: Path, made: Sequence[int]) -> list[Fault]:
-    """index.parquet must be the union of the shards' own tables."""
+    It must be the union of the shards' own tables, as far as the last run that ended knew them.
+    """
     path = table_path(work, "index")
     sidecar = read_sidecar(path)
+    if sidecar is None and not path.exists():
+        return len(sound), []  # no run has ended yet
     if sidecar is None or not path.is_file() or sha256_of(path) != sidecar.sha256:
-        return [Fault(None, "index.parquet is not as it was written, or not finished")]
-    paths = [table_path(work, f"shards/{shard_name(shard)}") for shard in made]
-    there = [os.path.abspath(path) for path in paths if path.is_file()]
-    query = (
-        "(from read_parquet($all) except from read_parquet($index)) union all "
-        "(from read_parquet($index) except from read_parquet($all))"
-    )
-    try:
-        differing = con.execute(
-            f"select count(*) from ({query})", {"all": there, "index": os.path.abspath(path)}
-        ).fetchall()[0][0]
-    except duckdb.Error:
-        return []  # a broken table of a shard: said before
+        return 0, [Fault(None, "index.parquet is not as it was written, or not finished")]
+    if "shards" not in sidecar.notes:
+        return 0, [Fault(None, "index.parquet is not that of all shards")]
+    known = [shard for shard in sound if shard in sidecar.notes["shards"]]
+    open_parts(con, work, "index", "shards", known)
+    con.read_parquet(parquet_pattern(path)).create_view("whole", replace=True)
+    differing, repeated = con.execute(
+        "select (select count(*) from ((from index except from whole) union all "
+        "(select whole.* from whole semi join (select distinct shard from index) using (shard) "
+        "except from index))), (select count(*) - count(distinct clip_id) from whole)"
+    ).fetchall()[0]
+    faults = []
     if differing:
-        return [
-            Fault(None, f"index.parquet differs from the shards' own tables in {differing} rows")
-        ]
-    return []
+        words = f"index.parquet differs from the shards' own tables in {differing} rows"
+        faults.append(Fault(None, words))
+    if repeated:
+        faults.append(Fault(None, f"index.parquet has {repeated} clips more than once"))
+    return len(sound) - len(known), faults
+
+
+def _num_clips(con: Any, work: Path, shards: Sequence[int]) -> int:
+    open_parts(con, work, "index", "shards", shards)
+    num: int = con.execute("select count(*) from index").fetchall()[0][0]
+    return num
 
 
 # --- deep
 
 
 def _deep_tasks(con: Any, work: Path, shards: Sequence[int]) -> list[_DeepTask]:
-    if not shards:
-        return []
-    paths = [os.path.abspath(table_path(work, f"shards/{shard_name(s)}")) for s in shards]
+    open_parts(con, work, "index", "shards", shards)
     rows = con.execute(
         'select shard, clip_id, "offset", bytes, num_frames, width, height '
-        'from read_parquet($paths) order by shard, "offset"',
-        {"paths": paths},
+        'from index order by shard, "offset"'
     ).fetchall()
     return [
         _DeepTask(
@@ -231,9 +247,9 @@ def _deep_tasks(con: Any, work: Path, shards: Sequence[int]) -> list[_DeepTask]:
 def _deep_faults(
     clips: Sequence[_DeepTask],
     workers: int,
-    on_progress: Callable[[str, int, int | None], None],
+    on_progress: OnProgress,
 ) -> list[Fault]:
-    faults = []
+    faults: list[tuple[int, str]] = []
     results = run_local(_decoded, clips, workers=workers, timeout_s=_TIMEOUT_S)
     with closing(results):
         for number, (clip, what) in enumerate(results, start=1):
@@ -241,8 +257,9 @@ def _deep_faults(
             if isinstance(what, Failed):
                 what = f"could not be decoded: {what.why}"
             if what is not None:
-                faults.append(Fault(clip.shard, f"{clip.clip_id} {what}"))
-    return sorted(faults, key=lambda fault: (fault.shard, fault.what))
+                tar = f"shards/{shard_name(clip.shard)}.tar"
+                faults.append((clip.shard, f"{tar}: {clip.clip_id} {printable(what)}"))
+    return [Fault(*fault) for fault in sorted(faults)]
 
 
 def _decoded(clip: _DeepTask) -> str | None:

@@ -1,5 +1,6 @@
 """Videos of moving noise, no frame like another, and what can befall them."""
 
+import contextlib
 import io
 import random
 from collections.abc import Callable
@@ -70,18 +71,16 @@ def all_frames(path: Path) -> list[npt.NDArray[np.uint8]]:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 
-def decoded_as_it_is(data: bytes) -> tuple[list[npt.NDArray[np.uint8]], bool]:
-    """All that FFmpeg makes of a damaged file, and whether it says that this isn't all sound."""
-    frames = []
-    doubtful = False
+def decoded_as_it_is(data: bytes) -> dict[int, npt.NDArray[np.uint8]]:
+    """All frames that FFmpeg makes of a damaged file without doubting them, by their numbers."""
+    frames = {}
     with av.open(io.BytesIO(data)) as container:
-        try:
-            for frame in container.decode(video=0):
-                frames.append(frame.to_ndarray(format="rgb24"))
-                doubtful |= frame.is_corrupt
-        except av.error.FFmpegError:
-            doubtful = True
-    return frames, doubtful
+        for packet in container.demux(video=0):
+            with contextlib.suppress(av.error.FFmpegError):
+                for frame in packet.decode():
+                    if not frame.is_corrupt:
+                        frames[round(frame.time * FPS)] = frame.to_ndarray(format="rgb24")
+    return frames
 
 
 def damaged(data: bytes, rng: random.Random, num_bytes: int) -> bytes:

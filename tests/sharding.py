@@ -1,5 +1,6 @@
 """Small videos named as clips of a small manifest, and what shards made of them hold."""
 
+import glob
 import shutil
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
@@ -14,7 +15,8 @@ from conftest import Row, vid, write_lists
 
 import k710
 from k710.index import index_videos
-from k710.shards import ShardSummary, make_shards
+from k710.shard_summary import ShardSummary
+from k710.shards import make_shards
 
 SECONDS = 2
 FPS = 10
@@ -96,7 +98,7 @@ def tars(work: Path) -> dict[str, bytes]:
 
 def rows_of(work: Path, table: str, columns: str = "*") -> list[tuple[Any, ...]]:
     """All rows of a table of `work`."""
-    path = str(work / f"{table}.parquet")
+    path = glob.escape(str(work / f"{table}.parquet"))
     with duckdb.connect() as con:
         return con.execute(f"select {columns} from read_parquet($path)", {"path": path}).fetchall()
 

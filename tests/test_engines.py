@@ -152,7 +152,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); from test_engines import parent_alive\n"
         "from k710.engines import run_local\n"
-        "for done in run_local(parent_alive, [0.0, 0.5, 0.5, 0.5], workers=2, timeout_s=60):\n"
+        "for done in run_local(parent_alive, [0.0, 60.0, 60.0, 60.0], workers=2, timeout_s=99):\n"
         "    print('one', flush=True)\n"
     )
     here = str(Path(__file__).parent)
@@ -166,6 +166,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     )
     workers = [int(word) for word in found.stdout.split()]
     assert workers
+    time.sleep(0.1)
     process.kill()
     process.wait()
     process.stdout.close()

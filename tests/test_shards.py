@@ -264,6 +264,78 @@ def test_other_settings_are_refused(done: Path, tmp_path: Path, encoding: Encodi
     assert tars(work) == tars(done)
 
 
+def test_a_removed_shard_with_a_hole_is_made_with_that_hole(tmp_path: Path) -> None:
+    work = build(tmp_path)
+    index_videos([write_videos(tmp_path / "few", TRAIN)], work=work)
+    shard(work)
+    index_videos([write_videos(tmp_path / "more", VAL)], work=work)
+    shard(work)
+    before = tars(work)
+    for path in (work / "shards").glob("*.tar"):
+        path.unlink()
+    shard(work)
+    assert tars(work) == before
+    assert verify_shards(work=work, deep=True).faults == ()
+
+
+def test_a_tar_of_a_killed_run_goes_where_nothing_can_be_had_any_more(tmp_path: Path) -> None:
+    work = ready(tmp_path)
+    shard(work)
+    for path in [*work.glob("outcomes/*"), *work.glob("shards/*.parquet*")]:
+        path.unlink()
+    shutil.rmtree(tmp_path / "videos")
+    index_videos([tmp_path], work=work)  # not what lies in the work directory
+    shard(work)
+    assert not list((work / "shards").glob("*.tar"))
+    assert shard(work).shards_made == ()
+    assert verify_shards(work=work).faults == ()
+
+
+def test_retry_tries_what_the_probe_gave_up(tmp_path: Path) -> None:
+    work = build(tmp_path)
+    folder = write_videos(tmp_path / "v", [*TRAIN, *VAL])
+    (path,) = folder.rglob(f"{name_of(VAL[0])}.mp4")
+    sound = path.read_bytes()
+    path.write_bytes(sound[:-3000] + bytes(3000))
+    index_videos([folder], work=work, probe=True)
+    assert statuses(work)[name_of(VAL[0])] == "damaged"
+    shard(work)
+    path.write_bytes(sound)
+    assert len(shard(work, retry=True).shards_made) == 1
+    assert statuses(work)[name_of(VAL[0])] == "ok"
+
+
+def test_a_sound_copy_is_taken_where_the_better_one_is_damaged(tmp_path: Path) -> None:
+    work = build(tmp_path)
+    folder = write_videos(tmp_path / "v", [*TRAIN, *VAL])
+    (path,) = folder.rglob(f"{name_of(VAL[0])}.mp4")
+    sound = path.read_bytes()
+    path.write_bytes(sound[:-3000] + bytes(3000))
+    index_videos([folder], work=work)
+    shard(work)
+    assert statuses(work)[name_of(VAL[0])] == "damaged"
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / path.name).write_bytes(sound)
+    index_videos([tmp_path / "w"], work=work)
+    assert len(shard(work).shards_made) == 1
+    assert statuses(work)[name_of(VAL[0])] == "ok"
+    index_videos([folder], work=work)
+    assert statuses(work)[name_of(VAL[0])] == "ok"
+
+
+def test_one_plan_is_made_by_one_version(tmp_path: Path) -> None:
+    work = ready(tmp_path)
+    shard(work)
+    path = work / "outcomes" / "000000.parquet.json"
+    sidecar = json.loads(path.read_text())
+    sidecar["params"]["versions"]["av"] = "15.0.0"
+    path.write_text(json.dumps(sidecar))
+    assert shard(work).shards_made == ()
+    (work / "shards" / "000001.tar").unlink()
+    with pytest.raises(StageError, match=r"av '15.0.0' \(now [\s\S]*pip install av==15.0.0"):
+        shard(work)
+
+
 # --- copy
 
 
@@ -439,6 +511,14 @@ def test_unknown_views_are_refused(done: Path) -> None:
 def test_a_work_directory_in_use_is_refused(done: Path) -> None:
     with locked(done), pytest.raises(StageError, match="in use"):
         shard(done)
+
+
+@pytest.mark.parametrize(
+    "options", [{"workers": 0}, {"timeout_s": float("nan")}, {"shard_bytes": 0}]
+)
+def test_wrong_numbers_are_refused(done: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="must be above 0"):
+        shard(done, **options)
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:

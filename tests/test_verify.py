@@ -1,5 +1,6 @@
 """Whatever is not as it was written is found, and its shard named."""
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from k710.files import sha256_of
 from k710.index import index_videos
 from k710.tables import SCHEMAS
 from k710.verify import Fault, verify_shards
+
+UNLIKE = "is not as it was written, or not finished"
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +69,10 @@ def test_a_shard_cut_short_is_found(done: Path, tmp_path: Path, end: int) -> Non
     ("name", "words"),
     [
         ("shards/000000.tar", "shards/000000.tar is missing"),
-        ("shards/000000.parquet", "shards/000000.parquet is not as it was written"),
-        ("shards/000000.parquet.json", "shards/000000.parquet is not as it was written"),
-        ("outcomes/000000.parquet", "outcomes/000000.parquet is not as it was written"),
-        ("index.parquet", "index.parquet is not as it was written, or not finished"),
+        ("shards/000000.parquet", f"shards/000000.parquet {UNLIKE}"),
+        ("shards/000000.parquet.json", f"shards/000000.parquet {UNLIKE}"),
+        ("outcomes/000000.parquet", f"outcomes/000000.parquet {UNLIKE}"),
+        ("index.parquet", f"index.parquet {UNLIKE}"),
     ],
 )
 def test_a_missing_file_is_found(done: Path, tmp_path: Path, name: str, words: str) -> None:
@@ -100,6 +103,16 @@ def test_an_index_of_other_shards_is_found(done: Path, tmp_path: Path) -> None:
         part = (work / f"shards/000000.parquet{ending}").read_bytes()
         (work / f"index.parquet{ending}").write_bytes(part)
     assert [fault.shard for fault in faults(work)] == [None]
+    assert "index.parquet is not that of all shards" in faults(work)[0].what
+
+
+def test_an_index_that_lacks_rows_is_found(done: Path, tmp_path: Path) -> None:
+    work = copy_of(done, tmp_path / "work")
+    part = (work / "shards/000000.parquet").read_bytes()
+    (work / "index.parquet").write_bytes(part)
+    sidecar = json.loads((work / "index.parquet.json").read_text())
+    sidecar["sha256"] = sha256_of(work / "index.parquet")
+    (work / "index.parquet.json").write_text(json.dumps(sidecar))
     assert "index.parquet differs from the shards' own tables" in faults(work)[0].what
 
 
@@ -140,6 +153,54 @@ def test_what_only_decoding_tells_needs_deep(
     assert faults(work) == ()
     found = faults(work, deep=True)
     assert found and all(fault.shard == 0 and words in fault.what for fault in found)
+
+
+@pytest.mark.parametrize("name", ["plan.parquet", "outcomes/000000.parquet.json"])
+def test_bytes_that_say_what_should_be_are_checked_too(
+    done: Path, tmp_path: Path, name: str
+) -> None:
+    work = copy_of(done, tmp_path / "work")
+    path = work / name
+    path.write_bytes(path.read_bytes()[:-40])
+    if name == "plan.parquet":
+        with contextlib.suppress(StageError):
+            assert [fault.what for fault in faults(work)] == [
+                "plan.parquet is not as it was written"
+            ]
+    else:
+        assert [fault.shard for fault in faults(work)] == [0]
+
+
+def test_a_tar_that_is_in_no_plan_is_found(done: Path, tmp_path: Path) -> None:
+    work = copy_of(done, tmp_path / "work")
+    (work / "shards" / "000099.tar").write_bytes(b"")
+    assert [fault.what for fault in faults(work)] == ["shards/000099.tar is in no plan"]
+
+
+def test_a_run_that_was_stopped_is_no_fault(done: Path, tmp_path: Path) -> None:
+    work = copy_of(done, tmp_path / "work")
+    for path in [*work.glob("index.parquet*"), *work.glob("outcomes/000001.*")]:
+        path.unlink()
+    verified = verify_shards(work=work)
+    assert verified.faults == ()
+    assert verified.unfinished == verified.shards + 1
+
+
+def test_other_folders_with_similar_names_are_not_read(done: Path, tmp_path: Path) -> None:
+    copy_of(done, tmp_path / "w1")
+    work = ready(tmp_path / "in")
+    work = work.rename(tmp_path / "w[1]")
+    shard(work)
+    assert len(rows_of(work, "index")) == len(TRAIN) + len(VAL)
+    assert faults(work, deep=True) == ()
+
+
+def test_a_mistyped_folder_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(StageError):
+        verify_shards(work=tmp_path / "wrok")
+    with pytest.raises(StageError):
+        shard(tmp_path / "wrok")
+    assert not (tmp_path / "wrok").exists()
 
 
 def test_missing_clips_and_unfinished_shards_are_no_faults(tmp_path: Path) -> None:

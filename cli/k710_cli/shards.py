@@ -15,7 +15,7 @@ from k710_cli.options import Json, Work, Workers
 from k710_cli.screen import console, print_json, progress, rates, table
 
 if TYPE_CHECKING:
-    from k710.shards import ShardProgress, ShardSummary
+    from k710.shard_summary import ShardProgress, ShardSummary
     from k710.verify import Verified
 
 __all__ = ["add_to", "clip_progress", "print_shards", "print_verified"]
@@ -139,19 +139,20 @@ def verify(
 
 @contextlib.contextmanager
 def _stopped_in_words(command: str) -> Iterator[None]:
-    """Ctrl-C and SIGTERM stop what is under way, and say that it can go on."""
+    """Ctrl-C, SIGTERM and a closed terminal stop what is under way, and say that it can go on."""
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     except KeyboardInterrupt as error:
         print(f"Stopped. Run the same k710 {command} again: it goes on from here.", file=sys.stderr)
         raise typer.Exit(1) from error
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -188,7 +189,7 @@ def print_shards(summary: "ShardSummary") -> None:
             soft_wrap=True,
         )
     else:
-        screen.print("Nothing to do: every clip that has a copy is in a shard.")
+        screen.print("Nothing to do: every clip that may be had is in a shard.")
     if any(fate.status != "ok" for fate in summary.fates):
         query = f"select clip_id, status, detail from '{summary.work}/sources.parquet'"
         screen.print(f"Why: duckdb -c \"{query} where status <> 'ok'\"", soft_wrap=True)

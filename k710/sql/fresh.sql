@@ -34,6 +34,7 @@ where places.clip_id is null
         not to_come
         and not stored
         and sources.uri is not null
+        and sources.status <> 'missing'
         and (
             $retry
             or (sources.uri, sources.member, sources.bytes)

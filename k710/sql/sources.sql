@@ -16,6 +16,7 @@ chosen as (
         partition by clip_id
         order by
             could_be is not null,
+            coalesce(status in ('damaged', 'empty', 'ours'), false),  -- what is known to be no good
             trimmed is true desc,
             bytes desc nulls last,
             uri,

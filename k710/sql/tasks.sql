@@ -1,4 +1,5 @@
 -- What is known of each clip of some shards before it is made. One row per place. Key: (shard, position).
+-- is_tried: there is a copy, and it is not known that it is no good; or it is tried once more.
 -- Order: by where the bytes are, so that an archive is read in one pass; loose files shard by shard.
 with
 
@@ -6,26 +7,41 @@ copies as (
     select sources.*, time_start, time_end,
     from sources
     join (select distinct clip_id, time_start, time_end from manifest) using (clip_id)
+),
+
+-- Where a clip has several places, all but the last stayed empty, and stay so.
+places as (
+    select
+        *,
+        max(shard) over (partition by clip_id) as last_shard,
+        count(*) over (partition by clip_id) > 1 as is_again,
+    from plan
 )
 
 select
-    plan.shard,
-    plan.position,
-    plan.clip_id,
+    places.shard,
+    places.position,
+    places.clip_id,
     coalesce(status, 'missing') as status,
     case when status is null then 'no longer in the manifest' else detail end as detail,
     coalesce(tool, 'shard') as tool,
     coalesce(time_start, 0) as time_start,
     coalesce(time_end, 0) as time_end,
+    uri is not null
+        and shard = last_shard
+        and (
+            status in ('ok', 'truncated')
+            or (status <> 'missing' and (is_again or starts_with(tool, 'shard')))
+        ) as is_tried,
     copies.* exclude (clip_id, status, detail, tool, time_start, time_end),
-from plan
+from places
 left join copies using (clip_id)
-where list_contains($shards, plan.shard)
+where list_contains($shards, shard)
 order by
     member is null,
-    case when member is null then plan.shard end,
+    case when member is null then shard end,
     uri,
     member,
     time_start,
-    plan.shard,
-    plan.position
+    shard,
+    position
