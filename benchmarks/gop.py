@@ -252,7 +252,7 @@ def targets(results: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 def x264_version(data: bytes) -> str:
     """What x264 writes into each stream about itself."""
-    found = re.search(rb"x264 - core (\d+ r?\w*)", data)
+    found = re.search(rb"x264 - core (\d+)", data)
     return found.group(1).decode() if found else "unknown"
 
 
