@@ -43,7 +43,7 @@ def shard(
     profile: Annotated[
         Profile,
         typer.Option(
-            help="balanced: fast to read, 1.6 times the bytes of plain x264. compact: few bytes. "
+            help="balanced: fast to read, 1.5 times the bytes of plain x264. compact: few bytes. "
             "intra: keyframes only, fastest to read. copy: files that are trimmed go in as they "
             "are, the rest as balanced."
         ),

@@ -92,3 +92,24 @@ def test_numbers_are_those_of_the_files_that_they_come_from() -> None:
 def test_the_python_example_names_public_things() -> None:
     for name in re.findall(r"k710\.(\w+)\(", README):
         assert name in k710.__all__
+
+
+def test_numbers_of_videos_are_those_of_the_benchmarks() -> None:
+    results = ROOT / "benchmarks" / "results"
+    gop = json.loads((results / "gop.json").read_text())["totals"]
+    for name in ("balanced", "compact", "intra"):
+        one = gop[name]
+        assert (
+            f"| {one['bytes_to_default']:.2f} x | {one['psnr_to_default_db']:+.2f} dB |" in README
+        )
+        assert f"| {one['read_ms']:.1f} ms, {one['times_decord']:.1f} x as fast |" in README
+    shard = json.loads((results / "shard.json").read_text())
+    encode = shard["encode"]
+    assert f": {encode['one_core_to_ffmpeg']:.2f} times |" in README
+    assert f": {encode['one_worker_to_ffmpeg_with_all_cores']:.2f} times |" in README
+    assert f"| {encode['two_workers_to_one']:.2f} times |" in README
+    assert f"| {shard['copy']['k710_to_tar_and_sha256sum']:.2f} times as fast |" in README
+    assert f"| {shard['memory']['1080p']['peak_mb']:.0f} MB |" in README
+    assert f"| read {shard['archive']['times_read']:.2f} times |" in README
+    index = json.loads((results / "index.json").read_text())
+    assert f"| {index['first']['wall_s']:.1f} s |" in README
