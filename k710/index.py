@@ -110,7 +110,8 @@ def _find(
         on_archive=lambda done, total: on_progress("reading archives", done, total),
     )
     num_found = 0
-    own = _below(os.path.abspath(work))  # shards are no copies of what is in them
+    # Shards are no copies of what is in them.
+    own = tuple(_below(os.path.abspath(work / name)) for name in ("shards", "staging"))
     copies = (copy for copy in copies if not copy.uri.startswith(own))
     while batch := list(itertools.islice(copies, _BATCH_COPIES)):
         _insert(con, batch)

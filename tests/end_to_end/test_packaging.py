@@ -77,7 +77,10 @@ def check_installed(environment: Path, folder: Path, where: Callable[[Path], boo
     assert (found / "labels.csv").is_file()
     program = str(environment / "bin" / "k710")
     assert "build-manifest" in run(program, "--help")
-    assert "k400/train: not in k710/train: its id is in k700/val" in run(program, "demo")
+    demo = run(program, "demo")
+    assert "k400/train: not in k710/train: its id is in k700/val" in demo
+    assert "1 shard, 49 clips, each decoded, " in demo
+    assert demo.endswith(" MB: all as written.\n")
 
 
 def test_an_installed_wheel_works(wheel: Path, environment: Path, tmp_path: Path) -> None:
