@@ -1,5 +1,7 @@
 """Chosen members of an archive, each at hand for as long as it is needed."""
 
+import hashlib
+import os
 from collections.abc import Generator, MutableMapping
 from pathlib import Path
 from typing import TypeVar
@@ -22,11 +24,13 @@ def take_members(
     unpacked to a file in `scratch`, which the caller removes when it is done with it. What was had
     goes out of `wanted`; of what is left the return value says the status and why.
     """
+    # By the whole path: archives in several folders may have one name.
+    name = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
     try:
         for number, member in enumerate(members(path)):
             key = member.name, member.size_bytes
             if key in wanted:
-                source = _located(path, member, scratch / f"{path.name}.{number}")
+                source = _located(path, member, scratch / f"{name}.{number}")
                 yield wanted.pop(key), source, member.offset is None
             if not wanted:
                 break

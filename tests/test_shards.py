@@ -29,7 +29,7 @@ from sharding import (
 )
 
 from k710.errors import StageError
-from k710.files import locked
+from k710.files import locked, sha256_of
 from k710.index import index_videos
 from k710.profiles import PROFILES
 from k710.shards import make_shards
@@ -416,6 +416,24 @@ def test_several_windows_of_one_whole_video(tmp_path: Path) -> None:
     index_videos([tmp_path / "videos.tgz"], work=work)
     shard(work, ["k400/train"])
     assert [statuses(work)[name_of(row)] for row in rows] == ["ok", "ok", "truncated"]
+
+
+def test_archives_of_one_name_are_not_mixed_up(tmp_path: Path) -> None:
+    work = build(tmp_path)
+    rows = [*TRAIN, *VAL]
+    for number, row in enumerate(rows):
+        archive = tmp_path / "videos" / f"vol_{number:02d}" / "part_0.tar.gz"
+        archive.parent.mkdir(parents=True)
+        video = write_video(tmp_path / "x.mp4", seed=number)
+        with tarfile.open(archive, "w:gz") as tar:
+            tar.add(video, f"{name_of(row)}.mp4")
+    index_videos([tmp_path / "videos"], work=work)
+    shard(work, encoding=Encoding("copy"), workers=4)
+    assert set(statuses(work).values()) == {"ok"}
+    stored = dict(rows_of(work, "index", "clip_id, sha256"))
+    for number, row in enumerate(rows):
+        video = write_video(tmp_path / "x.mp4", seed=number)
+        assert stored[name_of(row)] == sha256_of(video), row
 
 
 # --- what goes wrong
