@@ -116,10 +116,8 @@ def make_shards(
     """
     if isinstance(views, str) or not views:
         raise ValueError("views must be a list of names, with one at least")
-    if (workers is not None and workers < 1) or not timeout_s > 0:
-        raise ValueError(f"workers ({workers}) and timeout_s ({timeout_s}) must be above 0")
-    if shard_bytes < 1 or staging_bytes < 1:
-        raise ValueError("shard_bytes and staging_bytes must be above 0")
+    workers = workers if workers is not None else os.cpu_count() or 1
+    _refuse_below_0(workers, timeout_s, shard_bytes, staging_bytes)
     work = Path(work)
     with duckdb.connect() as con:  # before a folder of a mistyped name is made
         open_table(con, work, "manifest")
@@ -143,7 +141,7 @@ def make_shards(
             work=work,
             encoding=encoding,
             versions=tuple(sorted(encoder_versions().items())),
-            workers=workers or os.cpu_count() or 1,
+            workers=workers,
             timeout_s=timeout_s,
             manifest_sha256=manifest.sha256,
             on_progress=on_progress,
@@ -168,6 +166,13 @@ def make_shards(
             seconds=time.monotonic() - started,
             dry_run=dry_run,
         )
+
+
+def _refuse_below_0(workers: int, timeout_s: float, shard_bytes: int, staging_bytes: int) -> None:
+    if workers < 1 or not timeout_s > 0:  # nan too
+        raise ValueError(f"workers ({workers}) and timeout_s ({timeout_s}) must be above 0")
+    if shard_bytes < 1 or staging_bytes < 1:
+        raise ValueError("shard_bytes and staging_bytes must be above 0")
 
 
 def _open_inputs(con: Any, work: Path, views: Sequence[str]) -> Sidecar:
@@ -312,19 +317,11 @@ def _outcome(run: _Run, clip: Wanted, result: Staged | Failed) -> Outcome:
     starts_at_s = clip.starts_at_s
     if starts_at_s is None and result.trimmed is not None:
         starts_at_s = float(clip.window.start_s) if result.trimmed else 0.0
-    return Outcome(
-        position=clip.position,
-        clip_id=clip.clip_id,
-        status=result.status,
-        detail=result.detail,
-        uri=clip.uri,
-        member=clip.member,
+    return replace(
+        _not_had(clip, result.status, result.detail, tool=tool),
         trimmed=result.trimmed,
         starts_at_s=starts_at_s,
-        num_bytes=clip.num_bytes,
-        sha256=clip.sha256,
         facts=clip.facts if clip.facts.num_frames else result.facts,
-        tool=tool,
         stored=result.stored,
         data_path=staged_file(run.staging, clip.clip_id),
     )

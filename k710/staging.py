@@ -28,7 +28,6 @@ from k710.video import open_video
 
 __all__ = ["ClipTask", "Staged", "StoredClip", "forget", "read_staged", "stage_clip", "staged_file"]
 
-
 _NOT_STAGED = ("missing", "ours")  # the next run may find another file there
 
 

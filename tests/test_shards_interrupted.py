@@ -62,6 +62,14 @@ def staged(work: Path) -> dict[str, int]:
     return found
 
 
+def start_until_staged(work: Path) -> "subprocess.Popen[str]":
+    """A run that goes on when this returns, with a clip staged."""
+    process = start(work)
+    while process.poll() is None and not staged(work):
+        time.sleep(0.001)
+    return process
+
+
 def goes_on(work: Path, undisturbed: dict[str, bytes]) -> None:
     shard(work)
     assert tars(work) == undisturbed
@@ -88,9 +96,7 @@ def test_killed_when_clips_are_staged_redoes_none_of_them(
     untouched: Path, tmp_path: Path, undisturbed: dict[str, bytes]
 ) -> None:
     work = copy_of(untouched, tmp_path / "work")
-    process = start(work)
-    while process.poll() is None and not staged(work):
-        time.sleep(0.001)
+    process = start_until_staged(work)
     process.kill()
     process.communicate()
     time.sleep(1)  # until the workers have seen it
@@ -109,9 +115,7 @@ def test_staged_bytes_that_are_damaged_are_made_again(
     untouched: Path, tmp_path: Path, undisturbed: dict[str, bytes]
 ) -> None:
     work = copy_of(untouched, tmp_path / "work")
-    process = start(work)
-    while process.poll() is None and not staged(work):
-        time.sleep(0.001)
+    process = start_until_staged(work)
     process.kill()
     process.communicate()
     for path in work.glob("staging/*.mp4"):
@@ -126,9 +130,7 @@ def test_stopped_in_words(
     untouched: Path, tmp_path: Path, undisturbed: dict[str, bytes], number: signal.Signals
 ) -> None:
     work = copy_of(untouched, tmp_path / "work")
-    process = start(work)
-    while process.poll() is None and not staged(work):
-        time.sleep(0.001)
+    process = start_until_staged(work)
     process.send_signal(number)
     _, said = process.communicate(timeout=20)
     assert process.returncode == 1
@@ -159,9 +161,7 @@ def test_a_worker_that_is_killed_costs_nothing(
     untouched: Path, tmp_path: Path, undisturbed: dict[str, bytes]
 ) -> None:
     work = copy_of(untouched, tmp_path / "work")
-    process = start(work)
-    while process.poll() is None and not staged(work):
-        time.sleep(0.001)
+    process = start_until_staged(work)
     found = subprocess.run(
         ["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True
     )
