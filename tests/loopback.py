@@ -91,8 +91,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         for stop in sorted({answer.stall or 0, len(body)}):
             piece = body[seen.sent : min(stop, len(body) if answer.cut is None else answer.cut)]
+            seen.sent += len(piece)  # before: who has read it may look at once
             self.wfile.write(piece)
-            seen.sent += len(piece)
             if answer.stall is not None and stop == answer.stall:
                 self.server.stopping.wait(30)
 
