@@ -24,6 +24,7 @@ __all__ = ["Failed", "run_local"]
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 _START_S = 120
+_MOMENT_S = 0.05
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _WORKER = "from k710.engines import _serve; _serve({fd})"
 
@@ -37,17 +38,19 @@ class Failed:
 
 def run_local(
     function: Callable[[Task], Result],
-    tasks: Iterable[Task],
+    tasks: Iterable[Task | None],
     *,
     workers: int,
     timeout_s: float,
+    second_try: bool = True,
 ) -> Generator[tuple[Task, Result | Failed], None, None]:
     """(task, result) as they are done, in any order, from `workers` processes.
 
-    Tasks are taken as workers become free. One that kills its worker, takes longer than `timeout_s`
-    or raises is run once more while nothing else runs, and is `Failed` if it does so again. A
-    K710Error that it raises is no matter of one task: it ends the run. At the end of the iteration,
-    however it comes, no worker is left.
+    Tasks are taken as workers become free; None among them stands for a task that isn't ready: the
+    next one is asked for a moment later. A task that kills its worker, takes longer than
+    `timeout_s` or raises is run once more while nothing else runs, and is `Failed` if it does so
+    again; without `second_try` at once. A K710Error that it raises is no matter of one task: it
+    ends the run. At the end of the iteration, however it comes, no worker is left.
     """
     pool: _Pool[Task, Result] = _Pool(function, timeout_s)
     left = iter(tasks)
@@ -55,12 +58,21 @@ def run_local(
     exhausted = False
     with pool:
         while True:
-            while not exhausted and not suspects and pool.num_busy < workers:
+            is_waiting = False
+            while not (exhausted or is_waiting or suspects) and pool.num_busy < workers:
                 try:
-                    pool.give(next(left))
+                    task = next(left)
                 except StopIteration:
                     exhausted = True
+                    break
+                if task is None:
+                    is_waiting = True
+                else:
+                    pool.give(task)
             if not pool.num_busy:
+                if is_waiting:
+                    time.sleep(_MOMENT_S)
+                    continue
                 if not suspects:
                     return
                 suspect = suspects.pop()
@@ -69,8 +81,8 @@ def run_local(
                     pass
                 yield from done
                 continue
-            for task, result in pool.take():
-                if isinstance(result, Failed):
+            for task, result in pool.take(_MOMENT_S if is_waiting else None):
+                if isinstance(result, Failed) and second_try:
                     suspects.append(task)
                 else:
                     yield task, result
@@ -117,9 +129,11 @@ class _Pool(Generic[Task, Result]):
         with contextlib.suppress(OSError):  # it has died: take() will see that
             worker.connection.send(task)
 
-    def take(self) -> list[tuple[Task, Result | Failed]]:
-        """Wait until tasks are done, and return them with their results."""
+    def take(self, at_most_s: float | None = None) -> list[tuple[Task, Result | Failed]]:
+        """Wait until tasks are done, or for `at_most_s`; returns those done with their results."""
         left_s = min(worker.until for worker in self.busy) - time.monotonic()
+        if at_most_s is not None:
+            left_s = min(left_s, at_most_s)
         wait([worker.connection for worker in self.busy], timeout=max(0.0, left_s))
         done: list[tuple[Task, Result | Failed]] = []
         for worker in list(self.busy):

@@ -132,6 +132,24 @@ def test_tasks_are_taken_as_workers_become_free() -> None:
     engine.close()
 
 
+def test_a_task_that_is_not_ready_holds_up_no_other() -> None:
+    until = time.monotonic() + 0.3
+
+    def tasks() -> Iterator[int | None]:
+        yield from (1, None, 2)
+        while time.monotonic() < until:
+            yield None
+        yield 3
+
+    assert results(double, tasks()) == {1: 2, 2: 4, 3: 6}
+
+
+def test_without_a_second_try_the_first_counts(tmp_path: Path) -> None:
+    marker = str(tmp_path / "marker")
+    done = dict(run_local(dies_once, [marker], workers=2, timeout_s=60, second_try=False))
+    assert isinstance(done[marker], Failed)
+
+
 def children() -> set[int]:
     done = subprocess.run(
         ["ps", "-o", "pid=", "--ppid", str(os.getpid())], capture_output=True, text=True
