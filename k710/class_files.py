@@ -23,7 +23,7 @@ from k710.labels import (
     resolve_label,
 )
 
-__all__ = ["ClassFileCheck", "WrongRow", "check_class_file", "read_class_file"]
+__all__ = ["ClassFileCheck", "WrongRow", "check_class_file", "known_classes_in", "read_class_file"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,17 @@ def check_class_file(path: str | os.PathLike[str]) -> ClassFileCheck:
         for name, row, expected, right in zip(found, rows, order.names, order.rows, strict=False)
     )
     return ClassFileCheck(order.dataset, order.family, len(found), tuple(wrong), aliases)
+
+
+def known_classes_in(path: Path) -> list[str]:
+    """The names in a class file, each that of a class. LabelError names the first that isn't."""
+    names = read_class_file(path)
+    for number, name in enumerate(names, start=1):
+        try:
+            resolve_label(name)
+        except LabelError as error:
+            raise LabelError(f"{path}, name {number}: {error}") from error
+    return names
 
 
 def read_class_file(path: Path) -> list[str]:

@@ -1,8 +1,9 @@
 """sources.parquet: where each clip of the manifest is, and how it fared.
 
-It is made of the copies that there are (k710.index finds them), of what it said before, and of the
-outcomes that shard runs leave in outcomes/NNNNNN.parquet. The rules are in k710/sql/: named.sql
-reads names, candidates.sql says which copy may be which clip, sources.sql chooses one.
+It is made of the copies that there are (k710.index finds them), of what it said before, of the
+ledger of downloads, and of the outcomes that shard runs leave in outcomes/NNNNNN.parquet. The rules
+are in k710/sql/: named.sql reads names, fetched_files.sql the ledger, candidates.sql says which
+copy may be which clip, sources.sql chooses one.
 """
 
 import contextlib
@@ -25,6 +26,7 @@ from k710.labels import (
     labels_sha256,
     resolve_label,
 )
+from k710.ledger import ledger_sha256, read_attempts
 from k710.tables import (
     SCHEMAS,
     TableSpec,
@@ -37,6 +39,8 @@ from k710.tables import (
 )
 
 __all__ = [
+    "current_sources",
+    "is_current",
     "outcomes_dir",
     "outcomes_sha256",
     "refresh_sources",
@@ -46,7 +50,8 @@ __all__ = [
 ]
 
 _STEPS = ("named", "folders", "facts", "candidates")  # made of copies
-_INPUTS = ("former", "wanted", "recorded", "decoded", "probed", "copies")
+_LEDGER = ("discarded", "fetched_files", "fetched")  # made of the ledger
+_INPUTS = ("former", "wanted", "recorded", "decoded", "probed", "copies", "attempts", *_LEDGER)
 _SHARED_FOLDERS = """
 select distinct folder from named
 join (select youtube_id from wanted group by youtube_id having count(*) > 1) using (youtube_id)
@@ -59,16 +64,38 @@ def outcomes_dir(work: Path) -> Path:
     return work / "outcomes"
 
 
-def refresh_sources(con: Any, work: Path) -> None:
-    """Write sources.parquet again, of what it says and of outcomes/; no folder is searched.
+def is_current(work: Path) -> bool:
+    """Whether sources.parquet is of the manifest, ledger and outcomes that there are now."""
+    sidecar = read_sidecar(table_path(work, "sources"))
+    return sidecar is not None and sidecar.inputs == _inputs(work)
 
-    The caller holds the lock of `work`, and `con` is of `tables.connect`. StageError where there is
-    no manifest or no sources.parquet.
+
+def refresh_sources(con: Any, work: Path) -> None:
+    """Write sources.parquet of what it says, of the ledger and outcomes/; no folder is searched.
+
+    Where there is none, every clip that was not downloaded is missing. The caller holds the lock of
+    `work`, and `con` is of `tables.connect`. StageError where there is no manifest.
     """
-    open_table(con, work, "sources")
     with source_tables(con, work):
         _keep_all(con)
         write_sources(con, work)
+
+
+def current_sources(con: Any, work: Path) -> None:
+    """Make `sources` a table on `con` as `refresh_sources` would write it. It writes nothing.
+
+    `manifest` is there as well afterwards. StageError where there is no manifest.
+    """
+    if is_current(work):
+        open_table(con, work, "manifest")
+        open_table(con, work, "sources")
+        return
+    with source_tables(con, work):
+        _keep_all(con)
+        _make_steps(con, _STEPS)
+        sql = read_sql("sources")
+        con.execute(f"create or replace temp table sources_now as\n{sql}").fetchall()
+    con.table("sources_now").create_view("sources", replace=True)
 
 
 def rivals(con: Any, work: Path) -> dict[str, int]:
@@ -85,10 +112,7 @@ def rivals(con: Any, work: Path) -> dict[str, int]:
 
 
 def _keep_all(con: Any) -> None:
-    con.execute(
-        "insert into copies select distinct uri, member, bytes, false from former "
-        "where uri is not null"
-    ).fetchall()
+    con.execute(f"insert into copies\n{read_sql('kept')}", {"roots": []}).fetchall()
 
 
 @contextlib.contextmanager
@@ -115,7 +139,9 @@ def source_tables(con: Any, work: Path) -> Iterator[None]:
             "(uri varchar, member varchar, bytes bigint, is_found boolean)"
         ).fetchall()
         _read_outcomes(con, work)
-        _make_steps(con, ("wanted", "decoded"))
+        read_attempts(con, work)
+        _make_steps(con, ("wanted", "decoded", *_LEDGER))
+        _see_again(con)
         yield
     finally:
         for name in (*_STEPS, *_INPUTS):
@@ -128,22 +154,37 @@ def write_sources(con: Any, work: Path, *, notes: Mapping[str, Any] | None = Non
     The caller holds the lock of `work`. `notes` replace those of the table's sidecar.
     """
     _make_steps(con, _STEPS)
-    manifest = read_sidecar(table_path(work, "manifest"))
     former = read_sidecar(table_path(work, "sources"))
-    assert manifest is not None
     spec = TableSpec(
         table="sources",
         params={},
-        inputs={
-            "manifest": manifest.sha256,
-            "labels": labels_sha256(),
-            "outcomes": outcomes_sha256(work),
-        },
-        uses=("wanted", "named", "decoded", "facts", "candidates"),
+        inputs=_inputs(work),
+        uses=("wanted", "named", "decoded", "attempts", *_LEDGER, "facts", "candidates"),
         notes=dict(notes if notes is not None else former.notes if former else {}),
     )
     write_table(con, work, spec)
     open_table(con, work, "sources")
+
+
+def _inputs(work: Path) -> dict[str, str]:
+    manifest = read_sidecar(table_path(work, "manifest"))
+    return {
+        "manifest": "" if manifest is None else manifest.sha256,
+        "labels": labels_sha256(),
+        "outcomes": outcomes_sha256(work),
+        "ledger": ledger_sha256(work),
+    }
+
+
+def _see_again(con: Any) -> None:
+    """Downloads that a shard run missed, and that are there now, count as found."""
+    rows = con.execute(
+        "select distinct uri, bytes from fetched_files join decoded using (clip_id, uri, bytes) "
+        "where decoded.status = 'missing' order by all"
+    ).fetchall()
+    there = [row for row in rows if os.path.isfile(row[0])]
+    if there:
+        con.executemany("insert into copies values (?, null, ?, true)", there)
 
 
 def _make_steps(con: Any, names: tuple[str, ...]) -> None:

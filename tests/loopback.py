@@ -23,6 +23,8 @@ class Answer:
     cut: int | None = None  # bytes of the body after which the connection is closed
     stall: int | None = None  # bytes of the body after which nothing comes until the server stops
     location: str | None = None
+    content_type: str | None = None
+    slow: tuple[int, float] | None = None  # bytes of a piece, and seconds before the next
 
 
 @dataclass(slots=True)
@@ -91,10 +93,18 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         for stop in sorted({answer.stall or 0, len(body)}):
             piece = body[seen.sent : min(stop, len(body) if answer.cut is None else answer.cut)]
-            seen.sent += len(piece)  # before: who has read it may look at once
-            self.wfile.write(piece)
+            self._send(piece, answer, seen)
             if answer.stall is not None and stop == answer.stall:
                 self.server.stopping.wait(30)
+
+    def _send(self, data: bytes, answer: Answer, seen: Seen) -> None:
+        size, pause_s = answer.slow or (max(1, len(data)), 0.0)
+        for at in range(0, len(data), size):
+            piece = data[at : at + size]
+            seen.sent += len(piece)  # before: who has read it may look at once
+            self.wfile.write(piece)
+            if pause_s and self.server.stopping.wait(pause_s):
+                return
 
     def _part_asked_for(self, answer: Answer) -> tuple[int, int]:
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
@@ -115,6 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
             "ETag": answer.etag,
             "Last-Modified": answer.modified,
             "Location": answer.location,
+            "Content-Type": answer.content_type,
             "Content-Length": None if length is None else str(length),
             "Content-Range": answer.content_range or spans.get(status),
         }

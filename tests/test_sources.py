@@ -132,10 +132,15 @@ def test_a_refresh_searches_no_folder_and_changes_nothing(tmp_path: Path) -> Non
     assert (work / "sources.parquet").read_bytes() == before
 
 
-def test_a_refresh_needs_the_tables(tmp_path: Path) -> None:
-    work = manifest_of(tmp_path, A)
-    with pytest.raises(StageError, match=r"sources\.parquet\.\nBuild it: k710 index --videos DIR"):
-        refresh(work)
+def test_without_copies_every_clip_is_missing(tmp_path: Path) -> None:
+    work = manifest_of(tmp_path, A, B)
+    refresh(work)
+    assert {row["status"] for row in sources(work).values()} == {"missing"}
+
+
+def test_a_refresh_needs_a_manifest(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match=r"manifest\.parquet\.\nBuild it: k710 build-manifest"):
+        refresh(tmp_path)
 
 
 def test_a_refresh_leaves_nothing_on_the_connection(tmp_path: Path) -> None:

@@ -3,11 +3,12 @@
 import contextlib
 import dataclasses
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["console", "print_json", "progress", "rates", "table"]
+__all__ = ["console", "print_json", "progress", "rates", "stopped_in_words", "table"]
 
 
 def console() -> Any:
@@ -133,3 +134,22 @@ def rates() -> Iterator[Callable[[int, int, int, str], None]]:
             bars.update(task, completed=done, total=total, rate=rate, remark=remark)
 
         yield show
+
+
+@contextlib.contextmanager
+def stopped_in_words(command: str) -> Iterator[None]:
+    """Ctrl-C, SIGTERM and a closed terminal stop what is under way, and say that it can go on."""
+    import typer
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        print(f"Stopped. Run the same k710 {command} again: it goes on from here.", file=sys.stderr)
+        raise typer.Exit(1) from error
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

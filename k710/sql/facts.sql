@@ -1,5 +1,5 @@
 -- What is known of a copy as a copy of a clip. One row per (clip, copy). Key: (clip_id, uri, member, bytes).
--- Decoding knows best, then this run's probe, then what the table said before.
+-- Decoding knows best, then this run's probe, then what the table said before, then the ledger of downloads.
 with
 
 found as (
@@ -34,8 +34,13 @@ told as (
 
     union all by name
 
+    select 4 as precedence, *, 'ok' as status, false as trimmed,
+    from fetched_files
+
+    union all by name
+
     -- That it was missing counts until it is seen again.
-    select 4 as precedence, * exclude (is_found),
+    select 5 as precedence, * exclude (is_found),
     from tried
     where status = 'missing' and is_found
 ),

@@ -1,11 +1,22 @@
--- Copies that the table knew and that lie in none of $roots, which end in a slash: they stay as they were recorded.
+-- Copies that the table or the ledger of downloads knew and that lie in none of $roots, which end in a slash: they stay.
 -- One row per copy. Key: (uri, member, bytes).
 select distinct
     uri,
     member,
     bytes,
     false as is_found,
-from former
+from (
+    select uri, member, bytes,
+    from former
+
+    union all by name
+
+    select uri, bytes,
+    from fetched_files
+)
 where
     uri is not null
-    and not list_bool_or(list_transform($roots, lambda root: starts_with(uri || '/', root)))
+    and not coalesce(
+        list_bool_or(list_transform($roots, lambda root: starts_with(uri || '/', root))),
+        false  -- no roots
+    )

@@ -44,12 +44,13 @@ with_copy as (
 without_copy as (
     select
         clip_id,
-        coalesce(former.status, 'missing') as status,
-        former.detail,
-        coalesce(former.tool, 'index') as tool,
+        coalesce(fetched.status, former.status, 'missing') as status,
+        case when fetched.status is null then former.detail else fetched.detail end as detail,
+        coalesce(fetched.tool, former.tool, 'index') as tool,
     from wanted
     anti join stored using (clip_id)
     anti join chosen using (clip_id)
+    left join fetched using (clip_id)
     left join former
         on former.clip_id = wanted.clip_id
         and former.uri is null

@@ -1,0 +1,75 @@
+"""Why a video could not be had: what yt-dlp says -> a status of sources.parquet.
+
+The first rule that matches counts, so the order is: walls (the address, not the video, is refused),
+conditions (age, region, private), then videos that are gone for good, then what may pass. A message
+that no rule knows is `ours`: it stays pending, and its text is in the ledger.
+"""
+
+import re
+from dataclasses import dataclass
+
+from k710.errors import printable
+
+__all__ = ["Refusal", "cleaned", "refusal"]
+
+_LONGEST = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A failure of one attempt."""
+
+    status: str
+    is_wall: bool = False  # the site refuses the address: asking on makes it worse
+
+
+# Messages of YouTube are those of yt-dlp/extractor/youtube/_video.py, and of its issues.
+_RULES = tuple(
+    (re.compile(pattern, re.IGNORECASE), Refusal(*made))
+    for pattern, *made in (
+        (r"HTTP Error 429|too many requests", "transient", True),
+        (r"rate.?limited by|content isn.t available, try again later", "transient", True),
+        (r"not a bot|captcha|unusual traffic", "blocked", True),
+        (r"HTTP Error 403", "blocked", True),
+        (r"confirm your age|age.restricted|inappropriate for some users", "age"),
+        (r"in your (country|region|location)|geo.?restrict", "region"),
+        (
+            r"private video|video is private|members.only|join this channel|granted access",
+            "private",
+        ),
+        (r"HTTP Error (404|410)", "gone"),
+        (
+            r"\bremoved\b|no longer available|terminated|copyright|does not exist|deleted"
+            r"|video (is )?(unavailable|not available)|channel (is|was) closed|violat",
+            "gone",
+        ),
+        (r"no space left|disk quota|unable to (write|open for writing|rename)", "ours"),
+        (
+            r"HTTP Error (408|425|5\d\d)|timed? ?out|connection|reset by peer|refused|unreachable"
+            r"|temporar|name resolution|incomplete ?read|more expected|bytes, expected"
+            r"|did not get any data|downloaded file is empty|remote end|\bssl\b|\beof\b"
+            r"|ffmpeg exited",
+            "transient",
+        ),
+    )
+)
+
+
+def refusal(message: str) -> Refusal:
+    """What a message of yt-dlp means for the video."""
+    for pattern, made in _RULES:
+        if pattern.search(message):
+            return made
+    return Refusal("ours")
+
+
+def cleaned(message: str, youtube_id: str) -> str:
+    """`message` on one line, safe to print, without id and yt-dlp's pleas: like ones are equal."""
+    text = re.sub(r"\x1b\[[0-9;?]*[ -/]*[@-~]", "", message)
+    text = printable(" ".join(text.split()))
+    text = re.sub(r"^ERROR: ", "", text)
+    text = re.sub(r"^\[[\w:.-]+\] ", "", text)
+    text = text.replace(f"{youtube_id}: ", "").replace(youtube_id, "ID")
+    text = re.sub(r"[;,.]? *please report this issue on .*", "", text, flags=re.IGNORECASE)
+    text = re.sub(r" \(caused by .*", "", text)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."

@@ -1,0 +1,29 @@
+-- Files that downloads left, as copies of clips: a whole video has every window of its id. One row per (clip, file).
+-- Key: (clip_id, uri, bytes).
+with
+
+files as (
+    select youtube_id, ended_at, attempt, tool, unnest(files) as file,
+    from attempts
+    where status = 'ok'
+),
+
+having_clip as (
+    select clip_id, ended_at, attempt, tool, file,
+    from files
+    join wanted using (youtube_id)
+    where len(file.clips) = 0 or list_contains(file.clips, clip_id)
+)
+
+select
+    clip_id,
+    file.uri as uri,
+    file.num_bytes as bytes,
+    file.starts_at_s as starts_at_s,
+    tool,
+from having_clip
+anti join discarded on discarded.uri = file.uri
+qualify row_number() over (
+    partition by clip_id, file.uri, file.num_bytes
+    order by ended_at desc, attempt desc, file.starts_at_s, tool
+) = 1

@@ -1,0 +1,350 @@
+"""One video, fetched once: the task that download workers run, and all that k710 knows of yt-dlp.
+
+yt-dlp is used as a library: no shell, no configuration file, no plugin. It writes to a folder of
+the task's own under names of ours; what it made is opened, and only then moved to its place. So a
+worker may be killed at any moment, and a file that is in its place is whole.
+"""
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from k710.errors import MediaError, printable
+from k710.pace import Pace
+from k710.probe import media_words
+from k710.refusals import cleaned, refusal
+from k710.streams import Rates, Span, best_streams, prefers_sections, spans
+from k710.video import open_video
+
+__all__ = ["FetchTask", "Fetched", "FetchedFile", "downloaded_path", "fetch_video", "ytdlp_version"]
+
+_RETRIES_INSIDE = 2  # of a connection that breaks: goes on where it broke
+_BLOCK_BYTES = 1 << 16
+_CHARGE_BYTES = 1 << 18  # the lock of the governor is not taken for less
+_MAX_REDIRECTS = 5
+_ENDINGS = {"mov": ".mp4", "matroska": ".mkv", "avi": ".avi"}  # by what the file is
+
+
+@dataclass(frozen=True, slots=True)
+class FetchTask:
+    """One attempt at one video."""
+
+    youtube_id: str
+    url: str
+    clips: tuple[tuple[str, int, int], ...]  # id, start, end in seconds
+    attempt: int
+    afresh: bool  # not what is there: that was no good
+    folder: str  # of the videos that are there
+    policy: str  # whole, sections, auto
+    short_side: int  # px
+    audio: bool
+    pad_s: int
+    rates: Rates
+    pace: Pace
+    cookies: str | None
+    proxy: str | None
+    stall_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedFile:
+    """A file that is there: a whole video (`clips` empty: it has every window), or a section."""
+
+    uri: str
+    num_bytes: int
+    starts_at_s: float  # time in the video of the file's first frame
+    clips: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What became of an attempt. Without a file for it, a clip is not in the video."""
+
+    status: str  # as in sources.parquet
+    detail: str | None
+    kind: str | None = None  # whole, sections; None: it didn't come to that
+    files: tuple[FetchedFile, ...] = ()
+    num_bytes: int = 0  # had from the network, kept or not
+    seconds: float = 0.0
+    is_wall: bool = False
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Log:
+    """What yt-dlp says, in place of its prints."""
+
+    youtube_id: str
+    warnings: list[str] = field(default_factory=list)
+
+    def debug(self, message: str) -> None: ...
+
+    def info(self, message: str) -> None: ...
+
+    def warning(self, message: str) -> None:
+        text = cleaned(re.sub(r"^WARNING: ", "", message), self.youtube_id)
+        if text not in self.warnings and len(self.warnings) < 5:
+            self.warnings.append(text)
+
+    def error(self, message: str) -> None: ...  # it is raised as well
+
+
+@dataclass(slots=True)
+class _Meter:
+    """Counts bytes, and holds the fetch to the pace."""
+
+    pace: Pace
+    num_bytes: int = 0
+    _charged: int = 0
+    _so_far: dict[str, int] = field(default_factory=dict)
+
+    def __call__(self, progress: Mapping[str, Any]) -> None:
+        name = str(progress.get("filename"))
+        now = int(progress.get("downloaded_bytes") or 0)
+        # A fetch that begins anew counts again: the bytes were had.
+        self.num_bytes += (
+            now - self._so_far.get(name, 0) if now >= self._so_far.get(name, 0) else now
+        )
+        self._so_far[name] = now
+        if self.num_bytes - self._charged >= _CHARGE_BYTES or progress.get("status") == "finished":
+            self.settle()
+
+    def settle(self) -> None:
+        """Charge what has come since the last time."""
+        due, self._charged = self.num_bytes - self._charged, self.num_bytes
+        self.pace.charge(due)
+
+
+def ytdlp_version() -> str:
+    """`yt-dlp 2026.10.26`: what the ledger says made an attempt."""
+    return f"yt-dlp {metadata.version('yt-dlp')}"
+
+
+def downloaded_path(folder: Path, youtube_id: str, ending: str, span: Span | None = None) -> Path:
+    """Where a video lies, or a section of it: in one of 256 folders, by a hash of its id."""
+    shelf = hashlib.sha256(youtube_id.encode()).hexdigest()[:2]
+    # A section's name says nothing to `k710 index`, or it would take it for a whole video.
+    part = "" if span is None else f".{span.start_s}-{span.end_s}"
+    return folder / shelf / f"{youtube_id}{part}{ending}"
+
+
+def fetch_video(task: FetchTask) -> Fetched:
+    """Fetch the video of `task`, or sections of it, unless they are there already.
+
+    Whatever goes wrong with one video is a status, with what yt-dlp said.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_-]{11}", task.youtube_id):
+        raise AssertionError("ids are checked when the lists are read")
+    began = time.monotonic()
+    there = _already_there(task)
+    if there is not None:
+        return there
+    scratch = Path(task.folder) / ".partial" / task.youtube_id
+    shutil.rmtree(scratch, ignore_errors=True)  # of a worker that was killed
+    scratch.mkdir(parents=True)
+    log, meter = _Log(task.youtube_id), _Meter(task.pace)
+    try:
+        kind, files, detail = _fetch(task, scratch, log, meter)
+        fetched = Fetched("ok", detail, kind, files)
+    except MediaError as error:
+        fetched = Fetched("damaged", printable(media_words(error)))
+    except OSError as error:
+        fetched = Fetched("ours", f"{error.strerror or error}")
+    except _ytdlp_error() as error:
+        made = refusal(str(error))
+        text = cleaned(_without_secrets(str(error), task.proxy), task.youtube_id)
+        fetched = Fetched(made.status, text, is_wall=made.is_wall)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return Fetched(
+        status=fetched.status,
+        detail=fetched.detail,
+        kind=fetched.kind,
+        files=fetched.files,
+        num_bytes=max(meter.num_bytes, sum(file.num_bytes for file in fetched.files)),
+        seconds=round(time.monotonic() - began, 3),
+        is_wall=fetched.is_wall,
+        warnings=tuple(log.warnings),
+    )
+
+
+def _without_secrets(text: str, proxy: str | None) -> str:
+    secret = proxy.rpartition("@")[0].rpartition("/")[2] if proxy else ""
+    return text.replace(secret, "...") if secret else text
+
+
+def _ytdlp_error() -> Any:
+    from yt_dlp.utils import YoutubeDLError
+
+    return YoutubeDLError
+
+
+def _already_there(task: FetchTask) -> Fetched | None:
+    """The video, if an earlier run moved it to its place and was killed before it could say so."""
+    if task.afresh:
+        return None
+    for ending in _ENDINGS.values():
+        path = downloaded_path(Path(task.folder), task.youtube_id, ending)
+        with contextlib.suppress(OSError, MediaError), open_video(str(path)):
+            whole = FetchedFile(str(path), path.stat().st_size, 0.0, ())
+            return Fetched("ok", "it was there", "whole", (whole,))
+    return None
+
+
+def _fetch(
+    task: FetchTask, scratch: Path, log: _Log, meter: _Meter
+) -> tuple[str, tuple[FetchedFile, ...], str | None]:
+    wanted = spans(task.clips, task.pad_s)
+    with _youtube_dl(_params(task, scratch, log, meter)) as ydl:
+        info = _extracted(ydl, task.url)
+        duration_s = float(info["duration"]) if info.get("duration") else None
+        if not _in_sections(task, info, duration_s, wanted):
+            ydl.process_ie_result(info, download=True)
+            meter.settle()
+            return "whole", (_kept_whole(task, scratch),), None
+        there = [span for span in wanted if duration_s is None or span.start_s < duration_s]
+        if there:
+            ydl.params["download_ranges"] = lambda *_: [
+                {"start_time": span.start_s, "end_time": span.end_s, "index": place}
+                for place, span in enumerate(there)
+            ]
+            ydl.process_ie_result(info, download=True)
+        files = tuple(_kept_section(task, scratch, place, span) for place, span in enumerate(there))
+        # ffmpeg fetches sections, out of the meter's sight.
+        meter.num_bytes = sum(file.num_bytes for file in files)
+        meter.settle()
+        ends = f"the video ends after {duration_s:g} s" if len(there) < len(wanted) else None
+        return "sections", files, ends
+
+
+def _params(task: FetchTask, scratch: Path, log: _Log, meter: _Meter) -> dict[str, Any]:
+    def streams(context: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        chosen = best_streams(context["formats"], short_side=task.short_side, audio=task.audio)
+        if len(chosen) == 2:
+            yield {
+                "format_id": "+".join(str(one.get("format_id")) for one in chosen),
+                "ext": "mkv",
+                "requested_formats": list(chosen),
+                "protocol": "+".join(str(one.get("protocol")) for one in chosen),
+            }
+        else:
+            yield from chosen
+
+    escaped = str(scratch).replace("%", "%%")
+    return {
+        "outtmpl": {"default": f"{escaped}/%(section_number|whole)s.%(ext)s"},
+        "format": streams,
+        "quiet": True,
+        "noprogress": True,
+        "color": "no_color",
+        "logger": log,
+        "progress_hooks": [meter],
+        "noplaylist": True,
+        "updatetime": False,
+        "overwrites": True,
+        "fixup": "never",
+        "merge_output_format": "mkv",
+        "buffersize": _BLOCK_BYTES,
+        "noresizebuffer": True,
+        "socket_timeout": task.stall_s,
+        "retries": _RETRIES_INSIDE,
+        "fragment_retries": _RETRIES_INSIDE,
+        "extractor_retries": 0,  # k710 does that, and says so in the ledger
+        "cachedir": str(Path(task.folder) / ".cache"),
+        "cookiefile": _own_copy(task.cookies, scratch),
+        "proxy": task.proxy,
+        # The packets of a section keep their time in the video: that tells where it begins.
+        "external_downloader_args": {"ffmpeg_o": ["-copyts"]},
+    }
+
+
+def _own_copy(cookies: str | None, scratch: Path) -> str | None:
+    """A copy of the cookies: yt-dlp writes to the file, and several workers would at once."""
+    if cookies is None:
+        return None
+    return shutil.copyfile(cookies, scratch / "cookies.txt").__str__()
+
+
+def _youtube_dl(params: dict[str, Any]) -> Any:
+    os.environ["YTDLP_NO_PLUGINS"] = "1"
+    from yt_dlp import YoutubeDL
+    from yt_dlp.globals import plugin_dirs
+
+    plugin_dirs.value = []
+    return YoutubeDL(params)
+
+
+def _extracted(ydl: Any, url: str) -> dict[str, Any]:
+    """What the site says of the video, with its streams, redirections followed."""
+    from yt_dlp.utils import ExtractorError
+
+    info: dict[str, Any] = ydl.extract_info(url, download=False, process=False)
+    for _ in range(_MAX_REDIRECTS):
+        kind = info.get("_type", "video")
+        if kind == "video":
+            return info
+        if kind not in ("url", "url_transparent"):
+            break
+        info = ydl.extract_info(
+            info["url"], download=False, process=False, ie_key=info.get("ie_key")
+        )
+    raise ExtractorError("the address is not that of one video", expected=True)
+
+
+def _in_sections(
+    task: FetchTask, info: Mapping[str, Any], duration_s: float | None, wanted: Sequence[Span]
+) -> bool:
+    if task.policy != "auto":
+        return task.policy == "sections"
+    if shutil.which("ffmpeg") is None:
+        return False
+    formats = info.get("formats") or [info]
+    chosen = best_streams(formats, short_side=task.short_side, audio=task.audio)
+    seconds = sum(span.end_s - span.start_s for span in wanted)
+    return bool(chosen) and prefers_sections(chosen[0], duration_s, seconds, task.rates)
+
+
+def _kept_whole(task: FetchTask, scratch: Path) -> FetchedFile:
+    made = _made(scratch, "whole")
+    with open_video(str(made)) as (container, _):
+        ending = _ending(container)
+    target = downloaded_path(Path(task.folder), task.youtube_id, ending)
+    return _moved(made, target, 0.0, ())
+
+
+def _kept_section(task: FetchTask, scratch: Path, place: int, span: Span) -> FetchedFile:
+    made = _made(scratch, str(place))
+    with open_video(str(made)) as (container, stream):
+        ending = _ending(container)
+        starts_at_s = float((stream.start_time or 0) * Fraction(stream.time_base))
+    target = downloaded_path(Path(task.folder), task.youtube_id, ending, span)
+    return _moved(made, target, round(starts_at_s, 6), span.clips)
+
+
+def _made(scratch: Path, stem: str) -> Path:
+    """The one file of that name that yt-dlp made."""
+    made = [path for path in sorted(scratch.iterdir()) if path.name.partition(".")[0] == stem]
+    if len(made) != 1 or made[0].suffix in (".part", ".ytdl"):
+        raise MediaError("yt-dlp said that all went well, and made no video.")
+    return made[0]
+
+
+def _ending(container: Any) -> str:
+    return _ENDINGS[str(container.format.name).partition(",")[0]]
+
+
+def _moved(made: Path, target: Path, starts_at_s: float, clips: tuple[str, ...]) -> FetchedFile:
+    target.parent.mkdir(exist_ok=True)
+    with made.open("rb") as file:
+        os.fsync(file.fileno())
+    made.replace(target)
+    return FetchedFile(str(target), target.stat().st_size, starts_at_s, clips)
