@@ -120,9 +120,6 @@ def download_videos(
         _refuse_unknown_views(con, work, views)
     rows = None if classes is None else sorted({resolve_label(name) for name in classes})
     with word_os_errors(work), connect(work, memory_limit=_MEMORY) as con:
-        if not dry_run:
-            with locked(work):
-                refresh_sources(con, work)
         current_sources(con, work)
         read_attempts(con, work)
         wanted: dict[str, Any] = {

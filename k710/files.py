@@ -16,6 +16,7 @@ from pathlib import Path
 from k710.errors import StageError, shown
 
 __all__ = [
+    "disk_full",
     "locked",
     "manifests_dir",
     "num_bytes_of",

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from k710.errors import MediaError, printable
+from k710.files import disk_full
 from k710.pace import Pace
 from k710.probe import media_words
 from k710.refusals import cleaned, refusal
@@ -158,8 +159,10 @@ def fetch_video(task: FetchTask) -> Fetched:
     except MediaError as error:
         fetched = Fetched("damaged", printable(media_words(error)))
     except OSError as error:
+        _refuse_full_disk(task, str(error))
         fetched = Fetched("ours", f"{error.strerror or error}")
     except _ytdlp_error() as error:
+        _refuse_full_disk(task, str(error))
         made = refusal(str(error))
         text = cleaned(_without_secrets(str(error), task.proxy), task.youtube_id)
         fetched = Fetched(made.status, text, is_wall=made.is_wall)
@@ -175,6 +178,12 @@ def fetch_video(task: FetchTask) -> Fetched:
         is_wall=fetched.is_wall,
         warnings=tuple(log.warnings),
     )
+
+
+def _refuse_full_disk(task: FetchTask, what: str) -> None:
+    """A full disk is no matter of one video: it ends the run, before it asks for all the rest."""
+    if re.search(r"no space left|disk quota|file too large", what, re.IGNORECASE):
+        raise disk_full(Path(task.folder), cleaned(what, task.youtube_id))
 
 
 def _without_secrets(text: str, proxy: str | None) -> str:
