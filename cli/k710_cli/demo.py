@@ -5,12 +5,15 @@ from typing import Annotated
 
 import typer
 
+from k710_cli.download import download_progress, print_downloads
 from k710_cli.index import print_index
 from k710_cli.manifest import print_summary
 from k710_cli.screen import console
 from k710_cli.shards import clip_progress, print_shards, print_verified
 
 __all__ = ["add_to"]
+
+_NUM_DOWNLOADS = 8
 
 
 def add_to(app: typer.Typer) -> None:
@@ -26,7 +29,8 @@ def demo(
     Example: k710 demo
     """
     import k710
-    from k710.demo import write_demo_lists, write_demo_videos
+    from k710.demo import demo_site, write_demo_lists, write_demo_videos
+    from k710.downloads import Fetching, download_videos
     from k710.index import index_videos
     from k710.shards import make_shards
     from k710.verify import verify_shards
@@ -45,8 +49,27 @@ def demo(
     options = f"--work {folder}"
     screen.print(f"\nk710 index --videos {folder / 'videos'} {options}", soft_wrap=True)
     print_index(index_videos([folder / "videos"], work=folder))
-    screen.print(f"\nk710 shard --views k710/val {options}\n", soft_wrap=True)
+    train = k710.load_view("k710/train", work=folder)
+    lengths_s = {
+        str(i): int(end) + 5 for i, end in zip(train.youtube_id, train.time_end, strict=True)
+    }
+    with demo_site(lengths_s) as url, download_progress() as show_downloads:
+        screen.print(
+            f"\nk710 download --views k710/train --limit {_NUM_DOWNLOADS} --sleep 0 "
+            f"--url-template {url} {options}   # a site of this machine stands for YouTube",
+            soft_wrap=True,
+        )
+        downloads = download_videos(
+            ["k710/train"],
+            work=folder,
+            fetching=Fetching(url_template=url, sleep_s=0, workers=2),
+            limit=_NUM_DOWNLOADS,
+            on_progress=show_downloads,
+        )
+    print_downloads(downloads)
+    views = ["k710/train", "k710/val"]
+    screen.print(f"\nk710 shard --views {','.join(views)} {options}\n", soft_wrap=True)
     with clip_progress() as show:
-        print_shards(make_shards(["k710/val"], work=folder, on_progress=show))
+        print_shards(make_shards(views, work=folder, on_progress=show))
     screen.print(f"\nk710 verify --deep {options}", soft_wrap=True)
     print_verified(verify_shards(work=folder, deep=True))

@@ -15,7 +15,7 @@ from k710_cli.screen import console, print_json, rates, stopped_in_words, table
 if TYPE_CHECKING:
     from k710.download_summary import DownloadProgress, DownloadSummary
 
-__all__ = ["add_to", "print_downloads"]
+__all__ = ["add_to", "download_progress", "print_downloads"]
 
 
 class Fetch(StrEnum):
@@ -147,7 +147,7 @@ def download(
         check_selection(_listed(again), selected)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    with stopped_in_words("download"), _progress() as show:
+    with stopped_in_words("download"), download_progress() as show:
         summary = download_videos(
             _listed(views),
             work=work,
@@ -179,7 +179,8 @@ def _part(text: str) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def _progress() -> Iterator[Callable[["DownloadProgress"], None]]:
+def download_progress() -> Iterator[Callable[["DownloadProgress"], None]]:
+    """A progress bar for `download_videos`."""
     with rates() as show:
 
         def show_downloads(now: "DownloadProgress") -> None:
