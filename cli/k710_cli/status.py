@@ -1,0 +1,191 @@
+"""status, card."""
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from k710_cli.options import Json, Work
+from k710_cli.screen import console, print_json, table
+
+if TYPE_CHECKING:
+    from k710.status import ViewStatus, WorkStatus
+
+__all__ = ["add_to", "print_status"]
+
+_WORST = 10
+_WORDS = {"to_shard": "to shard"}
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    app.command("status")(status)
+    app.command("card")(card)
+
+
+def status(
+    view: Annotated[
+        list[str] | None,
+        typer.Option(help="Like k710/train; may be repeated. Default: all views."),
+    ] = None,
+    work: Work = Path("work"),
+    classes: Annotated[
+        bool,
+        typer.Option("--classes", help="Show all classes, not just those that lack most."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Say how many clips of each view are stored, may still be had, or are dead, and why.
+
+    Example: k710 status --view k400/train
+    """
+    from k710.status import read_status
+
+    found = read_status(view, work=work)
+    if as_json:
+        return print_json(found)
+    print_status(found, all_classes=classes)
+
+
+def card(
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Where to write it. Default: README.md in --work.", show_default=False),
+    ] = None,
+    work: Work = Path("work"),
+    repo_id: Annotated[
+        str | None,
+        typer.Option(metavar="ORG/NAME", help="Where on the hub the tables will be."),
+    ] = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Replace a file that k710 did not write, or that was edited."),
+    ] = False,
+) -> None:
+    """Write a dataset card for the Hugging Face hub: views, rules, labels, how to make it again.
+
+    Nothing is uploaded.
+
+    Example: k710 card --repo-id my-group/kinetics-710
+    """
+    from k710.card import write_card
+    from k710.errors import printable
+
+    try:
+        written = write_card(work, output=output, repo_id=repo_id, force=force)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    screen = console()
+    screen.print(f"Written: {printable(written.path)}", soft_wrap=True)
+    screen.print(f"What belongs beside it: {', '.join(written.tables)}", soft_wrap=True)
+    screen.print(
+        "Never publish shards/ (the videos belong to their uploaders), nor sources.parquet and "
+        "outcomes/, which tell of your paths.",
+        soft_wrap=True,
+    )
+
+
+# --- the screen of status
+
+
+def print_status(found: "WorkStatus", *, all_classes: bool = False) -> None:
+    """Print what has come of the clips, why, in which classes, and what to do next."""
+    screen = console()
+    shown = [_counts(found), *_reasons(found), *_messages(found), *_classes(found, all_classes)]
+    for made in shown:
+        screen.print(made)
+        screen.print()
+    shards = f"{found.shards:,} shard{'' if found.shards == 1 else 's'}"
+    screen.print(
+        f"Distinct clips: {found.clips:,}, of which {found.stored:,} are stored. "
+        f"{shards}, {found.shard_bytes / 1e6:,.1f} MB.",
+        soft_wrap=True,
+    )
+    for line in _next(found):
+        screen.print(line, soft_wrap=True)
+
+
+def _counts(found: "WorkStatus") -> Any:
+    made = table("view", "clips", "stored", "to shard", "pending", "dead", title="Clips")
+    for view in found.views:
+        counts = (view.clips, view.stored, view.to_shard, view.pending, view.dead)
+        made.add_row(view.view, *(f"{count:,}" for count in counts))
+    return made
+
+
+def _reasons(found: "WorkStatus") -> Iterator[Any]:
+    """Those that are not stored, by status, with their share of the view."""
+    made = table("view", "state", "status", "clips", "of view", title="Not stored", text_columns=3)
+    for view in found.views:
+        name = view.view
+        for count in view.statuses:
+            if count.state == "stored":
+                continue
+            state = _WORDS.get(count.state, count.state)
+            made.add_row(name, state, count.status, f"{count.clips:,}", f"{count.share:.2%}")
+            name = ""
+    if made.row_count:
+        yield made
+
+
+def _messages(found: "WorkStatus") -> Iterator[Any]:
+    from k710.errors import printable
+
+    made = table("status", "message", "clips", title="Why, most often", text_columns=2)
+    before = None
+    for message in found.messages:
+        status = message.status
+        made.add_row(
+            status if status != before else "", printable(message.text), f"{message.clips:,}"
+        )
+        before = status
+    if made.row_count:
+        yield made
+
+
+def _classes(found: "WorkStatus", all_classes: bool) -> Iterator[Any]:
+    """The classes of each view that have lost most; all of them if wanted."""
+    for view in found.views:
+        shown = view.classes
+        title = f"Classes of {view.view}"
+        if not all_classes:
+            shown = tuple(one for one in view.classes if one.dead)[:_WORST]
+            title = f"Classes of {view.view} that lack most"
+        if not shown:
+            continue
+        columns = ("clips", "stored", "to shard", "pending", "dead", "left")
+        made = table("class", *columns, title=title)
+        for one in shown:
+            counts = (one.clips, one.stored, one.to_shard, one.pending, one.dead)
+            made.add_row(
+                one.label_name, *(f"{count:,}" for count in counts), f"{one.share_left:.1%}"
+            )
+        yield made
+
+
+def _next(found: "WorkStatus") -> Iterator[str]:
+    from k710.errors import printable
+
+    work = "" if found.work == "work" else f" --work {shlex.quote(found.work)}"
+    for command, views in (
+        ("shard --views", [view for view in found.views if view.to_shard]),
+        ("shard --retry --views", [view for view in found.views if _failed_here(view)]),
+        ("download --views", [view for view in found.views if _without_copy(view)]),
+    ):
+        if views:
+            names = ",".join(view.view for view in views)
+            yield printable(f"Next: k710 {command} {names}{work}")
+            if command.startswith("download"):
+                yield printable(f"Where there are copies: k710 index --videos DIR{work}")
+
+
+def _failed_here(view: "ViewStatus") -> bool:
+    return any(count.status == "ours" and count.with_copy for count in view.statuses)
+
+
+def _without_copy(view: "ViewStatus") -> bool:
+    return any(
+        count.state == "pending" and count.clips > count.with_copy for count in view.statuses
+    )

@@ -1,0 +1,17 @@
+-- How many clips of each class have come to what, in each wanted view that has labels.
+-- One row per (view, label), label a K710 row. Key: the same.
+-- Order: view, then the smallest share that is stored or may still be, most dead clips, label.
+select
+    view,
+    label,
+    any_value(label_name order by label_name) as label_name,  -- one to each label
+    count(*) as clips,
+    count_if(state = 'stored') as stored,
+    count_if(state = 'to_shard') as to_shard,
+    count_if(state = 'pending') as pending,
+    count_if(state = 'dead') as dead,
+from manifest
+join states using (clip_id)
+where list_contains($views, view) and label is not null
+group by view, label
+order by view, dead / clips desc, dead desc, label
