@@ -20,6 +20,7 @@ from typing import Any
 
 from k710.errors import MediaError, printable
 from k710.files import disk_full
+from k710.memory import free_memory
 from k710.pace import Pace
 from k710.probe import media_words
 from k710.refusals import cleaned, refusal
@@ -168,6 +169,7 @@ def fetch_video(task: FetchTask) -> Fetched:
         fetched = Fetched(made.status, text, is_wall=made.is_wall)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        free_memory()
     return Fetched(
         status=fetched.status,
         detail=fetched.detail,
@@ -248,7 +250,8 @@ def _params(task: FetchTask, scratch: Path, log: _Log, meter: _Meter) -> dict[st
         else:
             yield from chosen
 
-    escaped = str(scratch).replace("%", "%%")
+    # yt-dlp would put variables of the environment in place of their names.
+    escaped = str(scratch).replace("%", "%%").replace("$", "%(k710|$)s")
     return {
         "outtmpl": {"default": f"{escaped}/%(section_number|whole)s.%(ext)s"},
         "format": streams,
@@ -271,8 +274,9 @@ def _params(task: FetchTask, scratch: Path, log: _Log, meter: _Meter) -> dict[st
         "cachedir": str(Path(task.folder) / ".cache"),
         "cookiefile": _own_copy(task.cookies, scratch),
         "proxy": task.proxy,
-        # The packets of a section keep their time in the video: that tells where it begins.
-        "external_downloader_args": {"ffmpeg_o": ["-copyts"]},
+        # The packets of a section keep their time after the first of the video: that tells where it
+        # begins.
+        "external_downloader_args": {"ffmpeg_o": ["-copyts", "-start_at_zero"]},
     }
 
 
