@@ -29,6 +29,33 @@ CLIPS = (
     ("", "not_there", 8, 18, "yoga", "k400/train"),
 )
 
+# Whole videos on a site, and the windows that lists have of them.
+SITE = (
+    ("Tw2yXa6CzWE.mp4", "Tw2yXa6CzWE", 0, 10, "archery", "k400/train"),
+    ("playing_guitar.mp4", "play_guitar", 0, 10, "playing guitar", "k400/train"),
+    ("yoga.mp4", "-yoga", 0, 10, "yoga", "k400/train"),
+    ("nasa_13013.mp4", "nasa_13013", 0, 10, "juggling balls", "k400/train"),
+    ("nasa_13013.mp4", "nasa_13013", 3, 13, "juggling balls", "k400/train"),  # fetched once
+    ("arm_wrestling_demo.mp4", "-arm_wrestl", 4, 14, "arm wrestling", "k400/train"),  # ends at 10
+    (None, "taken_down", 8, 18, "massaging person's head", "k400/train"),
+    ("mmaction_test.mp4", "mmaction_te", 0, 10, "dancing ballet", "k400/val"),
+    ("making_cake.mp4", "making_cake", 0, 10, "making a cake", "k400/val"),
+    ("corrupted.mp4", "corrupted", 0, 10, "yoga", "k400/val"),
+)
+
+
+def lay_out_site(folder: Path) -> Path:
+    """annotations/ and site/, with ID.mp4 files, below `folder`; skips without the data."""
+    videos = shared("videos")
+    (folder / "site").mkdir()
+    lists: dict[str, list[tuple[str, str, int, int]]] = {}
+    for source, name, start, end, label, listed in SITE:
+        lists.setdefault(listed, []).append((label, name, start, end))
+        if source is not None:
+            shutil.copyfile(videos / source, folder / "site" / f"{vid(name)}.mp4")
+    write_lists(folder / "annotations", lists)
+    return folder
+
 
 def lay_out(folder: Path) -> Path:
     """annotations/, videos/ and work/ with its manifest below `folder`; skips without the data."""

@@ -1,0 +1,130 @@
+"""export: lists and indexes for other trainers."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from k710_cli.classes import Family
+from k710_cli.options import Json, Work
+from k710_cli.screen import console, print_json, progress
+
+if TYPE_CHECKING:
+    from k710.export_summary import ExportSummary
+
+__all__ = ["add_to"]
+
+
+class Format(StrEnum):
+    slowfast = "slowfast"
+    mmaction2 = "mmaction2"
+    videomae = "videomae"
+    wids = "wids"
+    csv = "csv"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command of this file."""
+    app.command("export")(export)
+
+
+def export(
+    view: Annotated[str, typer.Argument(help="Whose clips, like k400/val.", show_default=False)],
+    format: Annotated[
+        Format,
+        typer.Option(
+            "--format",
+            help="The trainer that reads it; wids: webdataset's index of whole shards.",
+            show_default=False,
+        ),
+    ],
+    root: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="The folder of the clips, below which the list names its trimmed files. wids: "
+            "folder or address of the shards, if they are not in the work folder.",
+            show_default=False,
+        ),
+    ] = None,
+    family: Annotated[
+        Family,
+        typer.Option(
+            help="Order of the classes: of the OpenGVLab checkpoints, or alphabetical (MMAction2, "
+            "torchvision)."
+        ),
+    ] = Family.opengvlab,
+    extract: Annotated[
+        bool,
+        typer.Option(
+            "--extract",
+            help="List the clips of the shards: write them below --root, where they aren't there.",
+        ),
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The list. Default: its own folder in the work folder, lists/..."
+        ),
+    ] = None,
+    work: Work = Path("work"),
+    as_json: Json = False,
+) -> None:
+    """Write the list of a view as another trainer reads it, with labels in the order you choose.
+
+    No file is listed that is not there. Beside the list go the names of its classes.
+
+    Example: k710 export k400/val --format slowfast --root clips --extract
+    """
+    from k710.export import export_view
+    from k710.trainers import refuse_usage
+
+    try:
+        refuse_usage(format.value, root=root, extract=extract, output=output)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    with progress(unit="clips") as show:
+        summary = export_view(
+            view,
+            format=format.value,
+            root=root,
+            family=family.value,
+            extract=extract,
+            output=output,
+            work=work,
+            on_progress=show,
+        )
+    if as_json:
+        return print_json(summary)
+    _print_export(summary)
+
+
+def _print_export(summary: "ExportSummary") -> None:
+    from k710.errors import printable
+
+    clips = f"{summary.clips:,} clip{'' if summary.clips == 1 else 's'}"
+    lines = [f"{summary.view} for {summary.format}: {clips}"]
+    if summary.left_out:
+        lines.append(f"Left out: {', '.join(left.words for left in summary.left_out)}")
+    if summary.extracted.clips:
+        extracted = summary.extracted
+        lines.append(f"Extracted: {extracted.clips:,} of them, {extracted.bytes / 1e6:,.1f} MB")
+    if summary.index is not None:
+        index = summary.index
+        lines.append(
+            f"In {index.shards:,} shards of {index.samples:,} clips: take those of the view by "
+            "their places, like torch.utils.data.Subset(dataset, places)"
+        )
+    lines.append(
+        f"Labels: 0 to {summary.num_classes - 1}, the classes of {summary.dataset} in "
+        f"{summary.family} order"
+    )
+    folder = Path(summary.files[0]).parent
+    names = ", ".join(Path(path).name for path in summary.files)
+    lines.append(f"Written to {folder}: {names}")
+    if summary.settings is not None:
+        lines.append(f"Tell the trainer: {summary.settings}")
+    screen = console()
+    for line in (*lines, *summary.remarks):
+        screen.print(printable(line), soft_wrap=True)

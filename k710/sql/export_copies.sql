@@ -1,0 +1,32 @@
+-- Which clips of a view can be listed as the trimmed files that they are. One row per clip of $view. Key: clip_id.
+-- Order: youtube_id, time_start, time_end. `reason` null: at $root || path. Inputs: manifest, sources, classes.
+select
+    manifest.clip_id,
+    manifest.youtube_id,
+    manifest.time_start,
+    manifest.time_end,
+    classes.class as label,  -- in the order of the family
+    classes.name as label_name,
+    substr(sources.uri, length($root) + 1) as path,
+    sources.bytes,
+    sources.tool = 'index' as never_opened,
+    case
+        when $needs_label and manifest.label is null then 'unlabelled'
+        when
+            sources.status <> 'ok'
+            -- As in shards: half of the window must be there.
+            and not (
+                sources.status = 'truncated'
+                and coalesce(sources.duration_s, 0) * 2 >= manifest.time_end - manifest.time_start
+            )
+            then sources.status
+        when sources.member is not null then 'archived'
+        when sources.trimmed is null then 'undecided'
+        when not sources.trimmed then 'whole'
+        when not starts_with(sources.uri, $root) then 'elsewhere'
+    end as reason,
+from manifest
+join sources using (clip_id)
+left join classes on classes.k710_row = manifest.label
+where manifest.view = $view
+order by youtube_id, time_start, time_end

@@ -1,0 +1,99 @@
+"""export as a user runs it: what it prints is all that the trainer needs."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from indexing import clip, manifest_of, put
+from sharding import TRAIN, VAL, ready, shard
+from trainer_rules import read_list, slowfast
+
+from k710.index import index_videos
+
+K710 = str(Path(sys.executable).with_name("k710"))
+
+
+def k710(*arguments: object, cwd: Path) -> "subprocess.CompletedProcess[str]":
+    command = [K710, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def sharded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with videos/ and work/, its shards made."""
+    folder = tmp_path_factory.mktemp("export")
+    shard(ready(folder))
+    return folder
+
+
+def test_what_is_printed_is_what_the_trainer_needs(sharded: Path) -> None:
+    command = ("export", "k400/val", "--format", "slowfast", "--root", "clips", "--extract")
+    done = k710(*command, cwd=sharded)
+    assert (done.returncode, done.stderr) == (0, "")
+    lists = "work/lists/slowfast-k400-opengvlab"
+    size_mb = sum(path.stat().st_size for path in (sharded / "clips").rglob("*.mp4")) / 1e6
+    assert done.stdout == (
+        f"k400/val for slowfast: {len(VAL)} clips\n"
+        f"Extracted: {len(VAL)} of them, {size_mb:.1f} MB\n"
+        "Labels: 0 to 399, the classes of k400 in opengvlab order\n"
+        f"Written to {lists}: val.csv, val.csv.classes.txt, val.csv.about.json\n"
+        f"Tell the trainer: DATA.PATH_TO_DATA_DIR {sharded}/{lists} "
+        f"DATA.PATH_PREFIX {sharded}/clips DATA.PATH_LABEL_SEPARATOR ' ' MODEL.NUM_CLASSES 400\n"
+    )
+    told = done.stdout.splitlines()[-1].removeprefix("Tell the trainer: ")
+    assert all(Path(path).is_file() for path, _ in slowfast(told, "val"))
+    again = k710(*command, cwd=sharded).stdout
+    assert again == "".join(
+        line for line in done.stdout.splitlines(keepends=True) if "Extracted" not in line
+    )
+
+
+def test_an_index_of_shards_needs_no_root(sharded: Path) -> None:
+    done = k710("export", "k400/val", "--format", "wids", cwd=sharded)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert " clips: take those of the view by their places, like" in done.stdout
+    assert "val.wids.json.clips.csv\nTell the trainer: wids.ShardListDataset(" in done.stdout
+    assert "pip install 'webdataset<1'" in done.stdout
+
+
+def test_json_has_all_of_it(sharded: Path) -> None:
+    command = ("export", "k400/train", "--format", "mmaction2", "--root", "videos", "--json")
+    summary = json.loads(k710(*command, "--family", "alphabetical", cwd=sharded).stdout)
+    assert (summary["clips"], summary["left_out"]) == (len(TRAIN), [])
+    assert (summary["family"], summary["num_classes"]) == ("alphabetical", 400)
+    assert len(read_list("mmaction2", summary["settings"], "train")) == len(TRAIN)
+
+
+def test_what_is_left_out_is_said_with_the_next_command(tmp_path: Path) -> None:
+    work = manifest_of(tmp_path, ("archery", "a", 0, 10), ("bowling", "b", 0, 10))
+    folder = "[red]in game (1)[/red]\x1b[31m"
+    index_videos([put(tmp_path / "videos", {f"{folder}/{clip('a')}.mp4": 7})], work=work)
+    done = k710("export", "k400/train", "--format", "csv", "--root", "videos", cwd=tmp_path)
+    assert done.stdout.startswith("k400/train for csv: 1 clip\nLeft out: 1 missing\n")
+    root = f"videos/{folder}"
+    done = k710("export", "k400/train", "--format", "slowfast", "--root", root, cwd=tmp_path)
+    assert done.returncode == 0
+    assert "/videos/[red]in game (1)[/red]\\x1b[31m" in done.stdout
+    done = k710("export", "k400/train", "--format", "slowfast", "--root", "x", cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith(
+        "No clip of k400/train can be listed: 1 not below the root, 1 missing.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--format", "tfrecord"], "'tfrecord' is not one of"),
+        (["--format", "csv"], "csv needs a root"),
+        (["--format", "wids", "--extract"], "nothing to extract"),
+        (["--format", "slowfast", "--root", "v", "--output", "k400.csv"], "never 'k400.csv'"),
+        (["--format", "csv", "--root", "v", "--family", "random"], "'random' is not one of"),
+    ],
+)
+def test_wrong_usage_is_exit_2(tmp_path: Path, options: list[str], words: str) -> None:
+    done = k710("export", "k400/val", *options, cwd=tmp_path)
+    assert done.returncode == 2
+    assert words in " ".join(done.stderr.replace("│", " ").split())
