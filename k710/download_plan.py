@@ -10,10 +10,11 @@ from typing import Any
 from k710.pace import Pace
 from k710.tables import read_sql
 
-__all__ = ["Planned", "Schedule", "Video", "plan_videos", "planned_videos"]
+__all__ = ["Schedule", "Video", "plan_videos", "planned_videos"]
 
 _BATCH_VIDEOS = 1_000
 _LONGEST_BACKOFF_S = 600.0
+_MOST_WAITING = 10_000  # for a retry, before any new video
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +24,9 @@ class Video:
     youtube_id: str
     clips: tuple[tuple[str, int, int], ...]
     num_attempts: int  # in the ledger
+    afresh: bool  # what may lie in its place is no good
     proxy: str | None = None
     num_retries: int = 0  # in this run
-
-
-Planned = Iterator[Video]
 
 
 def plan_videos(con: Any, wanted: Mapping[str, Any], limit: int | None) -> None:
@@ -40,24 +39,25 @@ def plan_videos(con: Any, wanted: Mapping[str, Any], limit: int | None) -> None:
     con.execute(f"{sql}\nlimit $limit", values).fetchall()
 
 
-def planned_videos(con: Any) -> Planned:
+def planned_videos(con: Any) -> Iterator[Video]:
     """The videos of `todo` by `place`, read some at a time: there may be many."""
     sql = (
-        "select youtube_id, clips, num_attempts from todo where place // $batch = $n order by place"
+        "select youtube_id, clips, num_attempts, afresh from todo "
+        "where place // $batch = $n order by place"
     )
     for number in itertools.count():
         rows = con.execute(sql, {"batch": _BATCH_VIDEOS, "n": number}).fetchall()
         if not rows:
             return
-        for youtube_id, clips, num_attempts in rows:
-            yield Video(youtube_id, tuple(tuple(clip) for clip in clips), num_attempts)
+        for youtube_id, clips, num_attempts, afresh in rows:
+            yield Video(youtube_id, tuple(map(tuple, clips)), num_attempts, afresh)
 
 
 @dataclass(slots=True)
 class Schedule:
     """Gives out videos as their turn comes, and takes note of how they fared."""
 
-    left: Planned
+    left: Iterator[Video]
     paces: Mapping[str | None, Pace]
     retries: int
     backoff_s: float
@@ -67,6 +67,7 @@ class Schedule:
     _in_flight: dict[str, Video] = field(default_factory=dict)
     _next: Video | None = None
     _num_given: int = 0
+    _order: Iterator[int] = field(default_factory=itertools.count)  # videos have none
     _refused: set[str | None] = field(default_factory=set)
     _not_before: dict[str | None, float] = field(default_factory=dict)  # time.monotonic()
 
@@ -101,7 +102,7 @@ class Schedule:
         again = replace(
             video, num_attempts=video.num_attempts + 1, num_retries=video.num_retries + 1
         )
-        heapq.heappush(self._waiting, (time.monotonic() + pause_s, self._num_given, again))
+        heapq.heappush(self._waiting, (time.monotonic() + pause_s, next(self._order), again))
         return False
 
     def _due(self) -> Video | None:
@@ -109,12 +110,13 @@ class Schedule:
         if self._waiting and self._waiting[0][0] <= time.monotonic():
             return heapq.heappop(self._waiting)[2]
         video, self._next = self._next, None
-        return video or next(self.left, None)
+        if video is None and len(self._waiting) < _MOST_WAITING:
+            video = next(self.left, None)
+        return video
 
     def _put_back(self, video: Video) -> None:
         if video.num_retries:
-            heapq.heappush(self._waiting, (time.monotonic(), self._num_given, video))
-            self._num_given += 1
+            heapq.heappush(self._waiting, (time.monotonic(), next(self._order), video))
         else:
             self._next = video
 

@@ -5,16 +5,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from k710.fetching import Fetching
 from k710.plan import bytes_per_second
 from k710.streams import Rates
 from k710.tables import read_sql
 from k710.transcode import Encoding
 from k710.ytdlp import Fetched, FetchTask
-
-if TYPE_CHECKING:
-    from k710.downloads import Fetching
 
 __all__ = [
     "DownloadProgress",
@@ -144,7 +142,7 @@ class Tally:
         )
 
 
-def expect(con: Any, work: Path, fetching: "Fetching") -> Expected:
+def expect(con: Any, work: Path, fetching: Fetching) -> Expected:
     """What `todo` will take. `attempts` must be a table on `con`."""
     values = {"policy": fetching.policy}
     (row,) = con.execute(read_sql("expected"), values).fetchall()

@@ -5,8 +5,10 @@ the end, or by the next command that needs it. So a run may be killed at any mom
 one fetches what is pending.
 """
 
+import contextlib
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Collection, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -25,71 +27,27 @@ from k710.download_summary import (
     measured_rates,
 )
 from k710.engines import Failed, run_local
-from k710.errors import SourceError, StageError, shown
+from k710.errors import StageError, shown
+from k710.fetching import Fetching, refuse_unready
 from k710.files import locked, word_os_errors
 from k710.labels import resolve_label
-from k710.ledger import Ledger, open_ledger, read_attempts
+from k710.ledger import Ledger, open_ledger, others_at_work, read_attempts
 from k710.pace import Pace, pace_file
+from k710.parts import Part
+from k710.shard_files import done_shards, open_outcomes
 from k710.sources import current_sources, is_current, refresh_sources
-from k710.tables import connect, open_table, read_sql
-from k710.ytdlp import Fetched, FetchTask, fetch_video, ytdlp_version
+from k710.tables import connect, open_table
+from k710.ytdlp import Fetched, FetchTask, fetch_video, said, scratch_dir, ytdlp_version
 
-__all__ = [
-    "DEAD",
-    "PENDING",
-    "YOUTUBE",
-    "Fetching",
-    "check_selection",
-    "download_videos",
-    "remove_stored",
-]
+__all__ = ["FINAL", "PENDING", "check_again", "download_videos"]
 
-YOUTUBE = "https://www.youtube.com/watch?v={id}"
 PENDING = ("missing", "transient", "blocked", "ours")
-"""Statuses of clips that a run tries."""
-DEAD = ("gone", "private", "age", "region", "empty", "damaged")
-"""Statuses of clips that a run tries only if it is told to."""
+"""Statuses of clips that each run tries."""
+FINAL = ("gone", "private", "age", "region", "empty", "damaged", "truncated", "ours")
+"""Statuses of clips that a run tries only if it is told to; of `ours` those that have a copy."""
 _MEMORY = "1GB"
-_POLICIES = ("auto", "whole", "sections")
-
-
-@dataclass(frozen=True, slots=True)
-class Fetching:
-    """How videos are fetched; the defaults are careful with a site that counts."""
-
-    url_template: str = YOUTUBE  # {id} stands for the YouTube id
-    policy: str = "auto"  # whole, sections, or whichever should be there first
-    short_side: int = 320  # px: the smallest stream that has as many is taken
-    audio: bool = False
-    pad_s: int = 5  # around the window of a section
-    cookies: str | None = None  # a file in Netscape's format
-    proxies: tuple[str, ...] = ()  # taken in turn; none: this machine's own address
-    address: str = "this"  # machines that give the same name share one pace
-    sleep_s: float = 5.0  # from one start to the next, for each address
-    bytes_per_s: float | None = None  # for each address
-    workers: int = 4
-    retries: int = 3  # of what may pass
-    backoff_s: float = 5.0  # before the first retry; doubles
-    walls: int = 10  # in a row, after which an address is left alone
-    stall_s: float = 30.0  # without a byte, after which a connection counts as dead
-    timeout_s: float = 1800.0  # after which an attempt is killed
-    keep: bool = True  # videos, when all that they were fetched for is stored
-
-    def __post_init__(self) -> None:
-        is_web = self.url_template.lower().startswith(("http://", "https://"))
-        if self.url_template.count("{id}") != 1 or not is_web:
-            raise ValueError(
-                f"{shown(self.url_template)} must be an http(s) address with {{id}} in it, once"
-            )
-        if self.policy not in _POLICIES:
-            raise ValueError(f"{shown(self.policy)} is none of {', '.join(_POLICIES)}")
-        if self.workers < 1 or self.walls < 1 or self.retries < 0:
-            raise ValueError("workers and walls must be 1 or more, and retries 0 or more")
-        if min(self.sleep_s, self.backoff_s, self.pad_s) < 0 or not self.timeout_s > 0:
-            raise ValueError("sleep_s, backoff_s and pad_s must not be below 0, nor timeout_s 0")
-
-
 _CAREFUL = Fetching()
+_WHOLE = Part(1, 1)
 
 
 def download_videos(
@@ -100,7 +58,7 @@ def download_videos(
     classes: Sequence[str] | None = None,
     again: Collection[str] = (),
     limit: int | None = None,
-    part: tuple[int, int] = (1, 1),
+    part: Part = _WHOLE,
     dry_run: bool = False,
     on_progress: Callable[[DownloadProgress], None] = lambda progress: None,
 ) -> DownloadSummary:
@@ -108,74 +66,55 @@ def download_videos(
 
     Writes videos to downloads/ in `work`, a line for each attempt to ledger/, and sources.parquet.
     `classes` are names; `again` statuses that count as final otherwise; `limit` is of videos;
-    `part` (i, n) takes one in n of them. `dry_run` fetches and writes nothing. StageError where
+    `part` is a share of them. `dry_run` fetches and writes nothing. StageError where
     there is no manifest, or another process fetches the same.
     """
     work = Path(work)
-    check_selection(again, part)
+    check_again(again)
     if limit is not None and limit < 1:
         raise ValueError(f"limit ({limit}) must be 1 or more")
-    _refuse_unready(fetching)
+    refuse_unready(fetching)
     with duckdb.connect() as con:  # before a folder of a mistyped name is made
         _refuse_unknown_views(con, work, views)
     rows = None if classes is None else sorted({resolve_label(name) for name in classes})
-    with word_os_errors(work), connect(work, memory_limit=_MEMORY) as con:
+    wanted: dict[str, Any] = {
+        "views": list(views),
+        "pending": list(PENDING),
+        "again": list(again),
+        "labels": rows,
+        "part": part.number,
+        "num_parts": part.of,
+    }
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(word_os_errors(work))
+        # Before the plan is made: what another run fetched until then is not fetched again.
+        ledger = (
+            None if dry_run else stack.enter_context(open_ledger(work, part, tool=ytdlp_version()))
+        )
+        # Its own place to spill: what has the lock of `work` clears the one there.
+        spill = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="k710-")))
+        con = stack.enter_context(connect(spill, memory_limit=_MEMORY))
         current_sources(con, work)
         read_attempts(con, work)
-        wanted: dict[str, Any] = {
-            "views": list(views),
-            "statuses": list(PENDING),
-            "again": list(again),
-            "labels": rows,
-            "part": part[0],
-            "num_parts": part[1],
-        }
+        open_outcomes(con, work, sorted(done_shards(work)))
         plan_videos(con, wanted, limit)
         expected = expect(con, work, fetching)
         tally = Tally()
         remarks: list[str] = []
-        if not dry_run and expected.videos:
-            with open_ledger(work, *part, tool=ytdlp_version()) as ledger:
+        if ledger is not None:
+            if expected.videos:
                 run = _Run(work, fetching, ledger, tally, expected, on_progress)
-                remarks += run.fetch_all(con, afresh=bool(again))
-        if not dry_run:
+                remarks += run.fetch_all(con, is_alone=not others_at_work(work, part))
             remarks += _fold(con, work)
         current_sources(con, work)
         return tally.summary(con, views, expected, work, dry_run=dry_run, remarks=remarks)
 
 
-def check_selection(again: Collection[str], part: tuple[int, int]) -> None:
-    """ValueError where these are no statuses that count as final, or no part of a whole."""
-    unknown = sorted(set(again) - set(DEAD))
+def check_again(again: Collection[str]) -> None:
+    """ValueError where these are no statuses that count as final."""
+    unknown = sorted(set(again) - set(FINAL))
     if unknown:
-        raise ValueError(f"{shown(unknown[0])} is none of {', '.join(DEAD)}")
-    if not 1 <= part[0] <= part[1] <= 999:
-        raise ValueError(f"part {part[0]}/{part[1]} is none: the third of sixteen is 3/16")
-
-
-def _refuse_unready(fetching: Fetching) -> None:
-    if fetching.policy == "sections" and not shutil.which("ffmpeg"):
-        raise StageError(
-            "Sections are cut by the ffmpeg program, and there is none on PATH.\n"
-            "Install ffmpeg, or use --fetch whole."
-        )
-    if fetching.cookies is not None:
-        _refuse_bad_cookies(Path(fetching.cookies))
-
-
-def _refuse_bad_cookies(path: Path) -> None:
-    from http.cookiejar import LoadError, MozillaCookieJar
-
-    try:
-        # yt-dlp takes more than this: what begins like one is left to it.
-        MozillaCookieJar().load(str(path), ignore_discard=True, ignore_expires=True)
-    except (LoadError, UnicodeDecodeError) as error:
-        raise SourceError(
-            f"{path} is no file of cookies: {shown(error)}.\n"
-            "Export them in Netscape's format (cookies.txt) from a browser."
-        ) from error
-    except OSError as error:
-        raise SourceError(f"{path} can't be read: {error.strerror}.") from error
+        raise ValueError(f"{shown(unknown[0])} is none of {', '.join(FINAL)}")
 
 
 def _refuse_unknown_views(con: Any, work: Path, views: Sequence[str]) -> None:
@@ -191,13 +130,14 @@ def _refuse_unknown_views(con: Any, work: Path, views: Sequence[str]) -> None:
 
 def _fold(con: Any, work: Path) -> list[str]:
     """Write sources.parquet of the ledger; if another command has the lock, the next one will."""
-    try:
-        with locked(work):
-            if not is_current(work):
-                refresh_sources(con, work)
-    except StageError as error:
-        busy = str(error).partition("\n")[0]
-        return [f"{busy} sources.parquet is brought up to date by the next command."]
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(work))
+        except StageError as error:
+            busy = str(error).partition("\n")[0]
+            return [f"{busy} sources.parquet is brought up to date by the next command."]
+        if not is_current(work):
+            refresh_sources(con, work)
     return []
 
 
@@ -210,7 +150,7 @@ class _Run:
     expected: Expected
     on_progress: Callable[[DownloadProgress], None]
 
-    def fetch_all(self, con: Any, *, afresh: bool) -> list[str]:
+    def fetch_all(self, con: Any, *, is_alone: bool) -> list[str]:
         """Fetch until nothing is left, or every address is refused; returns what to remark."""
         made = self.fetching
         proxies: tuple[str | None, ...] = made.proxies or (None,)
@@ -220,8 +160,9 @@ class _Run:
             )
             for proxy in proxies
         }
-        for pace in paces.values():
-            pace.forget_walls()
+        if is_alone:  # or else it's the walls of those at work
+            for pace in paces.values():
+                pace.forget_walls()
         rates = measured_rates(con)
         schedule = Schedule(planned_videos(con), paces, made.retries, made.backoff_s, made.walls)
         folder = self.work.absolute() / "downloads"
@@ -237,7 +178,7 @@ class _Run:
                     url=made.url_template.replace("{id}", video.youtube_id),
                     clips=video.clips,
                     attempt=video.num_attempts + 1,
-                    afresh=afresh,
+                    afresh=video.afresh,
                     folder=str(folder),
                     policy=made.policy,
                     short_side=made.short_side,
@@ -259,7 +200,7 @@ class _Run:
         )
         with closing(done):
             for task, result in done:
-                fetched = _of_failed(result) if isinstance(result, Failed) else result
+                fetched = _of_failed(task, result) if isinstance(result, Failed) else result
                 self.ledger.append(task, fetched, keep=made.keep)
                 is_last = schedule.settle(task.youtube_id, fetched.status, fetched.is_wall)
                 self.tally.add(task, fetched, is_last=is_last)
@@ -268,27 +209,7 @@ class _Run:
         return list(self.tally.warnings)
 
 
-def _of_failed(failed: Failed) -> Fetched:
-    late = failed.why.startswith("not done")
-    return Fetched("transient" if late else "ours", failed.why)
-
-
-def remove_stored(con: Any, work: Path) -> int:
-    """Remove downloads that were not to be kept and whose clips are all in shards; how many.
-
-    sources.parquet of `work` must be current. What the ledger names is removed only if it lies in
-    the downloads of `work`.
-    """
-    folder = (work / "downloads").absolute()
-    if not folder.is_dir():
-        return 0
-    read_attempts(con, work)
-    con.execute("create or replace temp table decoded as select clip_id, true as stored from index")
-    gone = 0
-    for (uri,) in con.execute(f"{read_sql('discarded')} order by uri").fetchall():
-        path = Path(uri)
-        if path.parent.parent == folder and path.is_file():
-            path.unlink()
-            gone += 1
-    con.execute("drop table temp.decoded").fetchall()
-    return gone
+def _of_failed(task: FetchTask, failed: Failed) -> Fetched:
+    shutil.rmtree(scratch_dir(task), ignore_errors=True)  # its worker can't any more
+    status = "transient" if failed.is_late else "ours"
+    return Fetched(status, said(task, failed.why), seconds=failed.seconds)

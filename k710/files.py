@@ -10,13 +10,16 @@ import re
 import shlex
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any
 
 from k710.errors import StageError, shown
 
 __all__ = [
     "disk_full",
+    "flocked",
     "locked",
     "manifests_dir",
     "num_bytes_of",
@@ -26,6 +29,7 @@ __all__ = [
     "write_json",
 ]
 
+_LOOK_S = 0.2
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -89,6 +93,29 @@ def word_os_errors(folder: Path) -> Iterator[None]:
         raise StageError(
             f"{error.filename} can't be used: {error.strerror}.\nMend it, or choose another folder."
         ) from error
+
+
+def flocked(file: IO[Any], kind: int, *, wait_s: float = 0.0) -> bool:
+    """Whether the lock of an open file could be had within `wait_s` seconds.
+
+    `kind` is fcntl.LOCK_EX or LOCK_SH; it is freed when the file is closed. StageError where the
+    disk has no locks.
+    """
+    until = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+            return True
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise StageError(
+                    f"{file.name} can't be locked: {error.strerror}.\n"
+                    "Several machines need a disk with locks that all see: NFS 4 has them, Lustre "
+                    "if it is mounted with -o flock."
+                ) from error
+        if time.monotonic() >= until:
+            return False
+        time.sleep(_LOOK_S)
 
 
 def disk_full(folder: Path, cause: object) -> StageError:

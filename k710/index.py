@@ -3,7 +3,7 @@
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,15 +80,15 @@ def index_videos(
         word_os_errors(work),
         locked(work),
         connect(work, memory_limit=memory_limit) as con,
-        source_tables(con, work),
+        source_tables(con, work) as inputs,
     ):
         remarks = Remarks()
         workers = workers or len(os.sched_getaffinity(0))
         _find(con, work, roots, remarks, workers, on_progress)
         on_progress("writing", 0, None)
-        write_sources(con, work)
+        write_sources(con, work, inputs)
         if probe:
-            _probe(con, work, workers, on_progress)
+            _probe(con, work, inputs, workers, on_progress)
         return _summary(con, work, remarks)
 
 
@@ -133,7 +133,9 @@ def _insert(con: Any, copies: Iterable[Copy]) -> None:
 # --- probe
 
 
-def _probe(con: Any, work: Path, workers: int, on_progress: OnProgress) -> None:
+def _probe(
+    con: Any, work: Path, inputs: Mapping[str, str], workers: int, on_progress: OnProgress
+) -> None:
     """Look into each chosen copy that isn't known, and write sources.parquet with what was seen."""
     from k710.probing import Chosen, Row, probe_copies  # PyAV, which takes its time
 
@@ -150,22 +152,24 @@ def _probe(con: Any, work: Path, workers: int, on_progress: OnProgress) -> None:
                 num_done += len(some)
                 on_progress("probing", num_done, len(chosen))
                 if time.monotonic() > save_at:
-                    _save(con, work, seen)
+                    _save(con, work, inputs, seen)
                     seen = []
                     save_at = time.monotonic() + _SAVE_S
         finally:  # on Ctrl-C too
             found.close()
-            _save(con, work, seen)
+            _save(con, work, inputs, seen)
 
 
-def _save(con: Any, work: Path, rows: Sequence[Sequence[object]]) -> None:
+def _save(
+    con: Any, work: Path, inputs: Mapping[str, str], rows: Sequence[Sequence[object]]
+) -> None:
     if not rows:
         return
     columns = map(list, zip(*rows, strict=True))
     con.register("batch", pa.table(list(columns), names=list(SCHEMAS["sources"])))
     con.execute("insert into probed select * from batch").fetchall()
     con.unregister("batch")
-    write_sources(con, work)
+    write_sources(con, work, inputs)
 
 
 # --- summary

@@ -17,12 +17,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from k710.errors import StageError
+from k710.files import flocked
+from k710.parts import Part
 from k710.tables import parquet_pattern, read_sql
 
 if TYPE_CHECKING:  # yt-dlp and PyAV, which readers don't need
     from k710.ytdlp import Fetched, FetchTask
 
-__all__ = ["Ledger", "ledger_dir", "ledger_sha256", "open_ledger", "read_attempts"]
+__all__ = [
+    "Ledger",
+    "ledger_dir",
+    "ledger_sha256",
+    "open_ledger",
+    "others_at_work",
+    "read_attempts",
+]
 
 _COLUMNS = {
     "ended_at": "TIMESTAMP",
@@ -70,32 +79,29 @@ class Ledger:
             "keep": keep,
             "tool": self.tool,
         }
-        os.write(self.fd, json.dumps(line).encode() + b"\n")
+        data = json.dumps(line).encode() + b"\n"
+        while data:  # a disk that is nearly full takes a part, and says so at the next
+            data = data[os.write(self.fd, data) :]
 
 
 @contextlib.contextmanager
-def open_ledger(work: Path, part: int, num_parts: int, *, tool: str) -> Iterator[Ledger]:
-    """The ledger of a part, to append to. StageError where it, or other parts, are at work."""
+def open_ledger(work: Path, part: Part, *, tool: str) -> Iterator[Ledger]:
+    """The ledger of a part, to append to. StageError where it, or parts of others, are at work."""
     folder = ledger_dir(work)
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{part:03d}_of_{num_parts:03d}.jsonl"
-    with open(path, "a+b", buffering=0) as file:
-        if not _lock(file):
+    with open(folder / f"{part.name}.jsonl", "a+b", buffering=0) as file:
+        if not flocked(file, fcntl.LOCK_EX, wait_s=2.0):  # another may just be looking at it
             raise StageError(
-                f"Part {part} of {num_parts} is being downloaded to {work} by another process.\n"
+                f"Part {part} is being downloaded to {work} by another process.\n"
                 "Wait until it has ended."
             )
-        for other in sorted(folder.glob("*.jsonl")):
-            if other.stem.endswith(f"_of_{num_parts:03d}"):
-                continue
-            with other.open("rb") as busy:
-                if not _lock(busy):
-                    raise StageError(
-                        f"Part {other.stem.replace('_', ' ')} is being downloaded to {work} by "
-                        f"another process, and this is part {part} of {num_parts}: they would "
-                        "fetch the same videos.\nWait until it has ended, or use the same number "
-                        "of parts."
-                    )
+        for other in others_at_work(work, part):
+            if other.of != part.of:
+                raise StageError(
+                    f"Part {other} is being downloaded to {work} by another process, and this is "
+                    f"part {part}: they would fetch the same videos.\n"
+                    "Wait until it has ended, or use the same number of parts."
+                )
         size = file.seek(0, os.SEEK_END)
         if size:
             file.seek(size - 1)
@@ -104,12 +110,17 @@ def open_ledger(work: Path, part: int, num_parts: int, *, tool: str) -> Iterator
         yield Ledger(file.fileno(), tool)
 
 
-def _lock(file: Any) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def others_at_work(work: Path, part: Part) -> list[Part]:
+    """The other parts that are being downloaded now."""
+    found = []
+    for path in sorted(ledger_dir(work).glob("*_of_*.jsonl")):
+        number, _, of = path.stem.partition("_of_")
+        other = Part(int(number), int(of))
+        if other != part:
+            with path.open("rb") as file:
+                if not flocked(file, fcntl.LOCK_SH):
+                    found.append(other)
+    return found
 
 
 def ledger_sha256(work: Path) -> str:

@@ -14,12 +14,17 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from k710.engines import wait_beside_work
+
 __all__ = ["Pace", "pace_file"]
+
+_MOST_SKEW_S = 60.0  # that clocks of machines which share a file differ by
 
 
 @dataclass(slots=True)
 class _State:
     next_start_at: float = 0.0  # time.time() at which the next fetch may begin
+    pause_s: float = 0.0  # that the last one to begin has asked for
     bytes_until: float = 0.0  # time.time() until which the bytes had so far are enough
     walls_in_row: int = 0
 
@@ -40,12 +45,12 @@ class Pace:
 
     def take_turn(self) -> float:
         """Seconds until a fetch may begin. 0: it may now, and the next one `sleep_s` later."""
-        now = time.time()
         with self._held() as state:
+            now = time.time()
             # A clock that ran ahead must not stop everything.
-            if now < state.next_start_at <= now + self.sleep_s:
+            if now < state.next_start_at <= now + state.pause_s + _MOST_SKEW_S:
                 return state.next_start_at - now
-            state.next_start_at = now + self.sleep_s
+            state.next_start_at, state.pause_s = now + self.sleep_s, self.sleep_s
             return 0.0
 
     def charge(self, num_bytes: int) -> None:
@@ -53,12 +58,12 @@ class Pace:
         if self.bytes_per_s is None or not num_bytes:
             return
         takes_s = num_bytes / self.bytes_per_s
-        now = time.time()
         with self._held() as state:
+            now = time.time()
             began = state.bytes_until if state.bytes_until < now + 3600 else now
             state.bytes_until = max(now, began) + takes_s
             wait_s = state.bytes_until - now
-        time.sleep(wait_s)
+        wait_beside_work(wait_s)
 
     def note(self, *, is_wall: bool) -> int:
         """How many answers in a row were a wall, with this one."""

@@ -1,8 +1,9 @@
 """Why a video could not be had: what yt-dlp says -> a status of sources.parquet.
 
-The first rule that matches counts, so the order is: walls (the address, not the video, is refused),
-conditions (age, region, private), then videos that are gone for good, then what may pass. A message
-that no rule knows is `ours`: it stays pending, and its text is in the ledger.
+The first rule that matches counts, so the order is: walls (the address, not the video, is refused,
+or reaches nothing), conditions (age, region, private), then videos that are gone for good, then
+what may pass. A message that no rule knows is `ours`: it stays pending, and its text is in the
+ledger.
 """
 
 import re
@@ -20,7 +21,7 @@ class Refusal:
     """A failure of one attempt."""
 
     status: str
-    is_wall: bool = False  # the site refuses the address: asking on makes it worse
+    is_wall: bool = False  # it is the address that can't be served: asking on is no use, or worse
 
 
 # Messages of YouTube are those of yt-dlp/extractor/youtube/_video.py, and of its issues.
@@ -31,6 +32,12 @@ _RULES = tuple(
         (r"rate.?limited by|content isn.t available, try again later", "transient", True),
         (r"not a bot|captcha|unusual traffic", "blocked", True),
         (r"HTTP Error 403", "blocked", True),
+        (
+            r"HTTP Error 407|proxy|failed to (resolve|establish)|name resolution|unreachable"
+            r"|connection refused",
+            "transient",
+            True,
+        ),
         (r"confirm your age|age.restricted|inappropriate for some users", "age"),
         (r"in your (country|region|location)|geo.?restrict", "region"),
         (
@@ -43,7 +50,11 @@ _RULES = tuple(
             r"|video (is )?(unavailable|not available)|channel (is|was) closed|violat",
             "gone",
         ),
-        (r"no space left|disk quota|unable to (write|open for writing|rename)", "ours"),
+        (
+            r"no space left|disk quota|unable to (write|open for writing|rename)"
+            r"|no connection adapters|redirect loop",
+            "ours",
+        ),
         (
             r"HTTP Error (408|425|5\d\d)|timed? ?out|connection|reset by peer|refused|unreachable"
             r"|temporar|name resolution|incomplete ?read|more expected|bytes, expected"

@@ -76,9 +76,9 @@ def refresh_sources(con: Any, work: Path) -> None:
     Where there is none, every clip that was not downloaded is missing. The caller holds the lock of
     `work`, and `con` is of `tables.connect`. StageError where there is no manifest.
     """
-    with source_tables(con, work):
+    with source_tables(con, work) as inputs:
         _keep_all(con)
-        write_sources(con, work)
+        write_sources(con, work, inputs)
 
 
 def current_sources(con: Any, work: Path) -> None:
@@ -116,15 +116,17 @@ def _keep_all(con: Any) -> None:
 
 
 @contextlib.contextmanager
-def source_tables(con: Any, work: Path) -> Iterator[None]:
+def source_tables(con: Any, work: Path) -> Iterator[dict[str, str]]:
     """What sources.parquet is made of, as temporary tables of `con`; dropped at the end.
 
+    Yields the hashes of these inputs, taken before they were read: a ledger may grow meanwhile.
     `former` (the table as it is), `wanted` and `decoded` are filled; `copies` (uri, member, bytes,
     is_found: seen in this run) and `probed` (columns as sources) are for the caller to fill.
     """
     open_table(con, work, "manifest")
     path = table_path(work, "sources")
     is_there = read_sidecar(path) is not None and path.is_file()
+    inputs = _inputs(work)
     try:
         if is_there:
             open_table(con, work, "sources")
@@ -141,26 +143,36 @@ def source_tables(con: Any, work: Path) -> Iterator[None]:
         _read_outcomes(con, work)
         read_attempts(con, work)
         _make_steps(con, ("wanted", "decoded", *_LEDGER))
+        con.execute(read_sql("outdated")).fetchall()
         _see_again(con)
-        yield
+        yield inputs
     finally:
         for name in (*_STEPS, *_INPUTS):
             con.execute(f"drop table if exists {name}").fetchall()
 
 
-def write_sources(con: Any, work: Path, *, notes: Mapping[str, Any] | None = None) -> None:
+def write_sources(con: Any, work: Path, inputs: Mapping[str, str]) -> None:
     """Write sources.parquet of the tables of `source_tables`, and open it as `sources` on `con`.
 
-    The caller holds the lock of `work`. `notes` replace those of the table's sidecar.
+    The caller holds the lock of `work`. `inputs` are what `source_tables` yielded.
     """
     _make_steps(con, _STEPS)
     former = read_sidecar(table_path(work, "sources"))
     spec = TableSpec(
         table="sources",
         params={},
-        inputs=_inputs(work),
-        uses=("wanted", "named", "decoded", "attempts", *_LEDGER, "facts", "candidates"),
-        notes=dict(notes if notes is not None else former.notes if former else {}),
+        inputs=dict(inputs),
+        uses=(
+            "wanted",
+            "named",
+            "decoded",
+            "attempts",
+            *_LEDGER,
+            "outdated",
+            "facts",
+            "candidates",
+        ),
+        notes=former.notes if former else {},
     )
     write_table(con, work, spec)
     open_table(con, work, "sources")

@@ -5,35 +5,43 @@ the task's own under names of ours; what it made is opened, and only then moved 
 worker may be killed at any moment, and a file that is in its place is whole.
 """
 
-import contextlib
-import hashlib
+import copy
+import io
 import os
 import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
+from k710.download_files import FetchedFile, found, put
 from k710.errors import MediaError, printable
+from k710.fetching import ffmpeg_keeps_to
 from k710.files import disk_full
 from k710.memory import free_memory
 from k710.pace import Pace
 from k710.probe import media_words
 from k710.refusals import cleaned, refusal
 from k710.streams import Rates, Span, best_streams, prefers_sections, spans
-from k710.video import open_video
+from k710.transport import out_of_transport
 
-__all__ = ["FetchTask", "Fetched", "FetchedFile", "downloaded_path", "fetch_video", "ytdlp_version"]
+__all__ = [
+    "FetchTask",
+    "Fetched",
+    "fetch_video",
+    "said",
+    "scratch_dir",
+    "ytdlp_version",
+]
 
 _RETRIES_INSIDE = 2  # of a connection that breaks: goes on where it broke
 _BLOCK_BYTES = 1 << 16
 _CHARGE_BYTES = 1 << 18  # the lock of the governor is not taken for less
 _MAX_REDIRECTS = 5
-_ENDINGS = {"mov": ".mp4", "matroska": ".mkv", "avi": ".avi"}  # by what the file is
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +66,6 @@ class FetchTask:
 
 
 @dataclass(frozen=True, slots=True)
-class FetchedFile:
-    """A file that is there: a whole video (`clips` empty: it has every window), or a section."""
-
-    uri: str
-    num_bytes: int
-    starts_at_s: float  # time in the video of the file's first frame
-    clips: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Fetched:
     """What became of an attempt. Without a file for it, a clip is not in the video."""
 
@@ -85,7 +83,7 @@ class Fetched:
 class _Log:
     """What yt-dlp says, in place of its prints."""
 
-    youtube_id: str
+    task: FetchTask
     warnings: list[str] = field(default_factory=list)
 
     def debug(self, message: str) -> None: ...
@@ -93,7 +91,7 @@ class _Log:
     def info(self, message: str) -> None: ...
 
     def warning(self, message: str) -> None:
-        text = cleaned(re.sub(r"^WARNING: ", "", message), self.youtube_id)
+        text = said(self.task, re.sub(r"^WARNING: ", "", message))
         if text not in self.warnings and len(self.warnings) < 5:
             self.warnings.append(text)
 
@@ -131,12 +129,9 @@ def ytdlp_version() -> str:
     return f"yt-dlp {metadata.version('yt-dlp')}"
 
 
-def downloaded_path(folder: Path, youtube_id: str, ending: str, span: Span | None = None) -> Path:
-    """Where a video lies, or a section of it: in one of 256 folders, by a hash of its id."""
-    shelf = hashlib.sha256(youtube_id.encode()).hexdigest()[:2]
-    # A section's name says nothing to `k710 index`, or it would take it for a whole video.
-    part = "" if span is None else f".{span.start_s}-{span.end_s}"
-    return folder / shelf / f"{youtube_id}{part}{ending}"
+def scratch_dir(task: FetchTask) -> Path:
+    """Where an attempt keeps what isn't whole yet; gone when it ends, but for a kill."""
+    return Path(task.folder) / ".partial" / task.youtube_id
 
 
 def fetch_video(task: FetchTask) -> Fetched:
@@ -150,23 +145,23 @@ def fetch_video(task: FetchTask) -> Fetched:
     there = _already_there(task)
     if there is not None:
         return there
-    scratch = Path(task.folder) / ".partial" / task.youtube_id
-    shutil.rmtree(scratch, ignore_errors=True)  # of a worker that was killed
-    scratch.mkdir(parents=True)
-    log, meter = _Log(task.youtube_id), _Meter(task.pace)
+    scratch = scratch_dir(task)
+    shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed
+    log, meter = _Log(task), _Meter(task.pace)
     try:
+        scratch.mkdir(parents=True)
         kind, files, detail = _fetch(task, scratch, log, meter)
         fetched = Fetched("ok", detail, kind, files)
     except MediaError as error:
         fetched = Fetched("damaged", printable(media_words(error)))
     except OSError as error:
         _refuse_full_disk(task, str(error))
-        fetched = Fetched("ours", f"{error.strerror or error}")
+        fetched = Fetched("ours", said(task, error.strerror or str(error)))
     except _ytdlp_error() as error:
         _refuse_full_disk(task, str(error))
-        made = refusal(str(error))
-        text = cleaned(_without_secrets(str(error), task.proxy), task.youtube_id)
-        fetched = Fetched(made.status, text, is_wall=made.is_wall)
+        # An address of the user's may have any word in it.
+        made = refusal(str(error).replace(task.url, "").replace(task.youtube_id, ""))
+        fetched = Fetched(made.status, said(task, str(error)), is_wall=made.is_wall)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         free_memory()
@@ -188,9 +183,14 @@ def _refuse_full_disk(task: FetchTask, what: str) -> None:
         raise disk_full(Path(task.folder), cleaned(what, task.youtube_id))
 
 
-def _without_secrets(text: str, proxy: str | None) -> str:
-    secret = proxy.rpartition("@")[0].rpartition("/")[2] if proxy else ""
-    return text.replace(secret, "...") if secret else text
+def said(task: FetchTask, message: str) -> str:
+    """`message` fit for the ledger and the screen: `cleaned`, and no password in it."""
+    for address in filter(None, (task.proxy, task.url)):
+        user, _, password = urlsplit(address).netloc.rpartition("@")[0].partition(":")
+        for secret in sorted({f"{user}:{password}", password, unquote(password)}, key=len)[::-1]:
+            if len(secret) > 1:
+                message = message.replace(secret, "...")
+    return cleaned(re.sub(r"(://)[^/@\s]+@", r"\1...@", message), task.youtube_id)
 
 
 def _ytdlp_error() -> Any:
@@ -200,14 +200,18 @@ def _ytdlp_error() -> Any:
 
 
 def _already_there(task: FetchTask) -> Fetched | None:
-    """The video, if an earlier run moved it to its place and was killed before it could say so."""
+    """What an earlier run moved to its place, and was killed before it could say so."""
     if task.afresh:
         return None
-    for ending in _ENDINGS.values():
-        path = downloaded_path(Path(task.folder), task.youtube_id, ending)
-        with contextlib.suppress(OSError, MediaError), open_video(str(path)):
-            whole = FetchedFile(str(path), path.stat().st_size, 0.0, ())
-            return Fetched("ok", "it was there", "whole", (whole,))
+    folder = Path(task.folder)
+    whole = found(folder, task.youtube_id)
+    if whole is not None:
+        return Fetched("ok", "it was there", "whole", (whole,))
+    if task.policy == "sections":
+        wanted = spans(task.clips, task.pad_s)
+        files = tuple(filter(None, (found(folder, task.youtube_id, span) for span in wanted)))
+        if len(files) == len(wanted):
+            return Fetched("ok", "it was there", "sections", files)
     return None
 
 
@@ -221,20 +225,49 @@ def _fetch(
         if not _in_sections(task, info, duration_s, wanted):
             ydl.process_ie_result(info, download=True)
             meter.settle()
-            return "whole", (_kept_whole(task, scratch),), None
+            made = out_of_transport(_made(scratch, "whole"), audio=task.audio)
+            return "whole", (put(made, Path(task.folder), task.youtube_id),), None
         there = [span for span in wanted if duration_s is None or span.start_s < duration_s]
-        if there:
-            ydl.params["download_ranges"] = lambda *_: [
-                {"start_time": span.start_s, "end_time": span.end_s, "index": place}
-                for place, span in enumerate(there)
-            ]
-            ydl.process_ie_result(info, download=True)
-        files = tuple(_kept_section(task, scratch, place, span) for place, span in enumerate(there))
-        # ffmpeg fetches sections, out of the meter's sight.
-        meter.num_bytes = sum(file.num_bytes for file in files)
-        meter.settle()
+        files = []
+        for place, span in enumerate(there):
+            file = None if task.afresh else found(Path(task.folder), task.youtube_id, span)
+            files.append(file or _section(task, ydl, info, scratch, place, span, meter))
         ends = f"the video ends after {duration_s:g} s" if len(there) < len(wanted) else None
-        return "sections", files, ends
+        return "sections", tuple(files), ends
+
+
+def _section(
+    task: FetchTask,
+    ydl: Any,
+    info: Mapping[str, Any],
+    scratch: Path,
+    place: int,
+    span: Span,
+    meter: _Meter,
+) -> FetchedFile:
+    """One section, in its place before the next is asked for: a later failure doesn't cost it."""
+    ydl.params["download_ranges"] = lambda *_: [
+        {"start_time": span.start_s, "end_time": span.end_s, "index": place}
+    ]
+    try:
+        ydl.process_ie_result(copy.deepcopy(info), download=True)
+    except _ytdlp_error() as error:
+        if "ffmpeg exited" in str(error):
+            _ask_without_ffmpeg(task, ydl, info)
+        raise
+    made = _made(scratch, str(place))
+    meter.settle()  # ffmpeg's bytes count only when it has ended
+    return put(made, Path(task.folder), task.youtube_id, span)
+
+
+def _ask_without_ffmpeg(task: FetchTask, ydl: Any, info: Mapping[str, Any]) -> None:
+    """Raise what the site says of a stream that ffmpeg failed at: it says a number, and no why."""
+    from yt_dlp.networking import Request
+
+    formats = info.get("formats") or [info]
+    for one in best_streams(formats, short_side=task.short_side, audio=task.audio):
+        headers = {**(one.get("http_headers") or {}), "Range": "bytes=0-0"}
+        ydl.urlopen(Request(str(one["url"]), headers=headers)).close()
 
 
 def _params(task: FetchTask, scratch: Path, log: _Log, meter: _Meter) -> dict[str, Any]:
@@ -270,21 +303,25 @@ def _params(task: FetchTask, scratch: Path, log: _Log, meter: _Meter) -> dict[st
         "socket_timeout": task.stall_s,
         "retries": _RETRIES_INSIDE,
         "fragment_retries": _RETRIES_INSIDE,
+        "skip_unavailable_fragments": False,  # or a part of the video is missing, without a word
         "extractor_retries": 0,  # k710 does that, and says so in the ledger
         "cachedir": str(Path(task.folder) / ".cache"),
-        "cookiefile": _own_copy(task.cookies, scratch),
+        "cookiefile": _own_copy(task.cookies),
         "proxy": task.proxy,
-        # The packets of a section keep their time after the first of the video: that tells where it
-        # begins.
-        "external_downloader_args": {"ffmpeg_o": ["-copyts", "-start_at_zero"]},
+        "external_downloader_args": {
+            "ffmpeg_i": ["-rw_timeout", str(round(1e6 * task.stall_s))],  # microseconds
+            # The packets of a section keep their time after the first of the video: that tells
+            # where it begins. A connection that breaks is an error, and not the end.
+            "ffmpeg_o": ["-copyts", "-start_at_zero", "-xerror"],
+        },
     }
 
 
-def _own_copy(cookies: str | None, scratch: Path) -> str | None:
+def _own_copy(cookies: str | None) -> io.StringIO | None:
     """A copy of the cookies: yt-dlp writes to the file, and several workers would at once."""
     if cookies is None:
         return None
-    return shutil.copyfile(cookies, scratch / "cookies.txt").__str__()
+    return io.StringIO(Path(cookies).read_text(encoding="utf-8"))
 
 
 def _youtube_dl(params: dict[str, Any]) -> Any:
@@ -318,29 +355,12 @@ def _in_sections(
 ) -> bool:
     if task.policy != "auto":
         return task.policy == "sections"
-    if shutil.which("ffmpeg") is None:
+    if shutil.which("ffmpeg") is None or not ffmpeg_keeps_to(filter(None, [task.proxy])):
         return False
     formats = info.get("formats") or [info]
     chosen = best_streams(formats, short_side=task.short_side, audio=task.audio)
     seconds = sum(span.end_s - span.start_s for span in wanted)
     return bool(chosen) and prefers_sections(chosen[0], duration_s, seconds, task.rates)
-
-
-def _kept_whole(task: FetchTask, scratch: Path) -> FetchedFile:
-    made = _made(scratch, "whole")
-    with open_video(str(made)) as (container, _):
-        ending = _ending(container)
-    target = downloaded_path(Path(task.folder), task.youtube_id, ending)
-    return _moved(made, target, 0.0, ())
-
-
-def _kept_section(task: FetchTask, scratch: Path, place: int, span: Span) -> FetchedFile:
-    made = _made(scratch, str(place))
-    with open_video(str(made)) as (container, stream):
-        ending = _ending(container)
-        starts_at_s = float((stream.start_time or 0) * Fraction(stream.time_base))
-    target = downloaded_path(Path(task.folder), task.youtube_id, ending, span)
-    return _moved(made, target, round(starts_at_s, 6), span.clips)
 
 
 def _made(scratch: Path, stem: str) -> Path:
@@ -349,15 +369,3 @@ def _made(scratch: Path, stem: str) -> Path:
     if len(made) != 1 or made[0].suffix in (".part", ".ytdl"):
         raise MediaError("yt-dlp said that all went well, and made no video.")
     return made[0]
-
-
-def _ending(container: Any) -> str:
-    return _ENDINGS[str(container.format.name).partition(",")[0]]
-
-
-def _moved(made: Path, target: Path, starts_at_s: float, clips: tuple[str, ...]) -> FetchedFile:
-    target.parent.mkdir(exist_ok=True)
-    with made.open("rb") as file:
-        os.fsync(file.fileno())
-    made.replace(target)
-    return FetchedFile(str(target), target.stat().st_size, starts_at_s, clips)

@@ -112,7 +112,7 @@ def record(work: Path, *clip_ids: str, **columns: Any) -> None:
     """Change columns of sources.parquet as a probe, or a download, would."""
     rows = sources(work)
     changed = [{"clip_id": clip_id, **rows[clip_id], **columns} for clip_id in clip_ids]
-    with open_work(work) as con, source_tables(con, work):
+    with open_work(work) as con, source_tables(con, work) as inputs:
         con.register("changed", table("sources", changed))
         con.execute("insert into probed select * from changed").fetchall()
         con.execute("delete from former where clip_id in (select clip_id from probed)").fetchall()
@@ -122,7 +122,7 @@ def record(work: Path, *clip_ids: str, **columns: Any) -> None:
             "insert into copies select distinct uri, member, bytes, false "
             "from (from former union all from probed) where uri is not null"
         ).fetchall()
-        write_sources(con, work)
+        write_sources(con, work, inputs)
 
 
 def outcome(work: Path, shard: int, *rows: Mapping[str, Any]) -> None:

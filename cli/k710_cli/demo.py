@@ -30,7 +30,8 @@ def demo(
     """
     import k710
     from k710.demo import demo_site, write_demo_lists, write_demo_videos
-    from k710.downloads import Fetching, download_videos
+    from k710.downloads import download_videos
+    from k710.fetching import Fetching
     from k710.index import index_videos
     from k710.shards import make_shards
     from k710.verify import verify_shards

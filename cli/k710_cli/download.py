@@ -1,7 +1,6 @@
 """download."""
 
 import contextlib
-import re
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -122,8 +121,10 @@ def download(
     Example: k710 download --views k710/train --limit 100
     """
     from k710.class_files import known_classes_in
-    from k710.downloads import Fetching, check_selection, download_videos
+    from k710.downloads import check_again, download_videos
+    from k710.fetching import Fetching
     from k710.files import num_bytes_of
+    from k710.parts import Part
 
     try:
         fetching = Fetching(
@@ -143,8 +144,8 @@ def download(
             timeout_s=timeout,
             keep=keep_sources is YesNo.yes,
         )
-        selected = _part(part)
-        check_selection(_listed(again), selected)
+        selected = Part.parse(part)
+        check_again(_listed(again))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     with stopped_in_words("download"), download_progress() as show:
@@ -169,13 +170,6 @@ def download(
 
 def _listed(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
-
-
-def _part(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d{1,4})/(\d{1,4})", text)
-    if match is None:
-        raise ValueError(f"--part {text!r}: write it like 3/16")
-    return int(match[1]), int(match[2])
 
 
 @contextlib.contextmanager

@@ -1,22 +1,42 @@
--- Downloads that were to go once all that they were fetched for is stored, and now is. One row per file. Key: uri.
+-- Downloads that were to go once all that they were fetched for is made, and now it is. One row per file. Key: uri.
+-- A clip is made when it is stored, or a shard run found that this very file has no good one.
 with
 
 files as (
-    select keep, clips, unnest(files) as file,
+    select keep, ended_at, attempt, clips, unnest(files) as file,
     from attempts
-    where status = 'ok'
+),
+
+newest as (
+    select
+        file.uri,
+        arg_max(keep, (ended_at, attempt)) as keep,
+        arg_max(file.num_bytes, (ended_at, attempt)) as bytes,
+    from files
+    group by file.uri
 ),
 
 served as (
-    select
+    select distinct
         file.uri,
-        keep,
         unnest(case when len(file.clips) = 0 then clips else file.clips end) as clip_id,
     from files
 )
 
-select uri,
-from served
-left join (select clip_id, true as is_stored from decoded where stored) as kept using (clip_id)
-group by uri
-having bool_and(not keep) and bool_and(coalesce(is_stored, false))
+select newest.uri
+from newest
+join served using (uri)
+left join decoded using (clip_id)
+group by newest.uri
+having bool_and(not keep)
+    and bool_and(
+        coalesce(
+            stored
+            or (
+                decoded.uri = newest.uri
+                and decoded.bytes = newest.bytes
+                and status in ('damaged', 'empty', 'truncated')
+            ),
+            false
+        )
+    )

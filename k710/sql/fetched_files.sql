@@ -1,11 +1,10 @@
 -- Files that downloads left, as copies of clips: a whole video has every window of its id. One row per (clip, file).
--- Key: (clip_id, uri, bytes).
+-- Key: (clip_id, uri). Of a file that was fetched again the last one counts: it took the other's place.
 with
 
 files as (
     select youtube_id, ended_at, attempt, tool, unnest(files) as file,
     from attempts
-    where status = 'ok'
 ),
 
 having_clip as (
@@ -24,6 +23,6 @@ select
 from having_clip
 anti join discarded on discarded.uri = file.uri
 qualify row_number() over (
-    partition by clip_id, file.uri, file.num_bytes
-    order by ended_at desc, attempt desc, file.starts_at_s, tool
+    partition by clip_id, file.uri
+    order by ended_at desc, attempt desc, file.num_bytes, file.starts_at_s, tool
 ) = 1

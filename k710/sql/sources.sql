@@ -40,6 +40,16 @@ with_copy as (
     from chosen
 ),
 
+-- A download that held no good clip, and went when all else that it was fetched for was stored.
+went as (
+    select * exclude (shard, position, stored),
+    from decoded
+    semi join wanted using (clip_id)
+    semi join discarded using (uri)
+    anti join stored using (clip_id)
+    anti join chosen using (clip_id)
+),
+
 -- What a download found out stays true until there is a copy.
 without_copy as (
     select
@@ -50,6 +60,7 @@ without_copy as (
     from wanted
     anti join stored using (clip_id)
     anti join chosen using (clip_id)
+    anti join went using (clip_id)
     left join fetched using (clip_id)
     left join former
         on former.clip_id = wanted.clip_id
@@ -61,6 +72,8 @@ rows as (
     from stored
     union all by name
     from with_copy
+    union all by name
+    from went
     union all by name
     from without_copy
 )

@@ -1,5 +1,6 @@
 -- The videos that are to be fetched, each for all of its windows. One row per YouTube id. Key: youtube_id.
 -- Order: place, a permutation that is the same everywhere, and no class order. A video is in one part, whatever happens.
+-- afresh: a copy of it was no good, and it may be that which lies in its place.
 with
 
 tried as (
@@ -9,12 +10,15 @@ tried as (
 ),
 
 pending as (
-    select distinct clip_id, youtube_id, time_start, time_end,
+    select distinct clip_id, youtube_id, time_start, time_end, status,
     from manifest
     join sources using (clip_id)
+    anti join (select clip_id from outcomes where stored) as kept using (clip_id)
     where list_contains($views, view)
-        and (list_contains($statuses, status) or list_contains($again, status))
-        and (status <> 'ours' or uri is null or list_contains($again, status))
+        and (
+            list_contains($again, status)
+            or (list_contains($pending, status) and (status <> 'ours' or uri is null))
+        )
         and ($labels is null or list_contains($labels, label))
         and ('0x' || left(md5(youtube_id), 8))::bigint % $num_parts = $part - 1
 )
@@ -24,6 +28,7 @@ select
     youtube_id,
     list((clip_id, time_start, time_end) order by time_start, time_end, clip_id) as clips,
     coalesce(any_value(num_attempts), 0) as num_attempts,
+    bool_or(not list_contains($pending, status)) as afresh,
 from pending
 left join tried using (youtube_id)
 group by youtube_id

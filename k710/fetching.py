@@ -1,0 +1,111 @@
+"""How videos are fetched: what the user chose, checked before anything is asked."""
+
+import math
+import re
+import shutil
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from http.cookiejar import LoadError, MozillaCookieJar
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from k710.errors import SourceError, StageError, shown
+
+__all__ = ["YOUTUBE", "Fetching", "ffmpeg_keeps_to", "refuse_unready"]
+
+YOUTUBE = "https://www.youtube.com/watch?v={id}"
+_POLICIES = ("auto", "whole", "sections")
+_PROXIES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
+
+
+@dataclass(frozen=True, slots=True)
+class Fetching:
+    """How videos are fetched; the defaults are careful with a site that counts."""
+
+    url_template: str = YOUTUBE  # {id} stands for the YouTube id
+    policy: str = "auto"  # whole, sections, or whichever should be there first
+    short_side: int = 320  # px: the smallest stream that has as many is taken
+    audio: bool = False
+    pad_s: int = 5  # around the window of a section
+    cookies: str | None = None  # a file in Netscape's format
+    proxies: tuple[str, ...] = ()  # taken in turn; none: this machine's own address
+    address: str = "this"  # machines that give the same name share one pace
+    sleep_s: float = 5.0  # from one start to the next, for each address
+    bytes_per_s: float | None = None  # for each address
+    workers: int = 4
+    retries: int = 3  # of what may pass
+    backoff_s: float = 5.0  # before the first retry; doubles
+    walls: int = 10  # in a row, after which an address is left alone
+    stall_s: float = 30.0  # without a byte, after which a connection counts as dead
+    timeout_s: float = 1800.0  # after which an attempt is killed
+    keep: bool = True  # videos, when all that they were fetched for is stored
+
+    def __post_init__(self) -> None:
+        is_web = self.url_template.lower().startswith(("http://", "https://"))
+        if self.url_template.count("{id}") != 1 or not is_web:
+            raise ValueError(
+                f"{shown(self.url_template)} must be an http(s) address with {{id}} in it, once"
+            )
+        for proxy in self.proxies:
+            _refuse_bad_proxy(proxy)
+        if self.policy not in _POLICIES:
+            raise ValueError(f"{shown(self.policy)} is none of {', '.join(_POLICIES)}")
+        if self.workers < 1 or self.walls < 1 or self.retries < 0:
+            raise ValueError("workers and walls must be 1 or more, and retries 0 or more")
+        for number in (self.sleep_s, self.backoff_s, self.pad_s):
+            if not 0 <= number < math.inf:  # nan neither
+                raise ValueError("sleep_s, backoff_s and pad_s must not be below 0")
+        rate = 1.0 if self.bytes_per_s is None else self.bytes_per_s
+        for number in (self.timeout_s, self.stall_s, self.short_side, rate):
+            if not 0 < number < math.inf:
+                raise ValueError("timeout_s, stall_s, short_side and bytes_per_s must be above 0")
+
+
+def _refuse_bad_proxy(proxy: str) -> None:
+    """ValueError that does not repeat it: it may hold a password."""
+    try:
+        parts = urlsplit(proxy)
+        is_good = parts.scheme in _PROXIES and bool(parts.hostname) and parts.path in ("", "/")
+        is_good = is_good and (parts.port is None or parts.port > 0)
+    except ValueError:
+        is_good = False
+    if not is_good or re.search(r"[\s\x00-\x1f]", proxy):
+        raise ValueError(
+            "a proxy is written like http://host:8080 or socks5://name:password@host:1080, with "
+            "% escapes for / @ : in name and password"
+        )
+
+
+def ffmpeg_keeps_to(proxies: Iterable[str]) -> bool:
+    """Whether the ffmpeg program takes these proxies: others it goes past, without a word."""
+    return all(urlsplit(proxy).scheme == "http" for proxy in proxies)
+
+
+def refuse_unready(fetching: Fetching) -> None:
+    """StageError or SourceError where this machine can't fetch so."""
+    if fetching.policy == "sections" and not shutil.which("ffmpeg"):
+        raise StageError(
+            "Sections are cut by the ffmpeg program, and there is none on PATH.\n"
+            "Install ffmpeg, or use --fetch whole."
+        )
+    if fetching.policy == "sections" and not ffmpeg_keeps_to(fetching.proxies):
+        raise StageError(
+            "The ffmpeg program, which cuts sections, goes past proxies that aren't http:// ones.\n"
+            "Use --fetch whole, or http:// proxies."
+        )
+    if fetching.cookies is not None:
+        _refuse_bad_cookies(Path(fetching.cookies))
+
+
+def _refuse_bad_cookies(path: Path) -> None:
+    try:
+        with warnings.catch_warnings(action="ignore"):  # it calls a bad line a bug of its own
+            MozillaCookieJar().load(str(path), ignore_discard=True, ignore_expires=True)
+    except (LoadError, UnicodeDecodeError) as error:  # whose text may have a cookie in it
+        raise SourceError(
+            f"{path} is no file of cookies in Netscape's format.\n"
+            "Export them as such (cookies.txt) from a browser."
+        ) from error
+    except OSError as error:
+        raise SourceError(f"{path} can't be read: {error.strerror}.") from error
