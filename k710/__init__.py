@@ -14,7 +14,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from k710.card import Card, write_card
     from k710.class_files import ClassFileCheck, check_class_file
+    from k710.engines import Local
     from k710.errors import (
         K710Error,
         LabelError,
@@ -27,19 +29,26 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from k710.evidence import NamePair, label_evidence
+    from k710.export import export_view
+    from k710.export_summary import ExportSummary
     from k710.fetch import Fetched, fetch_annotations
     from k710.index import IndexSummary, index_videos
     from k710.labels import class_names, head_map, k710_order, resolve_label
     from k710.manifest import Summary, build_manifest
+    from k710.parts import Part
+    from k710.ray_engine import Ray
     from k710.shard_summary import ShardSummary
-    from k710.shards import make_shards
+    from k710.shards import finish_shards, make_shards
+    from k710.status import WorkStatus, read_status
     from k710.transcode import Encoding
     from k710.verify import Verified, verify_shards
     from k710.video import read_frames
     from k710.views import ExplainedRow, explain, load_view
 
 _HOMES = {
+    "card": ("Card", "write_card"),
     "class_files": ("ClassFileCheck", "check_class_file"),
+    "engines": ("Local",),
     "errors": (
         "K710Error",
         "LabelError",
@@ -52,12 +61,17 @@ _HOMES = {
         "WeightsError",
     ),
     "evidence": ("NamePair", "label_evidence"),
+    "export": ("export_view",),
+    "export_summary": ("ExportSummary",),
     "fetch": ("Fetched", "fetch_annotations"),
     "index": ("IndexSummary", "index_videos"),
     "labels": ("class_names", "head_map", "k710_order", "resolve_label"),
     "manifest": ("Summary", "build_manifest"),
+    "parts": ("Part",),
+    "ray_engine": ("Ray",),
     "shard_summary": ("ShardSummary",),
-    "shards": ("make_shards",),
+    "shards": ("finish_shards", "make_shards"),
+    "status": ("WorkStatus", "read_status"),
     "transcode": ("Encoding",),
     "verify": ("Verified", "verify_shards"),
     "video": ("read_frames",),
@@ -66,16 +80,21 @@ _HOMES = {
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "Card",
     "ClassFileCheck",
     "Encoding",
     "ExplainedRow",
+    "ExportSummary",
     "Fetched",
     "IndexSummary",
     "K710Error",
     "LabelError",
+    "Local",
     "MediaError",
     "MissingExtra",
     "NamePair",
+    "Part",
+    "Ray",
     "RecipeError",
     "SchemaError",
     "ShardSummary",
@@ -84,11 +103,14 @@ __all__ = [
     "Summary",
     "Verified",
     "WeightsError",
+    "WorkStatus",
     "build_manifest",
     "check_class_file",
     "class_names",
     "explain",
+    "export_view",
     "fetch_annotations",
+    "finish_shards",
     "head_map",
     "index_videos",
     "k710_order",
@@ -96,8 +118,10 @@ __all__ = [
     "load_view",
     "make_shards",
     "read_frames",
+    "read_status",
     "resolve_label",
     "verify_shards",
+    "write_card",
 ]
 
 

@@ -1,7 +1,8 @@
 """Run one function over many tasks, where a task that kills or hangs its worker costs itself alone.
 
 A task and its result are plain values that can be pickled, and the function can be imported by its
-name. It must be idempotent: a task may be run again. Today's engine is processes of this machine.
+name. It must be idempotent: a task may be run again. The engine here is processes of this machine;
+`k710.ray_engine` has the other.
 """
 
 import contextlib
@@ -15,11 +16,11 @@ import time
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from k710.errors import K710Error, StageError, printable
 
-__all__ = ["Failed", "run_local"]
+__all__ = ["Engine", "Failed", "Local", "Pool", "run_local", "wait_beside_work"]
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -34,6 +35,44 @@ class Failed:
     """What became of a task whose worker died, hung, or met a bug, twice."""
 
     why: str
+    is_late: bool = False  # it was killed for taking too long
+    seconds: float = 0.0  # that it took, where it was
+
+
+class Engine(Protocol):
+    """Where tasks run: `Local`, or `k710.ray_engine.Ray`."""
+
+    def run(
+        self,
+        function: Callable[[Task], Result],
+        tasks: Iterable[Task | None],
+        *,
+        timeout_s: float,
+    ) -> Generator[tuple[Task, Result | Failed], None, None]:
+        """(task, result) as they are done, in any order; see `run_local`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """Processes of this machine; `workers` None: one for each core."""
+
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise ValueError(f"workers ({self.workers}) must be above 0")
+
+    def run(
+        self,
+        function: Callable[[Task], Result],
+        tasks: Iterable[Task | None],
+        *,
+        timeout_s: float,
+    ) -> Generator[tuple[Task, Result | Failed], None, None]:
+        """(task, result) as they are done, in any order; see `run_local`."""
+        workers = self.workers or os.cpu_count() or 1
+        return run_local(function, tasks, workers=workers, timeout_s=timeout_s)
 
 
 def run_local(
@@ -52,40 +91,8 @@ def run_local(
     again; without `second_try` at once. A K710Error that it raises is no matter of one task: it
     ends the run. At the end of the iteration, however it comes, no worker is left.
     """
-    pool: _Pool[Task, Result] = _Pool(function, timeout_s)
-    left = iter(tasks)
-    suspects: list[Task] = []
-    exhausted = False
-    with pool:
-        while True:
-            is_waiting = False
-            while not (exhausted or is_waiting or suspects) and pool.num_busy < workers:
-                try:
-                    task = next(left)
-                except StopIteration:
-                    exhausted = True
-                    break
-                if task is None:
-                    is_waiting = True
-                else:
-                    pool.give(task)
-            if not pool.num_busy:
-                if is_waiting:
-                    time.sleep(_MOMENT_S)
-                    continue
-                if not suspects:
-                    return
-                suspect = suspects.pop()
-                pool.give(suspect)
-                while not (done := pool.take()):
-                    pass
-                yield from done
-                continue
-            for task, result in pool.take(_MOMENT_S if is_waiting else None):
-                if isinstance(result, Failed) and second_try:
-                    suspects.append(task)
-                else:
-                    yield task, result
+    with Pool(function, timeout_s) as pool:
+        yield from pool.run(tasks, workers=workers, second_try=second_try)
 
 
 @dataclass(slots=True)
@@ -103,18 +110,63 @@ class _Worker(Generic[Task]):
 
 
 @dataclass(slots=True)
-class _Pool(Generic[Task, Result]):
+class Pool(Generic[Task, Result]):
+    """Worker processes that stay from one run to the next, until `close`."""
+
     function: Callable[[Task], Result]
     timeout_s: float
     idle: list[_Worker[Task]] = field(default_factory=list)
     busy: list[_Worker[Task]] = field(default_factory=list)
 
-    def __enter__(self) -> "_Pool[Task, Result]":
+    def __enter__(self) -> "Pool[Task, Result]":
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Kill all workers."""
         for worker in (*self.idle, *self.busy):
             worker.kill()
+        self.idle.clear()
+        self.busy.clear()
+
+    def run(
+        self, tasks: Iterable[Task | None], *, workers: int, second_try: bool
+    ) -> Generator[tuple[Task, Result | Failed], None, None]:
+        """(task, result) as they are done; see `run_local`. After an error the pool must close."""
+        left = iter(tasks)
+        suspects: list[Task] = []
+        exhausted = False
+        while True:
+            is_waiting = False
+            while not (exhausted or is_waiting or suspects) and self.num_busy < workers:
+                try:
+                    task = next(left)
+                except StopIteration:
+                    exhausted = True
+                    break
+                if task is None:
+                    is_waiting = True
+                else:
+                    self.give(task)
+            if not self.num_busy:
+                if is_waiting:
+                    time.sleep(_MOMENT_S)
+                    continue
+                if not suspects:
+                    return
+                suspect = suspects.pop()
+                self.give(suspect)
+                while not (done := self.take()):
+                    pass
+                yield from done
+                continue
+            for task, result in self.take(_MOMENT_S if is_waiting else None):
+                if isinstance(result, Failed) and second_try:
+                    suspects.append(task)
+                else:
+                    yield task, result
 
     @property
     def num_busy(self) -> int:
@@ -149,6 +201,9 @@ class _Pool(Generic[Task, Result]):
         try:
             if worker.connection.poll():
                 kind, value = worker.connection.recv()
+                if kind == "waits":
+                    worker.until += value
+                    return None
                 if kind == "refused":
                     raise value
                 self.idle.append(worker)
@@ -161,7 +216,8 @@ class _Pool(Generic[Task, Result]):
         if time.monotonic() < worker.until:
             return None
         worker.kill()
-        return (Failed(f"not done after {self.timeout_s:g} s"),)
+        late_s = self.timeout_s
+        return (Failed(f"not done after {late_s:g} s", is_late=True, seconds=late_s),)
 
     def _started(self) -> _Worker[Task]:
         ours, theirs = socket.socketpair()
@@ -189,10 +245,21 @@ class _Pool(Generic[Task, Result]):
         return worker
 
 
+_to_parent: Connection | None = None  # in a worker
+
+
+def wait_beside_work(seconds: float) -> None:
+    """Sleep inside a task, where that is no fault of the task: its time doesn't run meanwhile."""
+    if _to_parent is not None:
+        _to_parent.send(("waits", seconds))
+    time.sleep(seconds)
+
+
 def _serve(fd: int) -> None:
     """The life of a worker: tasks in, results out, until its parent is gone."""
+    global _to_parent
     _die_with_parent()
-    connection = Connection(fd)
+    connection = _to_parent = Connection(fd)
     try:
         function = connection.recv()
         connection.send("ready")

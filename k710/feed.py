@@ -43,7 +43,7 @@ class Wanted:
     tool: str
     facts: Facts
 
-    def task(self, source: Located, folder: Path, encoding: Encoding, versions: Any) -> ClipTask:
+    def task(self, source: Located, folder: str, encoding: Encoding, versions: Any) -> ClipTask:
         """The task that makes the clip of the bytes at `source`."""
         return ClipTask(
             clip_id=self.clip_id,
@@ -55,7 +55,7 @@ class Wanted:
             rivals=self.rivals,
             encoding=encoding,
             versions=versions,
-            folder=str(folder),
+            folder=folder,
         )
 
 
@@ -96,7 +96,8 @@ class Feed:
     """Tasks for the clips `wanted`, which all have a copy. `lost` fills with what wasn't there."""
 
     wanted: Sequence[Wanted]
-    folder: Path  # of staged files
+    folder: str  # of staged files, or its URL
+    scratch: Path  # where members of a .tar.gz lie for as long as they are needed
     encoding: Encoding
     versions: tuple[tuple[str, str], ...]
     lost: list[tuple[Wanted, str, str]] = field(default_factory=list)  # clip, status, why
@@ -129,7 +130,7 @@ class Feed:
         left: dict[tuple[str, int | None], list[Wanted]] = {}
         for clip in clips:
             left.setdefault((clip.member or "", clip.num_bytes), []).append(clip)
-        taken = take_members(path, left, self.folder / "unpacked")
+        taken = take_members(path, left, self.scratch)
         while True:
             try:
                 of_member, source, is_unpacked = next(taken)

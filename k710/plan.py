@@ -6,6 +6,8 @@ be had leaves its place empty and moves no other.
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,41 @@ from k710.tables import (
 )
 from k710.transcode import Encoding
 
-__all__ = ["bytes_per_second", "extend_plan", "refuse_other_versions", "seconds_per_shard"]
+__all__ = [
+    "Wish",
+    "bytes_per_second",
+    "extend_plan",
+    "open_plan",
+    "planned_encoding",
+    "planned_views",
+    "refuse_other_versions",
+    "seconds_per_shard",
+]
 
 _REFERENCE_PX = 320
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What decides a plan, beside what was planned before, the manifest and its copies."""
+
+    views: tuple[str, ...]
+    encoding: Encoding
+    seconds_per_shard: int
+    seed: int
+    retry: bool  # a clip that failed before gets another place
+    found_only: bool  # a clip without a copy gets no place yet
+
+    def params(self) -> dict[str, Any]:
+        """All of it as plain values, fit for JSON."""
+        return {
+            "views": sorted(self.views),
+            "encoding": self.encoding.params(),
+            "seconds_per_shard": self.seconds_per_shard,
+            "seed": self.seed,
+            "retry": self.retry,
+            "found_only": self.found_only,
+        }
 
 
 def bytes_per_second(encoding: Encoding) -> float:
@@ -41,18 +75,8 @@ def seconds_per_shard(shard_bytes: int, encoding: Encoding) -> int:
     return max(1, round(shard_bytes / bytes_per_second(encoding)))
 
 
-def extend_plan(
-    con: Any,
-    work: Path,
-    views: Sequence[str],
-    *,
-    encoding: Encoding,
-    shard_seconds: int,
-    seed: int,
-    retry: bool,
-    write: bool,
-) -> None:
-    """Make `plan` a table on `con` in which each clip of `views` has a place, and keep it on disk.
+def extend_plan(con: Any, work: Path, wish: Wish, *, write: bool) -> None:
+    """Make `plan` a table on `con` in which each clip of the views has a place; keep it on disk.
 
     `manifest`, `sources` and `outcomes` must be there. With `write` False the disk stays as it is.
     StageError where clips were planned for another encoding.
@@ -61,20 +85,24 @@ def extend_plan(
     former = read_sidecar(table_path(work, "plan"))
     made_with = [shard.params for shard in done_shards(work).values()]
     for params in (*([former.params] if former else ()), *made_with[:1]):
-        _refuse_other_encoding(work, params["encoding"], encoding)
-    fresh = {"views": list(views), "retry": retry}
+        _refuse_other_encoding(work, params["encoding"], wish.encoding)
+    fresh = {"views": list(wish.views), "retry": wish.retry, "found_only": wish.found_only}
     sql = read_sql("fresh")
     con.execute(f"create or replace temp table fresh as\n{sql}", fresh).fetchall()
     counted = (
         "select (select count(*) from fresh), (select coalesce(max(shard) + 1, 0) from planned)"
     )
     ((num_fresh, first_shard),) = con.execute(counted).fetchall()
-    values = {"seed": str(seed), "first_shard": first_shard, "seconds_per_shard": shard_seconds}
-    generation = {"views": sorted(views), "seed": seed, **values}
+    values = {
+        "seed": str(wish.seed),
+        "first_shard": first_shard,
+        "seconds_per_shard": wish.seconds_per_shard,
+    }
+    generation = {"views": sorted(wish.views), "found_only": wish.found_only, **values}
     spec = TableSpec(
         table="plan",
         params={
-            "encoding": encoding.params(),
+            "encoding": wish.encoding.params(),
             "generations": [*(former.params["generations"] if former else ()), generation],
         },
         inputs=_inputs(work),
@@ -83,6 +111,29 @@ def extend_plan(
     if write and (num_fresh or former is None):
         write_table(con, work, spec, values=values)
     con.execute(f"create or replace temp table plan as\n{spec.sql()}", values).fetchall()
+
+
+def open_plan(con: Any, work: Path) -> None:
+    """Make `plan` a table on `con`: just what was planned before."""
+    _open_planned(con, work)
+    con.execute("create or replace temp table plan as from planned").fetchall()
+
+
+def planned_encoding(work: Path) -> Encoding | None:
+    """How the clips of the plan on disk are made; None where there is none."""
+    sidecar = read_sidecar(table_path(work, "plan"))
+    if sidecar is None:
+        return None
+    params = dict(sidecar.params["encoding"])
+    fps = params.pop("fps")
+    return Encoding(fps=None if fps is None else Fraction(fps), **params)
+
+
+def planned_views(work: Path) -> set[str]:
+    """The views whose clips were ever planned."""
+    sidecar = read_sidecar(table_path(work, "plan"))
+    generations = sidecar.params["generations"] if sidecar else []
+    return {view for generation in generations for view in generation["views"]}
 
 
 def _open_planned(con: Any, work: Path) -> None:

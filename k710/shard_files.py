@@ -11,6 +11,7 @@ has no tar, since readers take an empty one for damaged.
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import pyarrow as pa
 from k710.files import replacing
 from k710.labels import class_names, labels_sha256
 from k710.probe import Facts
+from k710.stage_store import read_all
 from k710.staging import StoredClip
 from k710.tables import (
     SCHEMAS,
@@ -70,7 +72,7 @@ class Outcome:
     facts: Facts  # of the source
     tool: str
     stored: StoredClip | None
-    data_path: Path | None  # where the bytes lie until they are in the tar
+    data_at: str | None  # the path or URL of the bytes until they are in the tar
 
 
 class ChangedBytes(Exception):
@@ -149,10 +151,11 @@ def write_shard(
     tar_bytes, tar_sha256 = None, None
     if stored:
         texts = _sample_texts(con, stored)
+        data = read_all([outcome.data_at or "" for outcome in stored])
         with replacing(tar) as partial, partial.open("wb") as file:
-            with TarWriter(file) as writer:
-                for outcome, text in zip(stored, texts, strict=True):
-                    offset = writer.add(f"{outcome.clip_id}.mp4", _data(outcome))
+            with TarWriter(file) as writer, closing(data):
+                for outcome, text, video in zip(stored, texts, data, strict=True):
+                    offset = writer.add(f"{outcome.clip_id}.mp4", _checked(outcome, video))
                     writer.add(f"{outcome.clip_id}.json", text)
                     rows.append(_index_row(shard, outcome, offset))
             tar_bytes, tar_sha256 = writer.num_bytes, writer.sha256
@@ -172,13 +175,9 @@ def write_shard(
     con.unregister("rows")
 
 
-def _data(outcome: Outcome) -> bytes:
-    assert outcome.data_path is not None and outcome.stored is not None
-    try:
-        data = outcome.data_path.read_bytes()
-    except OSError as error:
-        raise ChangedBytes(outcome.position) from error
-    if hashlib.sha256(data).hexdigest() != outcome.stored.sha256:
+def _checked(outcome: Outcome, data: bytes | None) -> bytes:
+    assert outcome.stored is not None
+    if data is None or hashlib.sha256(data).hexdigest() != outcome.stored.sha256:
         raise ChangedBytes(outcome.position)
     return data
 

@@ -51,6 +51,7 @@ class ShardSummary:
     dry_run: bool
     seconds: float
     work: str
+    part: str | None = None  # like 3/16: then all of this is of its shards alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ def summarise(
     made: Sequence[int],
     seconds: float,
     dry_run: bool,
+    part: str | None = None,
 ) -> ShardSummary:
     """The summary of a run. `manifest`, `sources`, `index` and `plan` must be tables on `con`."""
     rows = con.execute(read_sql("fates"), {"views": list(views)}).fetchall()
@@ -99,4 +101,5 @@ def summarise(
         dry_run=dry_run,
         seconds=round(seconds, 3),
         work=str(work),
+        part=part,
     )

@@ -6,27 +6,24 @@ moment, and the same task may run on two machines at once.
 """
 
 import contextlib
-import ctypes
-import gc
 import hashlib
 import json
-import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from k710.cut import SLACK_S, Window, decoder_log
 from k710.errors import MediaError, StageError
 from k710.located import Located
+from k710.memory import free_memory
 from k710.probe import Facts, facts_of, is_window, media_words, probe_clip
 from k710.profiles import COPY
+from k710.stage_store import read, remove, write
 from k710.transcode import Encoding, encode_window, encoder_versions
 from k710.video import open_video
 
-__all__ = ["ClipTask", "Staged", "StoredClip", "forget", "read_staged", "stage_clip", "staged_file"]
+__all__ = ["ClipTask", "Staged", "StoredClip", "forget", "parsed", "stage_clip", "staged_file"]
 
 _NOT_STAGED = ("missing", "ours")  # the next run may find another file there
 
@@ -44,7 +41,7 @@ class ClipTask:
     rivals: int  # other clips that a trimmed file of unknown window could be as well
     encoding: Encoding
     versions: tuple[tuple[str, str], ...]  # that the worker must have
-    folder: str  # of the staged files
+    folder: str  # of the staged files, or its URL
 
     def key(self) -> str:
         """A hash of all that decides the clip's bytes and row."""
@@ -91,29 +88,22 @@ def stage_clip(task: ClipTask) -> Staged:
     here = tuple(sorted(encoder_versions().items()))
     if here != task.versions:
         raise StageError(_other_versions(dict(here), dict(task.versions)))
-    staged = read_staged(task)
+    staged = parsed(task, read(f"{task.folder}/{task.clip_id}.json"))
     if staged is not None:
         return staged
     staged, data = _made(task)
-    _free_memory()
-    folder = Path(task.folder)
-    try:
-        if data is not None:
-            _write(folder / f"{task.clip_id}.mp4", data)
-        if staged.status not in _NOT_STAGED:
-            _write(folder / f"{task.clip_id}.json", json.dumps(asdict(staged)).encode())
-    except OSError as error:
-        raise StageError(
-            f"{folder} can't be written to: {error.strerror}.\n"
-            "Mend that, and run the same command again: what is staged stays."
-        ) from error
+    free_memory()
+    if data is not None:
+        write(staged_file(task.folder, task.clip_id), data)
+    if staged.status not in _NOT_STAGED:
+        write(f"{task.folder}/{task.clip_id}.json", json.dumps(asdict(staged)).encode())
     return staged
 
 
-def read_staged(task: ClipTask) -> Staged | None:
-    """What an earlier run made of just this task; None where there is nothing."""
+def parsed(task: ClipTask, row: bytes | None) -> Staged | None:
+    """The row that an earlier run staged, if it is of just this task; else None."""
     try:
-        values = json.loads((Path(task.folder) / f"{task.clip_id}.json").read_bytes())
+        values = json.loads(row or b"")
         if values["key"] != task.key():
             return None
         stored = values.pop("stored")
@@ -122,32 +112,18 @@ def read_staged(task: ClipTask) -> Staged | None:
             stored=None if stored is None else StoredClip(**stored),
             **values,
         )
-    except (OSError, ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError):
         return None
 
 
-def staged_file(folder: Path, clip_id: str) -> Path:
+def staged_file(folder: str, clip_id: str) -> str:
     """Where the bytes of a staged clip lie."""
-    return folder / f"{clip_id}.mp4"
+    return f"{folder}/{clip_id}.mp4"
 
 
-def forget(folder: Path, clip_id: str) -> None:
-    """Remove what is staged of a clip, its row first."""
-    for ending in ("json", "mp4"):
-        (folder / f"{clip_id}.{ending}").unlink(missing_ok=True)
-
-
-def _free_memory() -> None:
-    """Keep a worker as small after thousands of clips as after one."""
-    gc.collect()  # PyAV's containers, streams and graphs refer to each other
-    trim = _malloc_trim()
-    if trim is not None:
-        trim(0)  # what glibc keeps between clips is in pieces, and grows by 0.1 MB a clip
-
-
-@cache
-def _malloc_trim() -> Any:
-    return getattr(ctypes.CDLL(None), "malloc_trim", None)
+def forget(folder: str, clip_ids: Sequence[str]) -> None:
+    """Remove what is staged of these clips, each one's row first."""
+    remove([f"{folder}/{name}.{ending}" for name in clip_ids for ending in ("json", "mp4")])
 
 
 def _made(task: ClipTask) -> tuple[Staged, bytes | None]:
@@ -254,16 +230,6 @@ def _ambiguous(task: ClipTask) -> Staged:
 
 def _not_kept(task: ClipTask, status: str, detail: str) -> Staged:
     return Staged(task.clip_id, task.key(), status, detail, task.trimmed, Facts(), None)
-
-
-def _write(path: Path, data: bytes) -> None:
-    # A name of its own: another machine may be at work on the same clip.
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _other_versions(here: dict[str, str], wanted: dict[str, str]) -> str:

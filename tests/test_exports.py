@@ -9,7 +9,7 @@ import pytest
 
 import k710
 
-HEAVY = ("duckdb", "pandas", "pyarrow", "av", "torch", "yt_dlp", "webdataset")
+HEAVY = ("duckdb", "pandas", "pyarrow", "av", "torch", "yt_dlp", "webdataset", "ray", "fsspec")
 MODULES = sorted(path.stem for path in Path(k710.__file__).parent.glob("[a-z]*.py"))
 
 

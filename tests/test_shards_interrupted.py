@@ -56,9 +56,10 @@ def kill_at(work: Path, seconds: float) -> None:
 
 def staged(work: Path) -> dict[str, int]:
     found = {}
-    for path in work.glob("staging/*.json"):
-        with contextlib.suppress(FileNotFoundError):  # packed since
-            found[path.name] = path.stat().st_mtime_ns
+    with contextlib.suppress(FileNotFoundError):  # the folder is cleared
+        for path in work.glob("staging/*.json"):
+            with contextlib.suppress(FileNotFoundError):  # packed since
+                found[path.name] = path.stat().st_mtime_ns
     return found
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from k710_cli import classes, demo, index, manifest, shards
+from k710_cli import classes, demo, download, export, index, manifest, shards, status
 
 __all__ = ["app"]
 
@@ -55,6 +55,9 @@ def _main(
 
 manifest.add_to(app)
 index.add_to(app)
+download.add_to(app)
 shards.add_to(app)
+export.add_to(app)
+status.add_to(app)
 classes.add_to(app)
 demo.add_to(app)

@@ -15,6 +15,8 @@ from k710_cli.options import Json, Work, Workers
 from k710_cli.screen import console, print_json, progress, rates, table
 
 if TYPE_CHECKING:
+    from k710.engines import Engine
+    from k710.parts import Part
     from k710.shard_summary import ShardProgress, ShardSummary
     from k710.verify import Verified
 
@@ -26,6 +28,11 @@ class Profile(StrEnum):
     compact = "compact"
     intra = "intra"
     copy = "copy"
+
+
+class EngineName(StrEnum):
+    local = "local"
+    ray = "ray"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -64,11 +71,38 @@ def shard(
             "bytes of shards: give much where there are many."
         ),
     ] = "8GB",
+    staging: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder or fsspec URL (s3://bucket/dir) for them. Default: staging/ in --work.",
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the order of the clips in the shards.")] = 0,
+    engine: Annotated[
+        EngineName, typer.Option(help="local: this machine's cores. ray: a Ray cluster's.")
+    ] = EngineName.local,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Of the Ray cluster, HOST:PORT or auto. Default: a Ray of its own."),
+    ] = None,
     workers: Workers = None,
     timeout: Annotated[
         float, typer.Option(min=1, help="Seconds after which a clip counts as hung.")
     ] = 600,
+    part: Annotated[
+        str | None,
+        typer.Option(help="Make this part of the shards, like 3/16; others make theirs meanwhile."),
+    ] = None,
+    finish: Annotated[
+        bool, typer.Option("--finish", help="Join what all parts made, if it is all there.")
+    ] = False,
+    found_only: Annotated[
+        bool,
+        typer.Option(
+            "--found-only", help="Plan only clips that have a copy; others come to later shards."
+        ),
+    ] = False,
     retry: Annotated[
         bool, typer.Option("--retry", help="Try clips again that failed before.")
     ] = False,
@@ -84,24 +118,35 @@ def shard(
     Example: k710 shard --views k710/train,k400/train,k400/val
     """
     from k710.files import num_bytes_of
-    from k710.shards import make_shards
+    from k710.shards import finish_shards, make_shards
     from k710.transcode import Encoding
 
+    names = [view.strip() for view in views.split(",")]
+    if finish:
+        if part is not None or dry_run:
+            raise typer.BadParameter("--finish goes with neither --part nor --dry-run")
+        with _stopped_in_words("shard"):
+            summary = finish_shards(names, work=work)
+        return print_json(summary) if as_json else print_shards(summary, joined=True)
     try:
         encoding = Encoding(profile.value, short_side, Fraction(fps) if fps else None, audio)
         sizes = num_bytes_of(shard_size), num_bytes_of(staging_size)
+        of_part = _part(part)
     except (ValueError, ZeroDivisionError) as error:
         raise typer.BadParameter(str(error)) from error
     with _stopped_in_words("shard"), clip_progress() as show:
         summary = make_shards(
-            [view.strip() for view in views.split(",")],
+            names,
             work=work,
             encoding=encoding,
             shard_bytes=sizes[0],
+            staging=staging,
             staging_bytes=sizes[1],
             seed=seed,
-            workers=workers,
+            engine=_engine(engine, address, workers),
             timeout_s=timeout,
+            part=of_part,
+            found_only=found_only,
             retry=retry,
             dry_run=dry_run,
             on_progress=show,
@@ -109,6 +154,24 @@ def shard(
     if as_json:
         return print_json(summary)
     print_shards(summary)
+
+
+def _part(text: str | None) -> "Part | None":
+    from k710.parts import Part
+
+    return None if text is None else Part.parse(text)
+
+
+def _engine(name: EngineName, address: str | None, workers: int | None) -> "Engine":
+    if name is EngineName.ray:
+        from k710.ray_engine import Ray
+
+        return Ray(address, workers)
+    if address is not None:
+        raise typer.BadParameter("--address goes with --engine ray")
+    from k710.engines import Local
+
+    return Local(workers)
 
 
 def verify(
@@ -166,8 +229,8 @@ def clip_progress() -> Iterator[Callable[["ShardProgress"], None]]:
         yield show_clips
 
 
-def print_shards(summary: "ShardSummary") -> None:
-    """Print how the clips of the views fared, and what was made."""
+def print_shards(summary: "ShardSummary", *, joined: bool = False) -> None:
+    """Print how the clips of the views fared, and what was made, or `joined` of several parts."""
     screen = console()
     for made in _fates(summary):
         screen.print(made)
@@ -183,13 +246,25 @@ def print_shards(summary: "ShardSummary") -> None:
     elif summary.shards_made:
         made = len(summary.shards_made)
         rate = summary.clips_to_make / summary.seconds
+        of_part = f" of part {summary.part}" if summary.part else ""
         screen.print(
             f"{made:,} shard{'s' if made > 1 else ''} made in {summary.seconds:,.1f} s "
-            f"({rate:,.1f} clips/s); {summary.shards_in_all:,} in {summary.work}/shards.",
+            f"({rate:,.1f} clips/s); {summary.shards_in_all:,}{of_part} in {summary.work}/shards.",
+            soft_wrap=True,
+        )
+    elif joined:
+        screen.print(
+            f"All there: {summary.shards_in_all:,} shards in {summary.work}/shards. "
+            "Written: index.parquet, sources.parquet.",
             soft_wrap=True,
         )
     else:
-        screen.print("Nothing to do: every clip that may be had is in a shard.")
+        what = f" in part {summary.part}" if summary.part else ""
+        screen.print(f"Nothing to do{what}: every clip that may be had is in a shard.")
+    if summary.part:
+        if not summary.dry_run:
+            screen.print("When all parts are done: the same command, --finish instead of --part.")
+        return
     if any(fate.status != "ok" for fate in summary.fates):
         query = f"select clip_id, status, detail from '{summary.work}/sources.parquet'"
         screen.print(f"Why: duckdb -c \"{query} where status <> 'ok'\"", soft_wrap=True)

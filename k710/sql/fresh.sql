@@ -1,5 +1,6 @@
 -- The clips of the wanted views that have no shard to come to. One row per clip. Key: clip_id.
 -- A clip whose place stayed empty is fresh again where it has another copy now, or if $retry.
+-- With $found_only a clip without a copy is not fresh.
 with
 
 wanted as (
@@ -23,21 +24,26 @@ places as (
         partition by clip_id
         order by planned.shard desc
     ) = 1
+),
+
+copies as (
+    select clip_id, uri, member, bytes,
+    from sources
+    where uri is not null and status <> 'missing'
 )
 
 select wanted.clip_id, time_start, time_end,
 from wanted
 left join places using (clip_id)
-left join sources using (clip_id)
-where places.clip_id is null
+left join copies using (clip_id)
+where (places.clip_id is null and (copies.clip_id is not null or not $found_only))
     or (
         not to_come
         and not stored
-        and sources.uri is not null
-        and sources.status <> 'missing'
+        and copies.clip_id is not null
         and (
             $retry
-            or (sources.uri, sources.member, sources.bytes)
+            or (copies.uri, copies.member, copies.bytes)
                 is distinct from (places.uri, places.member, places.bytes)
         )
     )

@@ -20,12 +20,16 @@ COMMANDS = (
     "build-manifest",
     "explain",
     "index",
+    "download",
     "shard",
     "verify",
+    "export",
+    "status",
+    "card",
     "labels",
     "demo",
 )
-HEAVY = ("duckdb", "pandas", "pyarrow", "av", "torch", "yt_dlp", "webdataset")
+HEAVY = ("duckdb", "pandas", "pyarrow", "av", "torch", "yt_dlp", "webdataset", "ray", "fsspec")
 
 
 def k710(*arguments: object, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":

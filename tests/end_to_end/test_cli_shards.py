@@ -102,6 +102,12 @@ def test_a_dry_run_says_what_would_be_made(tmp_path: Path) -> None:
         (["--fps", "1/0"], "Fraction(1, 0)"),
         (["--shard-size", "huge"], "'huge' is no size"),
         (["--workers", "0"], "--workers"),
+        (["--engine", "spark"], "'spark' is not one of"),
+        (["--address", "auto"], "--address goes with --engine ray"),
+        (["--part", "4/3"], "4/3 is no part: write it like 3/16"),
+        (["--part", "three"], "'three' is no part: write it like 3/16"),
+        (["--part", "1/2", "--finish"], "--finish goes with neither --part nor --dry-run"),
+        (["--dry-run", "--finish"], "--finish goes with neither --part nor --dry-run"),
     ],
 )
 def test_wrong_usage_is_exit_2(tmp_path: Path, options: list[str], words: str) -> None:
@@ -121,6 +127,26 @@ def test_what_comes_first_is_said(tmp_path: Path) -> None:
     done = k710("verify", cwd=tmp_path)
     assert done.returncode == 1
     assert "Build it: k710 shard --views VIEWS --work work\n" in done.stderr
+
+
+def test_a_cluster_that_is_not_there_is_said(tmp_path: Path) -> None:
+    ready(tmp_path)
+    options = ("--engine", "ray", "--address", "127.0.0.1:1")
+    done = k710("shard", "--views", "k400/train", *options, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "The Ray cluster at '127.0.0.1:1' can't be used: Connection refused.\n"
+        "Is it up? ray status says. All machines need the same Ray and Python.\n"
+    )
+
+
+def test_a_join_says_what_is_missing(tmp_path: Path) -> None:
+    ready(tmp_path)
+    views = ("--views", "k400/train", "--shard-size", "500kB")
+    assert k710("shard", *views, "--part", "2/2", cwd=tmp_path).returncode == 0
+    done = k710("shard", *views, "--finish", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.endswith("\n    k710 shard --views k400/train --work work --part 1/2\n")
 
 
 def test_words_of_files_are_never_read_as_markup(tmp_path: Path) -> None:

@@ -1,0 +1,242 @@
+"""Several runs of `k710 shard` on one shared disk, each of which makes its part of the shards.
+
+    parts/003_of_016.lock    held while that part is at work
+    parts/003_of_016.json    written at its end: what it made
+    parts/003_of_016/        where its tables spill
+    parts/round.json         from the first part on, until all are joined: what the plan was made of
+
+While a part is at work it shares the lock of the work directory with the other parts, so that no
+other command changes what they read. The first one plans, and says so in round.json; those that
+start later go by that plan, be it hours later, until all are joined.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shutil
+import socket
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from k710.errors import StageError, shown
+from k710.files import flocked, locked, write_json
+
+__all__ = [
+    "Part",
+    "begin_round",
+    "end_round",
+    "locked_without_parts",
+    "part_locked",
+    "planning",
+    "record_part",
+    "round_is_open",
+    "unfinished",
+]
+
+_WAIT_S = 120.0  # for others that plan: they start at the same moment
+_GLANCE_S = 2.0  # for others that are just looking at a lock
+_WRITTEN_BY_PARTS = "parts of k710 shard: parts/*.lock say which"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Part `number` of `of`, from 1 on: the shards whose number leaves number - 1 over."""
+
+    number: int
+    of: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.number <= self.of <= 9999:
+            raise ValueError(f"{self} is no part: write it like 3/16, from 1/16 to 16/16.")
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+    @property
+    def name(self) -> str:
+        """`003_of_016`: what its files are called."""
+        return f"{self.number:03d}_of_{self.of:03d}"
+
+    def has(self, shard: int) -> bool:
+        """Whether that shard is this part's to make."""
+        return shard % self.of == self.number - 1
+
+    @classmethod
+    def parse(cls, text: str) -> "Part":
+        """The part that `text` says, like 3/16. ValueError if it is none."""
+        match = re.fullmatch(r"\s*(\d{1,4})\s*/\s*(\d{1,4})\s*", text, re.ASCII)
+        if not match:
+            raise ValueError(f"{shown(text)} is no part: write it like 3/16.")
+        return cls(int(match[1]), int(match[2]))
+
+
+# --- locks
+
+
+@contextlib.contextmanager
+def part_locked(
+    work: Path, part: Part, *, when_first: Callable[[], None] = lambda: None
+) -> Iterator[None]:
+    """Hold the lock of one part; StageError names who is at work that can't be beside it.
+
+    That is the same part, parts of another number, and commands that need all of `work`: it waits
+    for those two minutes. `when_first` is called while no other part is at work, or may begin.
+    """
+    folder = work / "parts"
+    with (work / ".lock").open("a+", encoding="utf-8") as shared:
+        if not flocked(shared, fcntl.LOCK_SH, wait_s=_WAIT_S):
+            raise StageError(_in_use(work, _line(shared)))
+        folder.mkdir(exist_ok=True)
+        with (folder / f"{part.name}.lock").open("a+", encoding="utf-8") as file:
+            with planning(work):
+                at_work = _at_work(work)
+                for other, who in at_work.items():
+                    if other.of != part.of:
+                        raise StageError(_in_use(work, f"part {other}, {who}"))
+                _write_line(shared, _WRITTEN_BY_PARTS)
+                if not flocked(
+                    file, fcntl.LOCK_EX, wait_s=_GLANCE_S
+                ):  # another may be looking at it
+                    raise StageError(_in_use(work, f"part {part}, {_line(file)}"))
+                _write_line(file, f"process {os.getpid()} on {socket.gethostname()}")
+                if not at_work:
+                    when_first()
+            yield
+            file.truncate(0)
+
+
+@contextlib.contextmanager
+def planning(work: Path) -> Iterator[None]:
+    """Hold the lock under which parts plan, waiting for others that do."""
+    with (work / "parts" / ".lock").open("a+", encoding="utf-8") as file:
+        if not flocked(file, fcntl.LOCK_EX, wait_s=_WAIT_S):
+            raise StageError(_in_use(work, f"another part that plans, {_line(file)}"))
+        _write_line(file, f"process {os.getpid()} on {socket.gethostname()}")
+        yield
+        file.truncate(0)
+
+
+@contextlib.contextmanager
+def locked_without_parts(work: Path) -> Iterator[None]:
+    """Hold the one lock of `work`; StageError names the parts at work where they are why not."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(work))
+        except StageError as error:
+            parts = _at_work(work)
+            if not parts:
+                raise
+            named = ", ".join(f"part {part} ({who})" for part, who in list(parts.items())[:5])
+            more = f" and {len(parts) - 5} more" if len(parts) > 5 else ""
+            raise StageError(_in_use(work, f"{named}{more}")) from error
+        yield
+
+
+def _at_work(work: Path) -> dict[Part, str]:
+    """The parts at work now, each with who it is."""
+    found = {}
+    for path in sorted((work / "parts").glob("*_of_*.lock")):
+        number, _, of = path.stem.partition("_of_")
+        with path.open("a+", encoding="utf-8") as file:
+            if not flocked(file, fcntl.LOCK_SH):
+                found[Part(int(number), int(of))] = _line(file)
+    return found
+
+
+def _line(file: Any) -> str:
+    file.seek(0)
+    return file.read().strip() or "another process"
+
+
+def _write_line(file: Any, line: str) -> None:
+    file.truncate(0)
+    file.write(line + "\n")
+    file.flush()
+
+
+def _in_use(work: Path, who: str) -> str:
+    return f"{work} is in use by {who}.\nWait until it has ended, or choose another --work."
+
+
+# --- the round
+
+
+def round_is_open(work: Path, part: Part, wish: Mapping[str, Any]) -> bool:
+    """Whether an earlier part has planned for just this `wish`; the caller holds `planning`.
+
+    StageError where parts that aren't joined yet were started with other options.
+    """
+    opened = _read(work / "parts" / "round.json")
+    if opened is None:
+        return False
+    differing = [name for name in wish if opened["wish"].get(name) != wish[name]]
+    if differing:
+        words = ", ".join(
+            f"{name} {shown(opened['wish'].get(name))} (now {shown(wish[name])})"
+            for name in differing
+        )
+        raise StageError(
+            f"The parts of this run were started with {words}.\n"
+            f"Start part {part} like those; or join them first, with --finish instead of --part; "
+            f"or remove {work}/parts if no part is at work."
+        )
+    if opened["of"] != part.of:
+        begin_round(work, part, wish)
+    return True
+
+
+def begin_round(work: Path, part: Part, wish: Mapping[str, Any]) -> None:
+    """Note that the plan is made, and for what; the caller holds `planning`."""
+    write_json(work / "parts" / "round.json", {"of": part.of, "wish": dict(wish)})
+
+
+def end_round(work: Path) -> None:
+    """Forget that there were parts, but for what each made; the caller holds the lock of `work`."""
+    folder = work / "parts"
+    for path in [folder / "round.json", folder / ".lock", *folder.glob("*_of_*.lock")]:
+        path.unlink(missing_ok=True)
+    for path in folder.glob("*_of_*/"):  # where a part that was killed spilled
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def record_part(
+    work: Path, part: Part, *, views: Sequence[str], made: Sequence[int], seconds: float
+) -> None:
+    """Leave what a part made beside its lock."""
+    record = {
+        "part": str(part),
+        "views": list(views),
+        "shards_made": sorted(made),
+        "seconds": round(seconds, 3),
+        "host": socket.gethostname(),
+    }
+    write_json(work / "parts" / f"{part.name}.json", record)
+
+
+def unfinished(work: Path, views: Sequence[str], missing: Sequence[int]) -> StageError:
+    """The error that shards of these views are `missing`, with the commands that make them."""
+    opened = _read(work / "parts" / "round.json")
+    command = f"k710 shard --views {','.join(views)} --work {work}"
+    if opened is None:
+        lines = [f"Make them: {command}"]
+    else:
+        parts = {shard % opened["of"] + 1 for shard in missing}
+        lines = ["Run the parts again that lack some, with the options they had:"]
+        lines += [f"    {command} --part {Part(n, opened['of'])}" for n in sorted(parts)[:20]]
+        lines += [f"    and {len(parts) - 20} more"] if len(parts) > 20 else []
+    named = ", ".join(f"{shard:06d}" for shard in list(missing)[:5])
+    more = ", ..." if len(missing) > 5 else ""
+    are = "shards are" if len(missing) > 1 else "shard is"
+    text = f"{len(missing):,} {are} not whole in {work}/shards: {named}{more}."
+    return StageError("\n".join([text, *lines]))
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None

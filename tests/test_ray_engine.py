@@ -1,0 +1,285 @@
+"""Tasks run on a real Ray cluster of two nodes with one core each; nodes and workers are killed."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+from sharding import build, copy_of, name_of, shard, statuses, tars, write_videos
+from test_engines import dies_once, double, moody, parent_alive, pid, refuses
+
+from k710.engines import Failed
+from k710.errors import K710Error, MissingExtra, SourceError, StageError
+from k710.index import index_videos
+from k710.ray_engine import Ray
+
+K710 = str(Path(sys.executable).with_name("k710"))
+ROWS = [("yoga", f"y{number}", number, number + 2) for number in range(48)]
+NODE = {"num_cpus": 1, "object_store_memory": 80_000_000}
+
+
+def kills_ray_worker(number: int) -> int:
+    if number == 3:
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)
+    return number
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A head and a second node."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # Ray workers import this module
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        started = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
+        started.add_node(**NODE)
+        yield started
+        ray.shutdown()
+        started.shutdown()
+
+
+@pytest.fixture
+def on(cluster: Cluster) -> Callable[..., dict[Any, Any]]:
+    """Runs tasks on the cluster."""
+
+    def run(function: Any, tasks: Any, *, timeout_s: float = 60, **options: Any) -> dict[Any, Any]:
+        return dict(Ray(cluster.address, **options).run(function, tasks, timeout_s=timeout_s))
+
+    return run
+
+
+def test_every_task_has_its_result(on: Callable[..., dict[Any, Any]]) -> None:
+    assert on(double, range(50)) == {n: 2 * n for n in range(50)}
+    assert not ray.is_initialized()
+
+
+def test_both_nodes_work_and_keep_their_worker(on: Callable[..., dict[Any, Any]]) -> None:
+    assert len(set(on(pid, range(64)).values())) == 2
+
+
+def test_what_kills_hangs_or_raises_costs_itself_alone(on: Callable[..., dict[Any, Any]]) -> None:
+    done = on(moody, range(12), timeout_s=1)
+    assert {n: r for n, r in done.items() if not isinstance(r, Failed)} == {
+        n: n for n in (0, 1, 2, 4, 6, 8, 10, 11)
+    }
+    assert done[3].why == "the worker died (SIGKILL)"
+    assert done[5].why == "the worker died (exit code 7)"
+    assert done[7].why == "ValueError: no [bold]seven[/bold]"
+    assert done[9].why == "not done after 1 s"
+
+
+def test_what_died_once_is_tried_again(on: Callable[..., dict[Any, Any]], tmp_path: Path) -> None:
+    assert on(dies_once, [str(tmp_path / "marker")]) == {str(tmp_path / "marker"): "done"}
+
+
+def test_what_ray_gives_up_costs_itself_alone(on: Callable[..., dict[Any, Any]]) -> None:
+    done = on(kills_ray_worker, range(6), max_retries=0)
+    assert done.pop(3) == Failed("Ray gave it up (WorkerCrashedError)")
+    assert done == {n: n for n in (0, 1, 2, 4, 5)}
+
+
+def test_a_worded_error_ends_the_run_and_names_the_node(on: Callable[..., dict[Any, Any]]) -> None:
+    with pytest.raises(SourceError, match=r"^On \S+: number \d+ is refused$"):
+        on(refuses, range(5))
+
+
+def test_a_node_that_lacks_a_module_is_said(on: Callable[..., dict[Any, Any]]) -> None:
+    module = types.ModuleType("only_here")
+    exec("def same(number):\n    return number\n", module.__dict__)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "only_here", module)
+        with pytest.raises(StageError, match=r"No module named 'only_here'[\s\S]*pip install"):
+            on(module.same, range(5))
+
+
+def test_tasks_are_taken_as_cores_become_free(cluster: Cluster) -> None:
+    taken = []
+
+    def tasks() -> Iterator[int]:
+        for number in range(1000):
+            taken.append(number)
+            yield number
+
+    engine = Ray(cluster.address).run(double, tasks(), timeout_s=60)
+    next(engine)
+    assert len(taken) <= 2 * 2 * 8
+    engine.close()
+
+
+def test_a_task_that_is_not_ready_holds_up_no_other(on: Callable[..., dict[Any, Any]]) -> None:
+    until = time.monotonic() + 0.3
+
+    def tasks() -> Iterator[int | None]:
+        yield from (None, 1, None, 2)
+        while time.monotonic() < until:
+            yield None
+        yield 3
+
+    assert on(double, tasks()) == {1: 2, 2: 4, 3: 6}
+
+
+def test_what_is_in_flight_is_stopped_at_the_end(cluster: Cluster) -> None:
+    tasks = [*[0.0] * 8, *[60.0 + n for n in range(8)]]
+    engine = Ray(cluster.address).run(parent_alive, iter(tasks), timeout_s=99)
+    next(engine)
+    engine.close()
+    until = time.monotonic() + 20
+    while any(workers_of(raylet) for raylet in map(raylet_of, cluster.list_all_nodes())):
+        assert time.monotonic() < until, "workers outlive the run"
+        time.sleep(0.1)
+
+
+def test_a_ray_that_was_connected_stays_so(cluster: Cluster) -> None:
+    ray.init(address=cluster.address, log_to_driver=False)
+    try:
+        assert dict(Ray().run(double, [1], timeout_s=60)) == {1: 2}
+        assert ray.is_initialized()
+    finally:
+        ray.shutdown()
+
+
+def test_nothing_to_do_needs_no_cluster() -> None:
+    assert dict(Ray("127.0.0.1:1").run(double, [], timeout_s=60)) == {}
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("127.0.0.1:1", "Connection refused.\nIs it up?"),
+        ("somewhere", "it is not written HOST:PORT"),
+        ("ray://127.0.0.1:10001", "with --address auto or HOST:PORT"),
+    ],
+)
+def test_a_cluster_that_is_not_there_is_said_at_once(address: str, words: str) -> None:
+    with pytest.raises(K710Error) as error:
+        dict(Ray(address).run(double, [1], timeout_s=60))
+    assert words in str(error.value)
+
+
+def test_ray_that_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtra, match=r"on every node: pip install 'k710\[ray\]'"):
+        dict(Ray().run(double, [1], timeout_s=60))
+
+
+def test_wrong_numbers_are_refused() -> None:
+    with pytest.raises(ValueError, match="workers"):
+        Ray(workers=0)
+    with pytest.raises(ValueError, match="max_retries"):
+        Ray(max_retries=-1)
+
+
+# --- a run is stopped, a node is gone
+
+
+@pytest.fixture(scope="module")
+def untouched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A work directory with sources of more groups of clips than may be in flight."""
+    folder = tmp_path_factory.mktemp("untouched")
+    work = build(folder, train=ROWS)
+    index_videos([write_videos(folder / "videos", ROWS)], work=work)
+    return work
+
+
+@pytest.fixture(scope="module")
+def plain(untouched: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    work = copy_of(untouched, tmp_path_factory.mktemp("plain") / "work")
+    shard(work, ["k400/train"])
+    return tars(work)
+
+
+@pytest.fixture
+def work(untouched: Path, tmp_path: Path) -> Path:
+    return copy_of(untouched, tmp_path / "work")
+
+
+def raylet_of(node: Any) -> int:
+    (raylet,) = node.all_processes["raylet"]
+    number: int = raylet.process.pid
+    return number
+
+
+def below(process: int) -> list[int]:
+    """The processes that this one started, and those that they did."""
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(process)], capture_output=True, text=True
+    )
+    children = [int(word) for word in listed.stdout.split()]
+    return [*children, *(number for child in children for number in below(child))]
+
+
+def workers_of(raylet: int) -> list[int]:
+    """The processes of k710.engines on a node."""
+    found = []
+    for number in below(raylet):
+        with contextlib.suppress(OSError):
+            if b"k710.engines import _serve" in Path(f"/proc/{number}/cmdline").read_bytes():
+                found.append(number)
+    return found
+
+
+def start(work: Path, cluster: Cluster) -> "subprocess.Popen[str]":
+    command = [K710, "shard", "--views", "k400/train", "--work", str(work), "--json"]
+    return subprocess.Popen(
+        [*command, "--shard-size", "500kB", "--engine", "ray", "--address", cluster.address],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def is_under_way(work: Path) -> bool:
+    return any(work.glob("staging/*.json")) or any(work.glob("shards/*"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_run_that_was_stopped_goes_on(
+    cluster: Cluster, work: Path, plain: dict[str, bytes], number: signal.Signals
+) -> None:
+    with start(work, cluster) as process:
+        while not is_under_way(work):
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(number)
+        said = process.communicate(timeout=60)
+    if number == signal.SIGTERM:
+        assert process.returncode == 1
+        assert said == ("", "Stopped. Run the same k710 shard again: it goes on from here.\n")
+    with start(work, cluster) as process:
+        assert process.communicate(timeout=120)[1] == ""
+    assert tars(work) == plain
+    assert not (work / "staging").exists()
+
+
+def test_a_node_that_dies_in_the_middle_costs_nothing(
+    cluster: Cluster, work: Path, plain: dict[str, bytes]
+) -> None:
+    (node,) = cluster.worker_nodes
+    with start(work, cluster) as process:
+        while not (workers := workers_of(raylet_of(node))):
+            assert process.poll() is None
+            time.sleep(0.01)
+        os.kill(workers[0], signal.SIGSTOP)  # it has a group, and won't be done with it
+        while not is_under_way(work):
+            assert process.poll() is None
+            time.sleep(0.01)
+        for number in (raylet_of(node), *below(raylet_of(node))):
+            os.kill(number, signal.SIGKILL)
+        said = process.communicate(timeout=120)
+    assert (process.returncode, said[1]) == (0, "")
+    assert json.loads(said[0])["part"] is None, "and Ray says nothing"
+    assert tars(work) == plain
+    assert {statuses(work)[name_of(row)] for row in ROWS} == {"ok"}
+    assert not (work / "staging").exists()
+    cluster.remove_node(node)  # what is left of it
+    cluster.add_node(**NODE)
