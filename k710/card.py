@@ -13,18 +13,18 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import duckdb
 
-from k710.errors import StageError, printable
-from k710.files import replacing, word_os_errors
+from k710.errors import StageError
+from k710.files import replacing, sha256_of, word_os_errors
 from k710.front_matter import front_matter
 from k710.labels import DATASETS, class_names, dataset_rows, labels_sha256
-from k710.rebuild import rebuild_commands
+from k710.markdown import markdown_table
+from k710.rebuild import is_of_other_manifest, rebuild_section
 from k710.shard_files import done_shards
 from k710.status import ViewStatus, WorkStatus, read_status
-from k710.tables import Sidecar, read_sidecar, table_path
+from k710.tables import Sidecar, built_by, read_sidecar, table_path
 from k710.views import open_tables
 
 __all__ = ["PUBLISHED", "Card", "card_text", "write_card"]
@@ -32,8 +32,6 @@ __all__ = ["PUBLISHED", "Card", "card_text", "write_card"]
 PUBLISHED = ("manifest", "annotations", "dropped", "leakage", "index")
 """The tables that may lie beside the card on the hub. The others tell of paths on this machine."""
 _MARK = re.compile(r"^<!-- k710 card (\w+): .* -->\n", re.M)
-# What Markdown would read as more than text.
-_MARKUP = re.compile(r"([\\`*_{}\[\]<>|#~&$])")
 _GRAIN = {
     "manifest": "view and clip",
     "annotations": "row of an upstream list",
@@ -68,11 +66,13 @@ class Card:
 class _Told:
     """What a card tells of."""
 
+    work: Path
     repo_id: str
     status: WorkStatus
     sidecars: Mapping[str, Sidecar]  # of the published tables that there are
-    plan: Sidecar | None
+    looked: bool  # for copies
     shards: Sequence[Sidecar]  # of their outcomes
+    of_other_manifest: bool  # the shards
     dropped: Sequence[tuple[str, str, int]]  # split, reason, rows
 
 
@@ -118,7 +118,11 @@ def card_text(
             _labels(),
             _shards(told),
             f"## Licence\n\n{_LICENCE}\n",
-            _rebuild(told),
+            rebuild_section(
+                told.work,
+                told.sidecars,
+                with_shards=bool(told.shards) and not told.of_other_manifest,
+            ),
         ]
     )
     mark = f"<!-- k710 card {_hash(body)}: another run replaces this file if it is as written -->\n"
@@ -169,27 +173,47 @@ def _told(work: Path, repo_id: str) -> _Told:
             "order by split desc, reason"
         ).fetchall()
         done = done_shards(work)
-        found = {name: read_sidecar(table_path(work, name)) for name in PUBLISHED}
-        annotations, leakage, index = (found[n] for n in ("annotations", "leakage", "index"))
-        if leakage and annotations and leakage.inputs.get("annotations") != annotations.sha256:
+        found = {name: _sidecar(work, name) for name in PUBLISHED}
+        manifest, annotations = found["manifest"], found["annotations"]
+        leakage, index = found["leakage"], found["index"]
+        assert manifest is not None and annotations is not None  # they were opened
+        if leakage and leakage.inputs.get("annotations") != annotations.sha256:
             found["leakage"] = None  # of a build that was stopped half-way
-        if index and index.notes.get("shards") != sorted(done):
-            found["index"] = None  # of before the last shards
+        is_of_other = is_of_other_manifest(work, manifest)
+        if index and (is_of_other or index.notes.get("shards") != sorted(done)):
+            found["index"] = None  # of another manifest, or of before the last shards
         return _Told(
+            work=work,
             repo_id=repo_id,
             status=read_status(work=work),
             sidecars={name: sidecar for name, sidecar in found.items() if sidecar is not None},
-            plan=read_sidecar(table_path(work, "plan")),
+            looked=table_path(work, "sources").is_file(),
             shards=list(done.values()),
+            of_other_manifest=is_of_other,
             dropped=dropped,
         )
+
+
+def _sidecar(work: Path, table: str) -> Sidecar | None:
+    """The sidecar of a table that is there; StageError where it tells of other bytes."""
+    path = table_path(work, table)
+    sidecar = read_sidecar(path)
+    if sidecar is None or not path.is_file():
+        return None
+    if sha256_of(path) != sidecar.sha256:
+        raise StageError(
+            f"{path} is not as it was written.\n"
+            f"Remove it, and build it again: {built_by(table)} --work {work}"
+        )
+    return sidecar
 
 
 # --- body
 
 
 def _summary(told: _Told) -> str:
-    sizes = ", ".join(f"{view.clips:,} in `{view.view}`" for view in told.status.views[:2])
+    views = [view for view in told.status.views if view.clips]
+    sizes = ", ".join(f"{view.clips:,} in `{view.view}`" for view in views[:2])
     return f"""\
 # Kinetics-710
 
@@ -201,10 +225,10 @@ There are no videos here: see Licence.
 from datasets import load_dataset
 
 manifest = load_dataset("{told.repo_id}", "manifest", split="rows")
-train = manifest.filter(lambda row: row["view"] == "{told.status.views[0].view}")
+clips = manifest.filter(lambda row: row["view"] == "{views[0].view if views else "k710/train"}")
 ```
 
-{_table(("table", "one row for each", "rows"), _table_rows(told))}
+{markdown_table(("table", "one row for each", "rows"), _table_rows(told))}
 A clip is `(youtube_id, time_start, time_end)`, in seconds. A view is what one run reads: choose the
 rows of one `view`, not the whole table.
 
@@ -223,12 +247,12 @@ def _views(told: _Told) -> str:
             "Clips disappear from YouTube. The counts are of the copies that those who made this "
             "card had: give the missing share beside every result.\n"
         )
-    elif any(view.to_shard or view.dead for view in views):
+    elif told.looked:
         note = "No shards were made yet.\n"
     else:
         counts = [(f"`{view.view}`", f"{view.clips:,}") for view in views]
         note = "Nobody has looked yet how many of them can be had.\n"
-        return f"## Views\n\n{_table(('view', 'clips'), counts)}\n{note}\n"
+        return f"## Views\n\n{markdown_table(('view', 'clips'), counts)}\n{note}\n"
     return f"## Views\n\n{_fates(views)}\n{note}\n"
 
 
@@ -238,7 +262,7 @@ def _fates(views: Sequence[ViewStatus]) -> str:
             f"`{view.view}`",
             f"{view.clips:,}",
             f"{view.stored:,}",
-            f"{1 - view.stored / view.clips:.2%}",
+            f"{(view.pending + view.dead) / view.clips if view.clips else 0:.2%}",
             ", ".join(
                 f"{count.status if count.state != 'to_shard' else 'not in a shard yet'} "
                 f"{count.clips:,} ({count.share:.2%})"
@@ -248,7 +272,7 @@ def _fates(views: Sequence[ViewStatus]) -> str:
         )
         for view in views
     ]
-    return _table(("view", "clips", "stored", "missing share", "why"), rows)
+    return markdown_table(("view", "clips", "stored", "missing share", "why"), rows)
 
 
 def _rules(told: _Told) -> str:
@@ -268,7 +292,7 @@ def _rules(told: _Told) -> str:
     )
     kept = "YouTube id" if rules["dedup"] == "id" else "YouTube id and window"
     rows = [(f"`k710/{split}`", reason, f"{num:,}") for split, reason, num in told.dropped]
-    dropped = _table(("view", "left out", "rows"), rows) + "\n" if rows else ""
+    dropped = markdown_table(("view", "left out", "rows"), rows) + "\n" if rows else ""
     return f"""\
 ## How it was merged
 
@@ -320,65 +344,26 @@ def _shards(told: _Told) -> str:
             f"frames/s: {fps}, {'with' if encoding['audio'] else 'no'} sound; by "
             + ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
         )
-    clips = sum(shard.notes["num_stored"] for shard in told.shards)
-    num = len(told.shards)
+    clips = _counted(sum(shard.notes["num_stored"] for shard in told.shards), "clip")
+    shards = _counted(len(told.shards), "shard")
+    other = (
+        "They were made of another manifest than this one: `index.parquet` is not here, and no\n"
+        "command below makes them.\n\n"
+        if told.of_other_manifest
+        else ""
+    )
     return f"""\
 ## Shards
 
-Not in this repository. Those who have the videos can make them: {num:,} shard{"s" * (num > 1)} with
-{clips:,} clips, {told.status.shard_bytes / 1e9:,.3f} GB, each clip once whatever the number of its
+Not in this repository. Those who have the videos can make them: {shards} with
+{clips}, {told.status.shard_bytes / 1e9:,.3f} GB, each clip once whatever the number of its
 views. A shard is a plain tar, `shards/000000.tar`, that `webdataset` reads: `<clip_id>.mp4` and
 `<clip_id>.json` in turn, in a seeded random order. Clips are cut to their windows and encoded as
 
 {chr(10).join(lines)}
 
-"""
+{other}"""
 
 
-# --- how to make it again
-
-
-def _rebuild(told: _Told) -> str:
-    manifest, annotations = told.sidecars["manifest"], told.sidecars["annotations"]
-    versions = manifest.versions
-    lists = [
-        (
-            f"{_text(read['dataset'])}/{_text(read['name'])}",
-            _text(read["file"]),
-            f"{read['rows']:,}",
-            f"`{annotations.inputs[read['file']]}`",
-        )
-        for read in annotations.notes["lists"]
-    ]
-    tables = [(f"`{name}.parquet`", f"`{told.sidecars[name].sha256}`") for name in told.sidecars]
-    commands = "\n".join(
-        rebuild_commands(manifest, annotations, told.plan if told.shards else None)
-    )
-    return f"""\
-## How to make it again
-
-With k710 {versions["k710"]}, DuckDB {versions["duckdb"]}, and these lists in `annotations`
-(`k710 fetch-annotations` gets the official ones, which shrink over the years):
-
-{_table(("list", "file", "rows", "SHA-256"), lists)}
-```sh
-{commands}
-```
-
-The same lists give the same tables, byte for byte; `index.parquet` if the videos are the same too:
-
-{_table(("table", "SHA-256"), tables)}
-"""
-
-
-# --- Markdown
-
-
-def _table(columns: Sequence[str], rows: Iterator[tuple[str, ...]] | Sequence[Any]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-
-
-def _text(text: str) -> str:
-    """Text from outside as Markdown that shows just it."""
-    return _MARKUP.sub(r"\\\1", printable(text))
+def _counted(num: int, what: str) -> str:
+    return f"{num:,} {what}{'' if num == 1 else 's'}"

@@ -1,11 +1,13 @@
 """A view as lists and indexes that other trainers read, in the class order of either family.
 
 Beside the list lie the names of its classes in their order, <list>.classes.txt, and a JSON that
-says of what it was made, <list>.about.json, written last: the formats have no place for either.
+says of what it was made, <list>.about.json: the formats have no place for either.
 """
 
+import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -14,10 +16,11 @@ from typing import Any, cast
 import duckdb
 import pyarrow as pa
 
-from k710.errors import StageError, shown
+from k710.errors import K710Error, StageError, shown
+from k710.export_files import Asked, beside, refuse_folder, refuse_unlike
 from k710.export_summary import ExportSummary, LeftOut, nothing_to_list, remarks_of
 from k710.extract import Extracted, extract_clips
-from k710.files import replacing, sha256_of, word_os_errors, write_json
+from k710.files import replacing, sha256_of, word_os_errors
 from k710.labels import (
     Dataset,
     Family,
@@ -32,6 +35,7 @@ from k710.trainers import (
     SEPARATORS,
     Format,
     ListRow,
+    default_family,
     default_output,
     needs_labels,
     refuse_path,
@@ -51,32 +55,35 @@ _LISTED = """
 select clip_id, youtube_id, time_start, time_end, label, label_name, path from exported
 where reason is null order by youtube_id, time_start, time_end
 """
+_ELSEWHERE = "select clip_id, uri from exported where reason = 'elsewhere' order by clip_id"
+# Of all copies below the root: so the lists of all views are cut in the same way.
+_HAS = """
+select count(*) from (
+    select substr(uri, length($root) + 1) as path from sources where starts_with(uri, $root)
+    union all
+    select path from exported where reason is null
+) where contains(path, $separator)
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What was asked for."""
+    """What was asked for, and the tables it is made of."""
 
     con: Any
-    work: Path
-    view: str
-    format: Format
-    family: Family
-    root: str
-    output: Path
-    extract: bool
+    asked: Asked
     on_progress: OnProgress
 
-    @property
-    def dataset(self) -> str:
-        return self.view.partition("/")[0]
 
-    @property
-    def from_shards(self) -> bool:
-        return self.extract or self.format == "wids"
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What is known of a list before it is written."""
 
-    def beside(self, what: str) -> Path:
-        return self.output.with_name(f"{self.output.name}.{what}")
+    inputs: dict[str, str]  # table -> hash
+    classes: list[str]
+    separator: str | None
+    has_spaces: bool
+    extracted: Extracted
 
 
 def export_view(
@@ -84,7 +91,7 @@ def export_view(
     *,
     format: Format,
     root: str | os.PathLike[str] | None = None,
-    family: Family = "opengvlab",
+    family: Family | None = None,
     extract: bool = False,
     output: str | os.PathLike[str] | None = None,
     work: str | os.PathLike[str] = "work",
@@ -95,55 +102,48 @@ def export_view(
     It names the trimmed files of the view below `root`, as k710 index found them; with `extract`
     the clips of the shards, which are written to `root` where they aren't there. `wids` lists the
     shards themselves: `root` is where they are, by default `work`/shards. Labels are those of the
-    view's own dataset in the order of `family`. No file is named that is not there. StageError
-    where nothing can be listed, a table is missing, or the format can't carry a path.
+    view's own dataset in the order of `family`, None: that of the trainer's own checkpoints. No
+    file is named that is not there. The list and what lies beside it are written, and then take
+    their places; about.json does so last.
+
+    StageError where nothing can be listed, a table is missing, the format can't carry a path, or a
+    list is beside it that would be read with the same setting and is of another kind.
     """
     refuse_usage(format, root=root, extract=extract, output=output)
     work = Path(work)
+    family = family if family is not None else default_family(format)
     folder = os.fspath(root if root is not None else work / "shards")
+    asked = Asked(
+        view=view,
+        format=format,
+        family=family,
+        root=folder if format == "wids" and "://" in folder else os.path.abspath(folder),
+        extract=extract,
+        output=Path(output or default_output(work, view, format=format, family=family)),
+        work=work,
+    )
+    refuse_folder(asked.output)
     with duckdb.connect() as con:
-        job = _Job(
-            con=con,
-            work=work,
-            view=view,
-            format=format,
-            family=family,
-            root=folder if format == "wids" and "://" in folder else os.path.abspath(folder),
-            output=Path(output or default_output(work, view, format=format, family=family)),
-            extract=extract,
-            on_progress=on_progress,
-        )
-        return _exported(job)
+        return _exported(_Job(con, asked, on_progress))
 
 
 def _exported(job: _Job) -> ExportSummary:
+    asked = job.asked
     inputs = _open_inputs(job)
-    rows, names = _classes(job)
+    rows, names = _classes(asked)
     _find_clips(job, rows, names)
-    extracted, index = Extracted(0, 0), None
-    if job.extract:
-        extracted = extract_clips(job.con, job.work, Path(job.root), on_progress=job.on_progress)
-    unused = set(SEPARATORS) if job.format == "wids" else _look_at_files(job)
-    separator = separator_of(job.format, unused, job.root)
-    with word_os_errors(job.output.parent):
-        job.output.parent.mkdir(parents=True, exist_ok=True)
-        job.beside("about.json").unlink(missing_ok=True)
-        with replacing(job.beside("classes.txt")) as partial:
-            partial.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
-        if job.format == "wids":
-            index = write_wids_index(job.con, job.work, job.output, view=job.view, root=job.root)
-        else:
-            _write_list(job, separator or "")
-        summary = _summary(
-            job,
-            len(names),
-            extracted=extracted,
-            index=index,
-            separator=separator,
-            has_spaces=" " not in unused,
-        )
-        _write_about(job, summary, inputs)
-    return summary
+    separator = _separator(job)
+    refuse_unlike(asked, separator)
+    extracted = Extracted(0, 0)
+    with word_os_errors(asked.output.parent):
+        if asked.extract:
+            asked.output.parent.mkdir(parents=True, exist_ok=True)  # before an hour of writing
+            extracted = extract_clips(
+                job.con, asked.work, Path(asked.root), on_progress=job.on_progress
+            )
+        has_spaces = asked.format != "wids" and _look_at_files(job)
+        asked.output.parent.mkdir(parents=True, exist_ok=True)
+        return _write(job, _Made(inputs, names, separator, has_spaces, extracted))
 
 
 # --- which clips
@@ -151,55 +151,88 @@ def _exported(job: _Job) -> ExportSummary:
 
 def _open_inputs(job: _Job) -> dict[str, str]:
     """Open the tables that are needed; returns the hash of each."""
-    names = ("manifest", "sources", *(("index",) if job.from_shards else ()))
-    sidecars = {name: open_table(job.con, job.work, name) for name in names}
+    con, work, view = job.con, job.asked.work, job.asked.view
+    names = ("manifest", "sources", *(("index",) if job.asked.from_shards else ()))
+    sidecars = {name: open_table(con, work, name) for name in names}
     if sidecars["sources"].inputs.get("manifest") != sidecars["manifest"].sha256:
         raise StageError(
-            f"sources.parquet in {job.work} is of another manifest than the one there.\n"
-            f"Look for the copies again: k710 index --videos DIR --work {job.work}"
+            f"sources.parquet in {work} is of another manifest than the one there.\n"
+            f"Look for the copies again: k710 index --videos DIR --work {work}"
         )
-    views = job.con.execute("select distinct view from manifest order by view").fetchall()
-    if (job.view,) not in views:
+    views = con.execute("select distinct view from manifest order by view").fetchall()
+    if (view,) not in views:
         raise StageError(
-            f"There is no view {shown(job.view)} in {job.work}.\n"
+            f"There is no view {shown(view)} in {work}.\n"
             f"There are {', '.join(row[0] for row in views)}."
         )
     return {name: sidecar.sha256 for name, sidecar in sidecars.items()}
 
 
-def _classes(job: _Job) -> tuple[list[int], list[str]]:
+def _classes(asked: Asked) -> tuple[list[int], list[str]]:
     """The K710 row and the name of each class, in the order of the family."""
-    if job.dataset == "k710":
-        rows = k710_order(job.family)
+    if asked.dataset == "k710":
+        rows = k710_order(asked.family)
         return rows, [class_names()[row] for row in rows]
-    dataset = cast(Dataset, job.dataset)
-    rows = head_map(dataset, job.family)
+    dataset = cast(Dataset, asked.dataset)
+    rows = head_map(dataset, asked.family)
     return rows, [dataset_spelling(dataset, row) for row in rows]
 
 
 def _find_clips(job: _Job, rows: list[int], names: list[str]) -> None:
     """Make `exported` on the connection: each clip of the view, and why it isn't listed if not."""
+    con, asked = job.con, job.asked
     classes = pa.table({"k710_row": rows, "class": list(range(len(rows))), "name": names})
-    job.con.register("classes", classes)
-    values: dict[str, Any] = {"view": job.view, "needs_label": needs_labels(job.format)}
-    if not job.from_shards:
-        values["root"] = job.root.rstrip("/") + "/"
-    sql = read_sql("export_shards" if job.from_shards else "export_copies")
-    job.con.execute(f"create temp table exported as\n{sql}", values).fetchall()
+    con.register("classes", classes)
+    values: dict[str, Any] = {"view": asked.view, "needs_label": needs_labels(asked.format)}
+    if not asked.from_shards:
+        values["root"] = asked.root.rstrip("/") + "/"
+    sql = read_sql("export_shards" if asked.from_shards else "export_copies")
+    con.execute(f"create temp table exported as\n{sql}", values).fetchall()
+    con.execute("create temp table in_shards (clip_id varchar)").fetchall()
+    if not asked.from_shards:
+        _look_through_links(job)
+        with suppress(K710Error):  # nothing but a remark depends on it
+            open_table(con, asked.work, "index")
+            con.execute("insert into in_shards select clip_id from index").fetchall()
     _refuse_nothing(job)
+
+
+def _look_through_links(job: _Job) -> None:
+    """List those too that are below the root by another path than k710 index took."""
+    root = os.path.realpath(job.asked.root)
+    below: dict[str, str | None] = {}  # folder -> as it is called below the root
+    found: list[tuple[str, str]] = []
+    for batch in _batches(job.con, _ELSEWHERE):
+        for clip_id, uri in batch:
+            folder, name = os.path.split(uri)
+            if folder not in below:
+                real = os.path.realpath(folder)
+                is_below = os.path.commonpath((root, real)) == root
+                below[folder] = os.path.relpath(real, root) if is_below else None
+            path = below[folder]
+            if path is not None:
+                found.append((clip_id, os.path.normpath(os.path.join(path, name))))
+    if found:
+        clip_ids, paths = zip(*found, strict=True)
+        job.con.register("linked", pa.table({"clip_id": clip_ids, "path": paths}))
+        job.con.execute(
+            "update exported set path = linked.path, reason = null from linked "
+            "where exported.clip_id = linked.clip_id"
+        ).fetchall()
 
 
 def _left_out(job: _Job) -> list[LeftOut]:
     rows = job.con.execute(
-        "select reason, count(*) from exported where reason is not null "
-        "group by reason order by reason"
+        "select reason, count(*), count(in_shards.clip_id) "
+        "from exported left join in_shards using (clip_id) "
+        "where reason is not null group by reason order by reason"
     ).fetchall()
     return [LeftOut(*row) for row in rows]
 
 
 def _refuse_nothing(job: _Job) -> None:
     if not job.con.execute("select 1 from exported where reason is null limit 1").fetchall():
-        raise StageError(nothing_to_list(job.view, job.format, _left_out(job)))
+        raise StageError(nothing_to_list(job.asked, _left_out(job)))
 
 
 def _batches(con: Any, sql: str) -> Iterator[list[Any]]:
@@ -209,23 +242,36 @@ def _batches(con: Any, sql: str) -> Iterator[list[Any]]:
         yield batch
 
 
-def _look_at_files(job: _Job) -> set[str]:
-    """Leave out the files that are not as they were; returns the separators that no path has.
+def _separator(job: _Job) -> str | None:
+    asked = job.asked
+    if asked.from_shards:  # names of shards and clips have none of them
+        return separator_of(asked.format, SEPARATORS, asked.root)
+    values = {"root": asked.root.rstrip("/") + "/"}
+    unused = [
+        separator
+        for separator in SEPARATORS
+        if job.con.execute(_HAS, {**values, "separator": separator}).fetchall() == [(0,)]
+    ]
+    return separator_of(asked.format, unused, asked.root)
+
+
+def _look_at_files(job: _Job) -> bool:
+    """Leave out the files that are not as they were; returns whether a path has a space.
 
     StageError where the format can't carry a path.
     """
-    unused = set(SEPARATORS)
+    asked = job.asked
     changed: list[str] = []
-    num_seen = 0
+    num_seen, has_spaces = 0, False
     for batch in _batches(job.con, _FILES):
         for clip_id, path, num_bytes in batch:
-            whole = os.path.join(job.root, path)
+            whole = os.path.join(asked.root, path)
             if _size_of(whole) != num_bytes:
                 changed.append(clip_id)
                 continue
-            written = whole if job.format == "videomae" else path
-            refuse_path(written, job.format)
-            unused = {separator for separator in unused if separator not in written}
+            written = whole if asked.format == "videomae" else path
+            refuse_path(written, asked.format)
+            has_spaces = has_spaces or " " in written
         num_seen += len(batch)
         job.on_progress("looking at files", num_seen, None)
     if changed:
@@ -234,7 +280,7 @@ def _look_at_files(job: _Job) -> set[str]:
             "update exported set reason = 'changed' where clip_id in (from changed)"
         ).fetchall()
         _refuse_nothing(job)
-    return unused
+    return has_spaces
 
 
 def _size_of(path: str) -> int | None:
@@ -247,67 +293,76 @@ def _size_of(path: str) -> int | None:
 # --- what is written
 
 
-def _write_list(job: _Job, separator: str) -> None:
+def _write(job: _Job, made: _Made) -> ExportSummary:
+    """Write the list and what lies beside it, all of it before any takes its place."""
+    output, index = job.asked.output, None
+    with ExitStack() as stack:  # left in reverse: about.json takes its place last
+        about = stack.enter_context(replacing(beside(output, "about.json")))
+        listed = stack.enter_context(replacing(output))
+        classes = stack.enter_context(replacing(beside(output, "classes.txt")))
+        classes.write_text("".join(f"{name}\n" for name in made.classes), encoding="utf-8")
+        if job.asked.format == "wids":
+            places = stack.enter_context(replacing(places_path(output)))
+            index = write_wids_index(job.con, job.asked, listed, places)
+        else:
+            _write_list(job, made.separator or "", listed)
+        summary = _summary(job, made, index)
+        about.write_text(_about(summary, made.inputs, sha256_of(listed)), encoding="utf-8")
+        # Killed between two of them, there is none: list and names may not belong together then.
+        beside(output, "about.json").unlink(missing_ok=True)
+    return summary
+
+
+def _write_list(job: _Job, separator: str, to: Path) -> None:
     rows = (cast(ListRow, row) for batch in _batches(job.con, _LISTED) for row in batch)
-    with (
-        replacing(job.output) as partial,
-        partial.open("w", encoding="utf-8", newline="") as file,
-    ):
-        write_rows(file, rows, format=job.format, root=job.root, separator=separator)
+    with to.open("w", encoding="utf-8", newline="") as file:
+        write_rows(file, rows, format=job.asked.format, root=job.asked.root, separator=separator)
 
 
-def _summary(
-    job: _Job,
-    num_classes: int,
-    *,
-    extracted: Extracted,
-    index: WidsIndex | None,
-    separator: str | None,
-    has_spaces: bool,
-) -> ExportSummary:
+def _summary(job: _Job, made: _Made, index: WidsIndex | None) -> ExportSummary:
+    asked = job.asked
     ((num_clips, never_opened),) = job.con.execute(
         "select count(*), count_if(never_opened) from exported where reason is null"
     ).fetchall()
     left_out = _left_out(job)
-    files = [job.output, job.beside("classes.txt"), job.beside("about.json")]
+    files = [asked.output, beside(asked.output, "classes.txt"), beside(asked.output, "about.json")]
     if index is not None:
-        files.append(places_path(job.output))
+        files.append(places_path(asked.output))
+    num_classes = len(made.classes)
     return ExportSummary(
-        view=job.view,
-        format=job.format,
-        dataset=job.dataset,
-        family=job.family,
+        view=asked.view,
+        format=asked.format,
+        dataset=asked.dataset,
+        family=asked.family,
         num_classes=num_classes,
         clips=num_clips,
         left_out=tuple(left_out),
-        root=job.root,
-        separator=separator,
-        extracted=extracted,
+        root=asked.root,
+        separator=made.separator,
+        extracted=made.extracted,
         index=index,
         files=tuple(map(str, files)),
         settings=settings_of(
-            job.output,
-            format=job.format,
-            root=job.root,
-            separator=separator or "",
+            asked.output,
+            format=asked.format,
+            root=asked.root,
+            separator=made.separator or "",
             num_classes=num_classes,
         ),
         remarks=tuple(
             remarks_of(
-                job.view,
+                asked,
                 left_out,
-                format=job.format,
-                family=job.family,
                 num_classes=num_classes,
                 never_opened=never_opened,
-                has_spaces=has_spaces,
+                has_spaces=made.has_spaces,
             )
         ),
     )
 
 
-def _write_about(job: _Job, summary: ExportSummary, inputs: dict[str, str]) -> None:
-    """Say beside the list of what it was made. Same inputs, same bytes."""
+def _about(summary: ExportSummary, inputs: dict[str, str], sha256: str) -> str:
+    """The JSON that says of what the list is made. Same inputs, same bytes."""
     about = {
         "format": summary.format,
         "view": summary.view,
@@ -320,8 +375,8 @@ def _write_about(job: _Job, summary: ExportSummary, inputs: dict[str, str]) -> N
         "settings": summary.settings,
         "clips": summary.clips,
         "left_out": {left.reason: left.clips for left in summary.left_out},
-        "sha256": sha256_of(job.output),
+        "sha256": sha256,
         "inputs": inputs,
         "k710": metadata.version("k710"),
     }
-    write_json(job.beside("about.json"), about)
+    return json.dumps(about, indent=1) + "\n"

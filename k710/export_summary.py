@@ -1,11 +1,14 @@
 """What an exported list holds, what it lacks and why, and what to do about that."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from k710.export_files import Asked, export_command
 from k710.extract import Extracted
 from k710.labels import Family
-from k710.trainers import Format
+from k710.trainers import Format, reads_folder
 from k710.wids_index import WidsIndex
 
 __all__ = ["ExportSummary", "LeftOut", "nothing_to_list", "remarks_of"]
@@ -19,7 +22,11 @@ _WORDS = {
     "changed": "gone or changed since k710 index",
     "unstored": "not in a shard yet",
 }
-_IN_OTHER_FORM = {"archived", "undecided", "whole", "elsewhere"}
+_IN_OTHER_FORM = ("archived", "undecided", "whole", "elsewhere")
+_TO_DOWNLOAD = ("missing", "blocked", "transient")
+_REFUSED = ("gone", "private", "age", "region")
+_NO_GOOD = ("damaged", "empty", "truncated")
+_OWN = {"mmaction2": "MMAction2", "slowfast": "SlowFast", "videomae": "VideoMAE"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +35,7 @@ class LeftOut:
 
     reason: str  # a status of sources.parquet, or why the file can't be listed
     clips: int
+    stored: int  # of them, in shards
 
     @property
     def words(self) -> str:
@@ -55,56 +63,134 @@ class ExportSummary:
     remarks: tuple[str, ...]
 
 
-def nothing_to_list(view: str, format: Format, left_out: Sequence[LeftOut]) -> str:
+def nothing_to_list(asked: Asked, left_out: Sequence[LeftOut]) -> str:
     """The words for a list that would be empty."""
-    why = ", ".join(left.words for left in left_out)
-    lines = [f"No clip of {view} can be listed: {why}."]
+    why = ", ".join(left.words for left in left_out) or "the view has none"
+    lines = [f"No clip of {asked.view} can be listed: {why}."]
     if any(left.reason == "unlabelled" for left in left_out):
-        lines.append(f"{format} would take some class for granted: take --format csv or wids.")
-    return "\n".join([*lines, *_remedies(view, left_out)])
+        lines.append(
+            f"{asked.format} would take some class for granted: take --format csv or wids."
+        )
+    return "\n".join([*lines, *_remedies(asked, left_out)])
 
 
 def remarks_of(
-    view: str,
+    asked: Asked,
     left_out: Sequence[LeftOut],
     *,
-    format: Format,
-    family: Family,
     num_classes: int,
     never_opened: int,
     has_spaces: bool,
 ) -> list[str]:
     """What a user of the list should know."""
-    remarks = _remedies(view, left_out)
+    remarks = _remedies(asked, left_out)
     if never_opened:
         remarks.append(
             f"Of {never_opened:,} files nothing but the name is known. Trainers put other clips in "
-            "the place of what they can't read: k710 index --probe finds it before."
+            f"the place of what they can't read. To find it before: {_index(asked)} --probe"
         )
-    if format == "mmaction2" and family == "opengvlab":
-        remarks.append("MMAction2's own checkpoints have the other order: --family alphabetical")
-    if format == "wids":
-        remarks.append("wids comes with webdataset before 1.0: pip install 'webdataset<1'")
-    if format == "videomae" and has_spaces:
+    remarks += _of_family(asked.format, asked.family)
+    if asked.format == "wids":
+        remarks += _of_wids(asked.root)
+    elif reads_folder(asked.format):
+        remarks += _of_folder(asked)
+    if asked.format == "videomae":
+        remarks += _of_videomae(asked, num_classes, has_spaces)
+    return remarks
+
+
+def _of_family(format: Format, family: Family) -> list[str]:
+    if family == "opengvlab" and format in _OWN:
+        return [f"{_OWN[format]}'s own checkpoints have the other order: --family alphabetical"]
+    if family == "alphabetical" and reads_folder(format):
+        return [
+            "Checkpoints of OpenGVLab (UniFormerV2, VideoMAEv2) have the other order: "
+            "--family opengvlab"
+        ]
+    return []
+
+
+def _of_wids(root: str) -> list[str]:
+    remarks = ["wids comes with webdataset before 1.0: pip install 'webdataset>=0.2.96,<1'"]
+    if "://" not in root:
+        remarks.append(
+            "Leave lru_size there: versions that don't know it would delete the shards. While one "
+            "is opened a .lock lies beside it: their folder must be writable."
+        )
+    return remarks
+
+
+def _of_folder(asked: Asked) -> list[str]:
+    """How the folder gets the list that its reader wants at the end."""
+    test = asked.output.with_name("test.csv")
+    if asked.output.name != "val.csv" or test.exists():
+        return []
+    command = export_command(asked, asked.view, test)
+    return [f"{_OWN[asked.format]} tests on test.csv. The same clips as that: {command}"]
+
+
+def _of_videomae(asked: Asked, num_classes: int, has_spaces: bool) -> list[str]:
+    remarks = []
+    if has_spaces:
         remarks.append(
             "Paths with a space are in quotes: fine-tuning reads them, run_mae_pretraining.py "
             "doesn't."
         )
-    if format == "videomae" and num_classes != 400:
+    elif asked.output.name == "train.csv":
+        told = shlex.join(("--data_path", str(asked.output.absolute())))
+        remarks.append(f"run_mae_pretraining.py takes the list itself: {told}")
+    if num_classes != 400:
         remarks.append("VideoMAE's datasets.py has nb_classes = 400 for Kinetics: change it there.")
     return remarks
 
 
-def _remedies(view: str, left_out: Sequence[LeftOut]) -> list[str]:
-    reasons = {left.reason for left in left_out}
-    remedies = []
-    if reasons & _IN_OTHER_FORM:
-        remedies.append(
-            "To get clips out of archives, whole videos and other folders: "
-            f"k710 shard --views {view}, then export with --extract and a --root of its own."
-        )
-    if "unstored" in reasons:
-        remedies.append(f"To get those that are in no shard: k710 shard --views {view}")
-    if "changed" in reasons:
-        remedies.append("To find files again: k710 index --videos DIR")
+# --- what to do about what is lacking
+
+
+def _remedies(asked: Asked, left_out: Sequence[LeftOut]) -> list[str]:
+    of = {left.reason: left for left in left_out}
+    work, index = _work(asked), _index(asked)
+    shard = f"k710 shard --views {asked.view}{work}"
+    download = f"k710 download --views {asked.view}{work}"
+    remedies = _of_other_form([of[reason] for reason in _IN_OTHER_FORM if reason in of], shard)
+    if "unstored" in of:
+        remedies.append(f"To get those that are in no shard: {shard}")
+    if "changed" in of:
+        remedies.append(f"To find files again: {index}")
+    if named := _named(of, _TO_DOWNLOAD):
+        then = f"{shard}, and export" + ("" if asked.from_shards else " with --extract")
+        remedies.append(f"To get those that are {named}: {download}, then {then}")
+        remedies.append(f"Where there are copies of them: {index}")
+    if "ours" in of:
+        again = f"k710 shard --retry --views {asked.view}{work}"
+        remedies.append(f"To try those again that failed here: {again}; without a copy: {download}")
+    if named := _named(of, _REFUSED):
+        remedies.append(f"None can be had of those that are {named}, but of others: {index}")
+    if named := _named(of, _NO_GOOD):
+        remedies.append(f"Another copy may take the place of those that are {named}: {index}")
     return remedies
+
+
+def _work(asked: Asked) -> str:
+    return "" if asked.work == Path("work") else f" --work {shlex.quote(str(asked.work))}"
+
+
+def _index(asked: Asked) -> str:
+    return f"k710 index --videos DIR{_work(asked)}"
+
+
+def _named(of: dict[str, LeftOut], reasons: Sequence[str]) -> str:
+    return ", ".join(reason for reason in reasons if reason in of)
+
+
+def _of_other_form(left_out: Sequence[LeftOut], shard: str) -> list[str]:
+    """How to list clips that have a copy, but not as a file of their own below the root."""
+    if not left_out:
+        return []
+    export = "export with --extract and a --root of its own"
+    if all(left.stored == left.clips for left in left_out):
+        words = " and ".join(_WORDS[left.reason] for left in left_out)
+        return [f"Those {words} are in the shards too: {export}."]
+    return [
+        f"To get clips out of archives, whole videos and other folders: {shard}, then {export}."
+    ]

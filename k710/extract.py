@@ -53,9 +53,9 @@ def extract_clips(
 ) -> Extracted:
     """Write the clips of `exported`, a table on `con`, to `root`; returns what was not there yet.
 
-    Each is checked against its hash, and is there whole or not at all: a run that was stopped goes
-    on. StageError where a file of another size is in the way, the disk is too small, or a shard is
-    not as it was written.
+    Each is checked against its hash when it is written, and is there whole or not at all: a run
+    that was stopped goes on. Of what is there already the size is checked. StageError where a file
+    of another size is in the way, the disk is too small, or a shard is not as it was written.
     """
     shards = con.execute(
         "select distinct shard from exported where reason is null order by shard"

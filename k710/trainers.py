@@ -19,14 +19,18 @@ from pathlib import Path
 from typing import IO, Literal, get_args
 
 from k710.errors import StageError, shown
+from k710.labels import Family
 
 __all__ = [
+    "FOLDER_NAMES",
     "FORMATS",
     "SEPARATORS",
     "Format",
     "ListRow",
+    "default_family",
     "default_output",
     "needs_labels",
+    "reads_folder",
     "refuse_path",
     "refuse_usage",
     "separator_of",
@@ -42,8 +46,21 @@ ListRow = tuple[str, str, int, int, int | None, str | None, str]
 """clip_id, youtube_id, time_start, time_end, label, label_name, path below the root."""
 
 _COLUMNS = ("youtube_id", "time_start", "time_end", "label", "label_name", "clip_id", "path")
-_FOLDER_READERS = ("slowfast", "videomae")  # given a folder, they read these:
-_FOLDER_NAMES = ("train.csv", "val.csv", "test.csv")
+FOLDER_NAMES = ("train.csv", "val.csv", "test.csv")
+"""What is read by those trainers that are told a folder."""
+# Versions of webdataset before 0.2.96 don't know `lru_size`: of shards that are read where they
+# lie, those delete each one that they are done with. 10 is what the others take without it.
+_WHERE_THEY_LIE = ", localname=str, lru_size=10"
+
+
+def default_family(format: Format) -> Family:
+    """The order of classes that the checkpoints have which the trainer's own authors published."""
+    return "alphabetical" if needs_labels(format) else "opengvlab"
+
+
+def reads_folder(format: str) -> bool:
+    """Whether the trainer is told a folder, and takes the lists there by their names."""
+    return format in ("slowfast", "videomae")
 
 
 def default_output(work: Path, view: str, *, format: Format, family: str) -> Path:
@@ -75,10 +92,10 @@ def refuse_usage(
         raise ValueError(f"{format} needs a root, the folder of the clips")
     if extract and format == "wids":
         raise ValueError("wids reads the shards as they are: there is nothing to extract")
-    if output is not None and format in _FOLDER_READERS and Path(output).name not in _FOLDER_NAMES:
+    if output is not None and reads_folder(format) and Path(output).name not in FOLDER_NAMES:
         raise ValueError(
-            f"{format} reads {', '.join(_FOLDER_NAMES)} of a folder, "
-            f"and never {shown(Path(output).name)}: name the output so"
+            f"{format} reads {', '.join(FOLDER_NAMES)} of a folder, "
+            f"and never {shown(Path(output).name or output)}: name the output so"
         )
 
 
@@ -152,6 +169,6 @@ def settings_of(
     if format == "videomae":
         return shlex.join(("--data_path", folder, "--nb_classes", str(num_classes)))
     if format == "wids":
-        local = "" if "://" in root else ", localname=str"  # else it copies each shard to /tmp
+        local = "" if "://" in root else _WHERE_THEY_LIE  # else it copies each shard to /tmp
         return f"wids.ShardListDataset({path!r}, transformations=[]{local})"
     return None

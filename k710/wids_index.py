@@ -6,6 +6,7 @@ shards has K710 rows.
 """
 
 import csv
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from k710.errors import StageError, shown
-from k710.files import replacing, write_json
+from k710.export_files import Asked
 from k710.shard_files import shard_name
 from k710.tables import read_sidecar, read_sql, table_path
 
@@ -38,41 +39,38 @@ def places_path(output: Path) -> Path:
     return output.with_name(f"{output.name}.clips.csv")
 
 
-def write_wids_index(con: Any, work: Path, output: Path, *, view: str, root: str) -> WidsIndex:
-    """Write the index of all shards that hold a clip of `exported`, and the table of their places.
+def write_wids_index(con: Any, asked: Asked, index: Path, places: Path) -> WidsIndex:
+    """Write to `index` all shards that hold a clip of `exported`, to `places` where those are.
 
-    `exported` and `index` must be tables on `con`; `root` is the folder of the shards, or its
-    address. StageError where a shard is not there.
+    `exported` and `index` must be tables on `con`. StageError where a shard is not there.
     """
+    root = asked.root
     shards = con.execute(_SHARDS).fetchall()
     listed = [
         {
             "url": f"{root.rstrip('/')}/{shard_name(shard)}.tar",
             "nsamples": num_samples,
-            "filesize": _tar_bytes(work, shard),
+            "filesize": _tar_bytes(asked.work, shard),
         }
         for shard, num_samples in shards
     ]
-    _refuse_address(os.path.abspath(output))
+    _refuse_address(os.path.abspath(asked.output))
     if "://" not in root:
         _refuse_address(root)
         _refuse_missing(listed)
     rows = con.execute(read_sql("export_places")).fetchall()
-    with (
-        replacing(places_path(output)) as partial,
-        partial.open("w", encoding="utf-8", newline="") as file,
-    ):
+    with places.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("place", "clip_id", "label", "label_name"))
         writer.writerows(rows)
-    index = {
+    description = {
         "__kind__": "wids-shard-index-v1",
         "wids_version": 1,
-        "name": view,
-        "info": f"Its clips, places and labels are in {places_path(output).name}.",
+        "name": asked.view,
+        "info": f"Its clips, places and labels are in {places_path(asked.output).name}.",
         "shardlist": listed,
     }
-    write_json(output, index)
+    index.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
     return WidsIndex(len(shards), sum(num_samples for _, num_samples in shards))
 
 

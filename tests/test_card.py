@@ -9,17 +9,19 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from conftest import write_lists
 from hypothesis import given
 from hypothesis import strategies as st
 from indexing import manifest_of
 from markdown_it import MarkdownIt
-from sharding import TRAIN, VAL, build, copy_of, ready, shard
+from sharding import TRAIN, VAL, build, copy_of, name_of, ready, shard
 
 from k710.card import PUBLISHED, card_text, write_card
 from k710.errors import StageError
 from k710.files import sha256_of
 from k710.front_matter import size_category
+from k710.index import index_videos
 from k710.labels import class_names, labels_sha256
 from k710.manifest import build_manifest
 
@@ -38,7 +40,6 @@ NOT_IN_CONFIG_NAMES = set(r"<>:/\|?*")
 
 def front_matter(text: str) -> dict[str, Any]:
     """What a YAML parser finds between the fences that the hub looks for."""
-    yaml = pytest.importorskip("yaml")
     match = re.match(r"---\n(.*?)\n---\n", text, re.S)
     assert match
     found: dict[str, Any] = yaml.safe_load(match[1])
@@ -202,8 +203,21 @@ def test_before_there_are_shards_it_says_so(tmp_path: Path) -> None:
     assert "k710 shard" not in text and "index.parquet" not in tables
     indexed = card_text(ready(tmp_path / "indexed"))[0]
     assert "No shards were made yet." in indexed
-    row = ["k400/val", "2", "0", "100.00%", "not in a shard yet 2 (100.00%)"]
-    assert row in cells(indexed)
+    row = ["k400/val", "2", "0", "0.00%", "not in a shard yet 2 (100.00%)"]
+    assert row in cells(indexed), "what has a copy is not missing"
+
+
+def test_a_view_without_clips_has_a_row(tmp_path: Path) -> None:
+    work = manifest_of(tmp_path, *TRAIN)
+    index_videos([tmp_path], work=work)
+    shown = cells(card_text(work)[0])
+    assert ["k710/val", "0", "0", "0.00%", ""] in shown
+    assert ["k400/train", "12", "0", "100.00%", "missing 12 (100.00%)"] in shown
+
+
+def test_the_example_is_of_a_view_that_has_clips(tmp_path: Path) -> None:
+    work = manifest_of(tmp_path, k400_val=VAL)
+    assert 'clips = manifest.filter(lambda row: row["view"] == "k710/val")' in card_text(work)[0]
 
 
 def test_labels_are_told_in_their_order(text: str) -> None:
@@ -265,6 +279,84 @@ def test_tables_of_another_state_are_left_out(done: Path, tmp_path: Path) -> Non
     assert [config["config_name"] for config in front_matter(text)["configs"]] == [
         *("manifest", "annotations")
     ]
+
+
+@pytest.mark.parametrize("name", ["manifest", "dropped", "leakage", "index"])
+def test_a_table_of_other_bytes_is_not_named(done: Path, tmp_path: Path, name: str) -> None:
+    work = copy_of(done, tmp_path / "work")
+    path = work / f"{name}.parquet"
+    pq.write_table(pq.read_table(done / path.name), path)
+    with pytest.raises(
+        StageError, match=f"{name}.parquet is not as it was written.\nRemove it, and"
+    ):
+        write_card(work)
+    path.unlink()
+    if name in ("leakage", "index"):
+        assert f"{name}.parquet" not in card_text(work)[1]
+
+
+# --- what can be made again
+
+
+def of_index(text: str) -> str:
+    """What is claimed of index.parquet, on one line."""
+    claim = re.search(r"byte for byte\.(.*?)\n\| table", text, re.S)
+    assert claim
+    return " ".join(claim[1].split())
+
+
+def test_the_same_videos_make_the_same_index(text: str) -> None:
+    assert of_index(text).startswith("`index.parquet` is the same if the videos, and the versions")
+
+
+def test_shards_of_what_was_found_are_not_said_to_be_made_again(tmp_path: Path) -> None:
+    work = ready(tmp_path)
+    shard(work, found_only=True)
+    text = card_text(work)[0]
+    assert "--seed 0 --found-only\n" in text
+    assert of_index(text) == (
+        "Not so `index.parquet`: the same videos may make other shards, since of those that it "
+        "tells of - some were planned for only what had a copy then (`--found-only`)"
+    )
+
+
+def test_shards_of_copies_that_came_in_turns_are_not_said_to_be_made_again(tmp_path: Path) -> None:
+    work = ready(tmp_path)
+    late = tmp_path / "videos" / TRAIN[0][0] / f"{name_of(TRAIN[0])}.mp4"
+    aside = late.rename(tmp_path / "aside.mp4")
+    index_videos([tmp_path / "videos"], work=work)
+    shard(work)
+    assert of_index(card_text(work)[0]).startswith("`index.parquet` is the same")
+    aside.rename(late)
+    index_videos([tmp_path / "videos"], work=work)
+    shard(work)
+    assert of_index(card_text(work)[0]).endswith(
+        "- some have clips that failed before, and got another place (another copy, or `--retry`)"
+    )
+
+
+def test_a_plan_that_is_not_all_made_is_told(tmp_path: Path) -> None:
+    work = ready(tmp_path)
+    shard(work, ["k400/val"])
+    further = copy_of(work, tmp_path / "further")
+    shard(further)
+    for name in ("plan.parquet", "plan.parquet.json"):
+        shutil.copy(further / name, work)
+    assert of_index(card_text(work)[0]).endswith("- some that were planned are not made")
+    (work / "plan.parquet.json").unlink()
+    text = card_text(work)[0]
+    assert of_index(text).endswith("- the plan is not there")
+    assert "k710 shard" not in text
+
+
+def test_shards_of_another_manifest_are_not_made_again(done: Path, tmp_path: Path) -> None:
+    work = copy_of(done, tmp_path / "work")
+    lists = write_lists(tmp_path / "lists", {"k400/train": TRAIN[1:], "k400/val": VAL})
+    build_manifest(lists, work=work)
+    text, tables = card_text(work)
+    assert "They were made of another manifest than this one: `index.parquet` is not here" in text
+    assert "k710 shard" not in text and "index.parquet" not in tables
+    assert of_index(text) == ""
 
 
 def test_names_of_lists_are_text(tmp_path: Path) -> None:

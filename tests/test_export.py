@@ -3,7 +3,12 @@
 import csv
 import json
 import os
+import shlex
 import shutil
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,12 +23,14 @@ from trainer_rules import ShardListDataset, read_list, slowfast, videomae_pretra
 
 from k710.errors import LabelError, StageError
 from k710.export import export_view
-from k710.export_summary import ExportSummary
+from k710.export_files import Asked
+from k710.export_summary import ExportSummary, LeftOut, nothing_to_list
 from k710.index import index_videos
 from k710.labels import FAMILIES, class_names, dataset_spelling, head_map, k710_order, resolve_label
 from k710.manifest import build_manifest
 from k710.tables import TableSpec, open_table, write_table
 
+K710 = str(Path(sys.executable).with_name("k710"))
 LINES = ("slowfast", "mmaction2", "videomae")
 # Names that differ between datasets, and that tools stumble over.
 AWKWARD = (
@@ -110,6 +117,8 @@ def test_each_line_names_a_file_that_is_there_and_its_true_class(
         assert all(os.path.getsize(path) == 7 for path, _ in clips)
         assert {Path(path).stem: row_of(summary, label) for path, label in clips} == wanted
         assert len(clips) == summary.clips == len(wanted)
+        of_class = Counter(row_of(summary, label) for _, label in clips)
+        assert of_class == Counter(wanted.values())
     shutil.rmtree(folder)
 
 
@@ -165,6 +174,100 @@ def test_paths_that_leave_no_separator_are_refused(tmp_path: Path) -> None:
         assert export(work, format=trainer, root=tmp_path / "v").clips == 1
 
 
+# --- lists that are read together
+
+
+@pytest.fixture
+def half_spaced(tmp_path: Path) -> Path:
+    """A manifest of which the train clips lie in folders with a space, and the val clips do not."""
+    work = manifest_of(tmp_path, AWKWARD[0], k400_val=AWKWARD[3:])
+    files = {f"a b/{clip('a')}.mp4": 7, f"c/{clip('d')}.mp4": 7, f"c/{clip('d', 100)}.mp4": 7}
+    index_videos([put(tmp_path / "videos", files)], work=work)
+    return work
+
+
+@pytest.mark.parametrize("trainer", LINES)
+@pytest.mark.parametrize("extract", [True, False])
+def test_one_setting_reads_train_and_val(
+    sharded: Path, half_spaced: Path, tmp_path: Path, trainer: str, extract: bool
+) -> None:
+    work, root = half_spaced, "videos"
+    if extract:
+        work, root = copy_of(sharded, tmp_path / "sharded"), "clips"
+    options: Any = {"format": trainer, "root": tmp_path / root, "extract": extract}
+    views = ("k400/train", "k400/val")
+    found = {view: export(work, view, **options) for view in views}
+    settings = {view: summary.settings for view, summary in found.items()}
+    if trainer == "mmaction2":
+        settings = {
+            view: str(text).replace("val_list", "train_list") for view, text in settings.items()
+        }
+    assert settings[views[0]] == settings[views[1]]
+    for view, summary in found.items():
+        clips = read_list(trainer, str(summary.settings), view.partition("/")[2])
+        wanted = labels(work, view)
+        assert {Path(path).stem: row_of(summary, label) for path, label in clips} == wanted
+
+
+def test_lists_that_would_be_read_wrongly_together_are_refused(
+    half_spaced: Path, tmp_path: Path
+) -> None:
+    options: Any = {"format": "slowfast", "root": tmp_path / "videos"}
+    train = Path(export(half_spaced, **options).files[0])
+    val = train.with_name("val.csv")
+    copied = shutil.copytree(tmp_path / "videos", tmp_path / "copied")
+    index_videos([copied], work=half_spaced)
+    options["root"] = copied
+    with pytest.raises(StageError) as error:
+        export(half_spaced, "k400/val", **options)
+    assert str(error.value) == (
+        f"val.csv would be read with the same setting as {train}, and they differ: "
+        f"root '{tmp_path}/videos' there, '{copied}' here.\n"
+        "Keep them apart: --output OTHER/val.csv\n"
+        f"Or remove {train}, run this again, and make that one alike: k710 export k400/train "
+        f"--format slowfast --root {copied} --family alphabetical --output {train} "
+        f"--work {half_spaced}"
+    )
+    assert not val.exists()
+    with pytest.raises(StageError, match="family 'alphabetical' there, 'opengvlab' here"):
+        export(half_spaced, "k400/val", **options, family="opengvlab", output=val)
+    train.unlink()
+    assert export(half_spaced, "k400/val", **options).clips == 2
+
+
+def test_a_separator_that_others_do_not_have_is_refused(half_spaced: Path, tmp_path: Path) -> None:
+    options: Any = {"format": "slowfast", "root": tmp_path / "videos"}
+    assert export(half_spaced, "k400/val", **options).separator == ","
+    comma = put(tmp_path / "videos", {f"d,e f/{clip('a')}.mp4": 8})
+    index_videos([comma], work=half_spaced)
+    with pytest.raises(StageError, match=r"separator ',' there, '\\t' here"):
+        export(half_spaced, **options)
+
+
+def test_in_mmaction2_each_list_has_its_own_root(half_spaced: Path, tmp_path: Path) -> None:
+    options: Any = {"format": "mmaction2", "output": tmp_path / "lists" / "train.txt"}
+    export(half_spaced, root=tmp_path / "videos" / "a b", **options)
+    options["output"] = tmp_path / "lists" / "val.txt"
+    root = tmp_path / "videos" / "c"
+    with pytest.raises(StageError, match="family 'alphabetical' there, 'opengvlab' here"):
+        export(half_spaced, "k400/val", root=root, family="opengvlab", **options)
+    assert export(half_spaced, "k400/val", root=root, **options).clips == 2
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{"])
+def test_a_json_that_is_none_of_ours_is_no_list(
+    half_spaced: Path, tmp_path: Path, text: str
+) -> None:
+    put(tmp_path / "lists", {"train.csv": 1})
+    (tmp_path / "lists" / "train.csv.about.json").write_text(text)
+    output = tmp_path / "lists" / "val.csv"
+    options: Any = {"format": "videomae", "root": tmp_path / "videos", "output": output}
+    assert export(half_spaced, "k400/val", **options).clips == 2
+
+
+# --- paths that no list can have
+
+
 @pytest.mark.parametrize("folder", ["a\nb", "a\rb", "a\u2028b"])
 def test_line_breaks_in_names_are_refused(tmp_path: Path, folder: str) -> None:
     work = manifest_of(tmp_path, *AWKWARD[3:])
@@ -189,9 +292,17 @@ def test_white_space_that_mmaction2_would_strip_is_refused(tmp_path: Path) -> No
 def test_quotes_are_for_fine_tuning_alone_and_that_is_said(spaced: Path, tmp_path: Path) -> None:
     summary = export(spaced, format="videomae", root=tmp_path / "videos")
     assert any("run_mae_pretraining.py" in remark for remark in summary.remarks)
-    assert summary.settings is not None
     with pytest.raises(ValueError):
-        videomae_pretraining(summary.settings, "train")
+        videomae_pretraining(summary.files[0])
+
+
+def test_pretraining_is_told_the_list_itself(sharded: Path, tmp_path: Path) -> None:
+    summary = export(sharded, format="videomae", root=tmp_path / "clips", extract=True)
+    (told,) = (remark for remark in summary.remarks if "run_mae_pretraining.py takes" in remark)
+    clips = videomae_pretraining(shlex.split(told)[-1])
+    assert Counter(label for _, label in clips) == Counter(
+        classes(summary).index(label) for label, *_ in TRAIN
+    )
 
 
 # --- what is left out
@@ -237,12 +348,78 @@ def test_nothing_to_list_says_why_and_what_to_do(spaced: Path, tmp_path: Path) -
     assert str(error.value) == (
         "No clip of k400/train can be listed: 5 not below the root.\n"
         "To get clips out of archives, whole videos and other folders: "
-        "k710 shard --views k400/train, then export with --extract and a --root of its own."
+        f"k710 shard --views k400/train --work {spaced}, "
+        "then export with --extract and a --root of its own."
     )
     shutil.rmtree(tmp_path / "videos")
     with pytest.raises(StageError, match=r"5 gone or changed since k710 index\.\n"):
         export(spaced, root=tmp_path / "videos")
     assert not (spaced / "lists").exists()
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (
+            "missing",
+            "To get those that are missing: k710 download --views k400/train, then k710 sh",
+        ),
+        (
+            "blocked",
+            "To get those that are blocked: k710 download --views k400/train, then k710 sh",
+        ),
+        (
+            "ours",
+            "To try those again that failed here: k710 shard --retry --views k400/train; with",
+        ),
+        ("gone", "None can be had of those that are gone, but of others: k710 index --videos DIR"),
+        (
+            "damaged",
+            "Another copy may take the place of those that are damaged: k710 index --video",
+        ),
+    ],
+)
+def test_each_reason_has_its_next_command(status: str, words: str) -> None:
+    asked = Asked(
+        view="k400/train",
+        format="csv",
+        family="opengvlab",
+        root="/videos",
+        extract=False,
+        output=Path("train.csv"),
+        work=Path("work"),
+    )
+    lines = nothing_to_list(asked, [LeftOut(status, 1, 0)]).splitlines()
+    assert lines[0] == f"No clip of k400/train can be listed: 1 {status}."
+    assert lines[1][: len(words)] == words
+    elsewhere = nothing_to_list(replace(asked, work=Path("my work")), [LeftOut(status, 1, 0)])
+    assert " --work 'my work'" in elsewhere
+
+
+def test_what_is_in_shards_already_is_only_to_be_extracted(sharded: Path, tmp_path: Path) -> None:
+    with pytest.raises(StageError) as error:
+        export(sharded, root=tmp_path)
+    assert str(error.value) == (
+        "No clip of k400/train can be listed: 12 not below the root.\n"
+        "Those not below the root are in the shards too: export with --extract and a --root of "
+        "its own."
+    )
+
+
+@pytest.mark.parametrize("is_indexed", [True, False])
+def test_a_root_may_be_a_link(tmp_path: Path, is_indexed: bool) -> None:
+    work = manifest_of(tmp_path, *AWKWARD[3:])
+    real = put(tmp_path / "real" / "videos", {f"{clip('d')}.mp4": 7, f"e/{clip('d', 100)}.mp4": 7})
+    link = tmp_path / "link"
+    link.symlink_to(real)
+    indexed, root = (link, real) if is_indexed else (real, link)
+    index_videos([indexed], work=work)
+    summary = export(work, format="slowfast", root=root)
+    assert summary.settings is not None
+    paths = [path for path, _ in slowfast(summary.settings, "train")]
+    assert paths == [f"{root}/{clip('d')}.mp4", f"{root}/e/{clip('d', 100)}.mp4"]
+    with pytest.raises(StageError, match="2 not below the root"):
+        export(work, format="slowfast", root=real.parent / "video")
 
 
 def test_lists_without_labels_are_not_given_some(tmp_path: Path) -> None:
@@ -453,6 +630,38 @@ def test_the_json_beside_says_of_what_it_is_made(spaced: Path, tmp_path: Path) -
     assert (about["clips"], about["left_out"]) == (5, {})
 
 
+FULL = """
+import resource, signal, sys
+from k710.errors import StageError
+from k710.export import export_view
+
+work, root, family, most_bytes = sys.argv[1:]
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(most_bytes), int(most_bytes)))
+try:
+    output = work + ".csv"
+    export_view("k400/train", format="csv", root=root, family=family, work=work, output=output)
+except StageError as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.mark.parametrize("most_bytes", [100, 8000])
+def test_a_full_disk_leaves_what_was_there(spaced: Path, tmp_path: Path, most_bytes: int) -> None:
+    root = tmp_path / "videos"
+    summary = export(spaced, root=root, output=f"{spaced}.csv")
+    before = {path: Path(path).read_bytes() for path in summary.files}
+    assert 100 < len(before[summary.files[1]]) < 8000, "of 8000 the names are written, the list not"
+    deep = "/".join(9 * ["x" * 200])
+    put(root, {f"{deep}/{clip(name, start)}.mp4": 8 for _, name, start, _ in AWKWARD})
+    index_videos([root], work=spaced)
+    arguments = [str(spaced), str(root), "alphabetical", str(most_bytes)]
+    done = subprocess.run([sys.executable, "-c", FULL, *arguments], capture_output=True, text=True)
+    assert (done.returncode, "No room left to write in" in done.stderr) == (1, True), done.stderr
+    assert {path: Path(path).read_bytes() for path in summary.files} == before
+    assert not list(tmp_path.glob("*.tmp"))
+
+
 def test_families_do_not_share_a_folder(spaced: Path, tmp_path: Path) -> None:
     folders = {
         Path(
@@ -464,10 +673,54 @@ def test_families_do_not_share_a_folder(spaced: Path, tmp_path: Path) -> None:
     assert len(folders) == 6
 
 
-def test_who_reads_mmaction2_checkpoints_is_warned(spaced: Path, tmp_path: Path) -> None:
-    for family, is_said in (("opengvlab", True), ("alphabetical", False)):
-        summary = export(spaced, format="mmaction2", family=family, root=tmp_path / "videos")
-        assert any("other order" in remark for remark in summary.remarks) == is_said
+def test_the_order_is_that_of_the_trainers_own_checkpoints(
+    spaced: Path, sharded: Path, tmp_path: Path
+) -> None:
+    families = {
+        trainer: export(spaced, format=trainer, root=tmp_path / "videos").family
+        for trainer in (*LINES, "csv")
+    }
+    assert families == {**dict.fromkeys(LINES, "alphabetical"), "csv": "opengvlab"}
+    assert export(sharded, format="wids").family == "opengvlab"
+
+
+@pytest.mark.parametrize(
+    ("trainer", "family", "words"),
+    [
+        ("mmaction2", "opengvlab", "MMAction2's own checkpoints have the other order: --family al"),
+        ("mmaction2", "alphabetical", ""),
+        ("slowfast", "opengvlab", "SlowFast's own checkpoints have the other order: --family alph"),
+        ("slowfast", "alphabetical", "Checkpoints of OpenGVLab (UniFormerV2, VideoMAEv2) have the"),
+        ("videomae", "alphabetical", "Checkpoints of OpenGVLab (UniFormerV2, VideoMAEv2) have the"),
+        ("csv", "opengvlab", ""),
+    ],
+)
+def test_who_reads_checkpoints_of_the_other_order_is_warned(
+    spaced: Path, tmp_path: Path, trainer: str, family: Any, words: str
+) -> None:
+    summary = export(spaced, format=trainer, family=family, root=tmp_path / "videos")
+    found = [remark for remark in summary.remarks if "other order" in remark]
+    assert [remark[: len(words)] for remark in found] == ([words] if words else [])
+
+
+@pytest.mark.parametrize("trainer", ["slowfast", "videomae"])
+def test_the_command_that_is_told_makes_the_list_for_tests(
+    sharded: Path, tmp_path: Path, trainer: str
+) -> None:
+    root = tmp_path / "my clips"
+    output = tmp_path / "lists" / "val.csv"
+    options: Any = {"format": trainer, "root": root, "extract": True, "output": output}
+    summary = export(sharded, "k400/val", **options)
+    (told,) = (remark for remark in summary.remarks if " tests on test.csv" in remark)
+    command = shlex.split(told.partition(": ")[2])
+    subprocess.run([K710, *command[1:]], check=True, capture_output=True)
+    assert summary.settings is not None
+    assert read_list(trainer, summary.settings, "test") == read_list(
+        trainer, summary.settings, "val"
+    )
+    assert not any(
+        "test.csv" in remark for remark in export(sharded, "k400/val", **options).remarks
+    )
 
 
 def test_videomae_must_be_changed_for_other_datasets(spaced: Path, tmp_path: Path) -> None:
@@ -493,11 +746,23 @@ def test_a_list_may_be_named(spaced: Path, tmp_path: Path) -> None:
         ({"format": "csv"}, "csv needs a root"),
         ({"format": "wids", "extract": True}, "nothing to extract"),
         ({"format": "videomae", "root": "v", "output": "x.txt"}, r"never 'x\.txt'"),
+        ({"format": "slowfast", "root": "v", "output": "."}, r"never '\.'"),
     ],
 )
 def test_options_that_do_not_go_together(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         export_view("k400/val", **options)
+
+
+@pytest.mark.parametrize("name", [".", "..", "lists", "lists/"])
+def test_a_folder_is_refused_before_a_clip_is_written(
+    sharded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "lists").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StageError, match=r" is a folder\.\nName the list itself: --output "):
+        export(sharded, root="clips", extract=True, output=name)
+    assert os.listdir(tmp_path) == ["lists"]
 
 
 def test_what_comes_first_is_said(tmp_path: Path) -> None:

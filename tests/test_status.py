@@ -265,17 +265,30 @@ def test_what_is_stored_says_nothing(tmp_path: Path) -> None:
 # --- classes
 
 
-def test_the_class_that_lacks_most_comes_first(tmp_path: Path) -> None:
+def test_the_class_of_which_least_is_stored_comes_first(tmp_path: Path) -> None:
     work = manifest_of(tmp_path, *CLIPS)
     put_sources(work, v0="gone", v2="private", v5="damaged", v8="missing", v1="ok", v4="blocked")
-    told = [(c.label_name, c.clips, c.dead, c.share_left) for c in view_of(work).classes]
-    assert told == [
-        ("yoga", 3, 2, 0.333333),
-        ("archery", 3, 1, 0.666667),
-        ("bowling", 3, 0, 1.0),
-    ]
+    told = [(c.label_name, c.clips, c.dead, c.share_dead) for c in view_of(work).classes]
+    assert told == [("yoga", 3, 2, 0.666667), ("archery", 3, 1, 0.333333), ("bowling", 3, 0, 0.0)]
     bowling = view_of(work).classes[2]
     assert (bowling.stored, bowling.to_shard, bowling.pending) == (0, 1, 2)
+    outcomes = [{"clip_id": NAMES[n], "stored": True, "status": "ok"} for n in (2, 5, 0)]
+    put_shard(work, *outcomes)
+    told = [(c.label_name, c.stored, c.share_stored, c.share_dead) for c in view_of(work).classes]
+    assert told == [
+        ("bowling", 0, 0.0, 0.0),
+        ("archery", 1, 0.333333, 0.0),
+        ("yoga", 2, 0.666667, 0.0),
+    ]
+
+
+def test_a_k710_view_without_clips_is_there(tmp_path: Path) -> None:
+    work = manifest_of(tmp_path, *CLIPS)
+    found = read_status(work=work)
+    assert [(view.view, view.clips) for view in found.views] == [
+        *(("k710/train", 9), ("k710/val", 0), ("k400/train", 9))
+    ]
+    assert (found.views[1].statuses, found.views[1].classes) == ((), ())
 
 
 def test_a_test_list_without_labels_has_no_classes(tmp_path: Path) -> None:
@@ -295,7 +308,7 @@ def test_an_unknown_view_is_told_with_the_nearest(tmp_path: Path) -> None:
         read_status(["k400/train", "k400/trian\x1b"], work=work)
     assert str(told.value) == (
         f"There is no view 'k400/trian\\x1b' in {work}. Nearest: k400/train.\n"
-        "There are k400/train, k710/train."
+        "There are k400/train, k710/train, k710/val."
     )
 
 

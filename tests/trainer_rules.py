@@ -28,7 +28,7 @@ def slowfast(settings: str, mode: str, *, most_fields: int = 3) -> Clips:
     """Kinetics of SlowFast; UniFormerV2's has 2 as `most_fields`."""
     words = shlex.split(settings)
     told = dict(zip(words[::2], map(_as_yacs_decodes, words[1::2]), strict=True))
-    assert int(told.pop("MODEL.NUM_CLASSES")) in (400, 600, 700, 710)
+    num_classes = int(told.pop("MODEL.NUM_CLASSES"))
     clips = []
     with (Path(told.pop("DATA.PATH_TO_DATA_DIR")) / f"{mode}.csv").open() as file:
         for line in file.read().splitlines():
@@ -37,6 +37,12 @@ def slowfast(settings: str, mode: str, *, most_fields: int = 3) -> Clips:
                 raise RuntimeError(f"Failed to parse {fields}")
             clips.append((os.path.join(told["DATA.PATH_PREFIX"], fields[0]), int(fields[-1])))
     assert told.keys() == {"DATA.PATH_PREFIX", "DATA.PATH_LABEL_SEPARATOR"}
+    return _of_head(clips, num_classes)
+
+
+def _of_head(clips: Clips, num_classes: int) -> Clips:
+    """The loss takes no label that the head has not."""
+    assert all(0 <= label < num_classes for _, label in clips)
     return clips
 
 
@@ -61,15 +67,15 @@ def mmaction2(settings: str) -> Clips:
 
 def videomae(settings: str, mode: str) -> Clips:
     """VideoClsDataset of VideoMAE: fine-tuning."""
-    folder, _ = _told_videomae(settings)
+    folder, num_classes = _told_videomae(settings)
     cleaned = pandas.read_csv(folder / f"{mode}.csv", header=None, delimiter=" ")
-    return list(zip(cleaned.values[:, 0], cleaned.values[:, 1], strict=True))
+    clips = list(zip(cleaned.values[:, 0], cleaned.values[:, 1], strict=True))
+    return _of_head(clips, num_classes)
 
 
-def videomae_pretraining(settings: str, mode: str) -> Clips:
-    """VideoMAE of VideoMAE: pretraining."""
-    folder, _ = _told_videomae(settings)
-    with (folder / f"{mode}.csv").open() as file:
+def videomae_pretraining(path: str | Path) -> Clips:
+    """VideoMAE of VideoMAE: pretraining, which is told the list itself."""
+    with Path(path).open() as file:
         fields = [line.split(" ") for line in file.readlines()]
     return [(path, int(label)) for path, label, *_ in fields]
 
@@ -83,8 +89,15 @@ def _told_videomae(settings: str) -> tuple[Path, int]:
 class ShardListDataset:
     """That of wids, for shards that are files here: an index of all samples of all shards."""
 
-    def __init__(self, index: str, *, transformations: list[Any], localname: Any = None) -> None:
-        assert transformations == []
+    def __init__(
+        self,
+        index: str,
+        *,
+        transformations: list[Any],
+        lru_size: int,  # in the versions that delete no shard, and in no other
+        localname: Any = None,
+    ) -> None:
+        assert (transformations, lru_size) == ([], 10)
         description = json.loads(Path(index).read_text())
         assert description["wids_version"] == 1
         self.shards = description["shardlist"]

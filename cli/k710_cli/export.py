@@ -49,12 +49,13 @@ def export(
         ),
     ] = None,
     family: Annotated[
-        Family,
+        Family | None,
         typer.Option(
-            help="Order of the classes: of the OpenGVLab checkpoints, or alphabetical (MMAction2, "
-            "torchvision)."
+            help="Order of the classes. Default: alphabetical for slowfast, mmaction2, videomae: "
+            "that of their own checkpoints; opengvlab for csv, wids.",
+            show_default=False,
         ),
-    ] = Family.opengvlab,
+    ] = None,
     extract: Annotated[
         bool,
         typer.Option(
@@ -89,7 +90,7 @@ def export(
             view,
             format=format.value,
             root=root,
-            family=family.value,
+            family=None if family is None else family.value,
             extract=extract,
             output=output,
             work=work,
@@ -103,8 +104,7 @@ def export(
 def _print_export(summary: "ExportSummary") -> None:
     from k710.errors import printable
 
-    clips = f"{summary.clips:,} clip{'' if summary.clips == 1 else 's'}"
-    lines = [f"{summary.view} for {summary.format}: {clips}"]
+    lines = [f"{summary.view} for {summary.format}: {_counted(summary.clips, 'clip')}"]
     if summary.left_out:
         lines.append(f"Left out: {', '.join(left.words for left in summary.left_out)}")
     if summary.extracted.clips:
@@ -113,8 +113,8 @@ def _print_export(summary: "ExportSummary") -> None:
     if summary.index is not None:
         index = summary.index
         lines.append(
-            f"In {index.shards:,} shards of {index.samples:,} clips: take those of the view by "
-            "their places, like torch.utils.data.Subset(dataset, places)"
+            f"In {_counted(index.shards, 'shard')} of {_counted(index.samples, 'clip')}: take "
+            "those of the view by their places, like torch.utils.data.Subset(dataset, places)"
         )
     lines.append(
         f"Labels: 0 to {summary.num_classes - 1}, the classes of {summary.dataset} in "
@@ -124,7 +124,14 @@ def _print_export(summary: "ExportSummary") -> None:
     names = ", ".join(Path(path).name for path in summary.files)
     lines.append(f"Written to {folder}: {names}")
     if summary.settings is not None:
-        lines.append(f"Tell the trainer: {summary.settings}")
+        # Escaped, they would be other paths.
+        is_plain = printable(summary.settings) == summary.settings
+        told = summary.settings if is_plain else f"see settings in {summary.files[2]}"
+        lines.append(f"Tell the trainer: {told}")
     screen = console()
     for line in (*lines, *summary.remarks):
         screen.print(printable(line), soft_wrap=True)
+
+
+def _counted(num: int, what: str) -> str:
+    return f"{num:,} {what}{'' if num == 1 else 's'}"

@@ -1,7 +1,7 @@
 """status, card."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["add_to", "print_status"]
 
 _WORST = 10
+_MOST_VIEWS = 3  # whose classes are shown unasked
 _WORDS = {"to_shard": "to shard"}
 
 
@@ -33,7 +34,9 @@ def status(
     work: Work = Path("work"),
     classes: Annotated[
         bool,
-        typer.Option("--classes", help="Show all classes, not just those that lack most."),
+        typer.Option(
+            "--classes", help="Show all classes, not just the ten of which least is stored."
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -46,7 +49,7 @@ def status(
     found = read_status(view, work=work)
     if as_json:
         return print_json(found)
-    print_status(found, all_classes=classes)
+    print_status(found, all_classes=classes, views_chosen=bool(view))
 
 
 def card(
@@ -90,12 +93,26 @@ def card(
 # --- the screen of status
 
 
-def print_status(found: "WorkStatus", *, all_classes: bool = False) -> None:
-    """Print what has come of the clips, why, in which classes, and what to do next."""
+def print_status(
+    found: "WorkStatus", *, all_classes: bool = False, views_chosen: bool = True
+) -> None:
+    """Print what has come of the clips, why, in which classes, and what to do next.
+
+    Of more than three views that nobody chose, classes are printed of the k710 views alone.
+    """
     screen = console()
-    shown = [_counts(found), *_reasons(found), *_messages(found), *_classes(found, all_classes)]
-    for made in shown:
+    with_classes = [
+        view
+        for view in found.views
+        if views_chosen or len(found.views) <= _MOST_VIEWS or view.view.startswith("k710/")
+    ]
+    shown = [_counts(found), *_reasons(found), *_messages(found)]
+    for made in (*shown, *_classes(with_classes, all_classes)):
         screen.print(made)
+        screen.print()
+    others = [view.view for view in found.views if view not in with_classes and _tells(view)]
+    if others:
+        screen.print(f"Classes of the other views: k710 status --view {others[0]}{_work(found)}")
         screen.print()
     shards = f"{found.shards:,} shard{'' if found.shards == 1 else 's'}"
     screen.print(
@@ -145,30 +162,40 @@ def _messages(found: "WorkStatus") -> Iterator[Any]:
         yield made
 
 
-def _classes(found: "WorkStatus", all_classes: bool) -> Iterator[Any]:
-    """The classes of each view that have lost most; all of them if wanted."""
-    for view in found.views:
-        shown = view.classes
-        title = f"Classes of {view.view}"
-        if not all_classes:
-            shown = tuple(one for one in view.classes if one.dead)[:_WORST]
-            title = f"Classes of {view.view} that lack most"
-        if not shown:
+def _classes(views: Sequence["ViewStatus"], all_classes: bool) -> Iterator[Any]:
+    """The classes of each view of which least is stored; all of them if wanted."""
+    for view in views:
+        lacking = [one for one in view.classes if one.pending or one.dead]
+        shown = view.classes if all_classes else lacking[:_WORST]
+        if not shown or not (all_classes or _tells(view)):
             continue
-        columns = ("clips", "stored", "to shard", "pending", "dead", "left")
+        title = f"Classes of {view.view}, least stored first"
+        if len(shown) < len(lacking):
+            title += f" ({len(shown)} of {len(lacking)})"
+        columns = ("clips", "stored", "to shard", "pending", "dead", "share stored")
         made = table("class", *columns, title=title)
         for one in shown:
             counts = (one.clips, one.stored, one.to_shard, one.pending, one.dead)
             made.add_row(
-                one.label_name, *(f"{count:,}" for count in counts), f"{one.share_left:.1%}"
+                one.label_name, *(f"{count:,}" for count in counts), f"{one.share_stored:.1%}"
             )
         yield made
+
+
+def _tells(view: "ViewStatus") -> bool:
+    """Whether its classes differ: where nobody has looked yet, each of them lacks all."""
+    return bool(view.classes) and view.pending + view.dead > 0 and view.pending < view.clips
+
+
+def _work(found: "WorkStatus") -> str:
+    from k710.errors import printable
+
+    return "" if found.work == "work" else printable(f" --work {shlex.quote(found.work)}")
 
 
 def _next(found: "WorkStatus") -> Iterator[str]:
     from k710.errors import printable
 
-    work = "" if found.work == "work" else f" --work {shlex.quote(found.work)}"
     for command, views in (
         ("shard --views", [view for view in found.views if view.to_shard]),
         ("shard --retry --views", [view for view in found.views if _failed_here(view)]),
@@ -176,9 +203,9 @@ def _next(found: "WorkStatus") -> Iterator[str]:
     ):
         if views:
             names = ",".join(view.view for view in views)
-            yield printable(f"Next: k710 {command} {names}{work}")
+            yield f"Next: k710 {command} {printable(names)}{_work(found)}"
             if command.startswith("download"):
-                yield printable(f"Where there are copies: k710 index --videos DIR{work}")
+                yield f"Where there are copies: k710 index --videos DIR{_work(found)}"
 
 
 def _failed_here(view: "ViewStatus") -> bool:

@@ -1,6 +1,6 @@
 -- How many clips of each class have come to what, in each wanted view that has labels.
 -- One row per (view, label), label a K710 row. Key: the same.
--- Order: view, then the smallest share that is stored or may still be, most dead clips, label.
+-- Order: view, then the smallest share that is stored, the largest that is lacking, most dead clips, label.
 select
     view,
     label,
@@ -14,4 +14,4 @@ from manifest
 join states using (clip_id)
 where list_contains($views, view) and label is not null
 group by view, label
-order by view, dead / clips desc, dead desc, label
+order by view, stored / clips, (pending + dead) / clips desc, dead desc, label

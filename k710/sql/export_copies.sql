@@ -9,6 +9,7 @@ select
     classes.name as label_name,
     substr(sources.uri, length($root) + 1) as path,
     sources.bytes,
+    sources.uri,
     sources.tool = 'index' as never_opened,
     case
         when $needs_label and manifest.label is null then 'unlabelled'

@@ -13,7 +13,18 @@ select
     false as never_opened,
     case
         when $needs_label and manifest.label is null then 'unlabelled'
-        when index.clip_id is null and sources.status = 'ok' then 'unstored'
+        when
+            index.clip_id is null
+            and (
+                sources.status = 'ok'
+                -- A copy that no shard run has found too short.
+                or (
+                    sources.status = 'truncated'
+                    and sources.trimmed
+                    and sources.duration_s * 2 >= manifest.time_end - manifest.time_start
+                )
+            )
+            then 'unstored'
         when index.clip_id is null then sources.status
     end as reason,
     index.shard,

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 from indexing import clip, manifest_of, put
-from sharding import TRAIN, VAL, ready, shard
+from sharding import TRAIN, VAL, build, ready, shard, write_videos
 from trainer_rules import read_list, slowfast
 
+from k710.card import card_text
 from k710.index import index_videos
 
 K710 = str(Path(sys.executable).with_name("k710"))
@@ -32,17 +33,22 @@ def test_what_is_printed_is_what_the_trainer_needs(sharded: Path) -> None:
     command = ("export", "k400/val", "--format", "slowfast", "--root", "clips", "--extract")
     done = k710(*command, cwd=sharded)
     assert (done.returncode, done.stderr) == (0, "")
-    lists = "work/lists/slowfast-k400-opengvlab"
+    lists = "work/lists/slowfast-k400-alphabetical"
     size_mb = sum(path.stat().st_size for path in (sharded / "clips").rglob("*.mp4")) / 1e6
     assert done.stdout == (
         f"k400/val for slowfast: {len(VAL)} clips\n"
         f"Extracted: {len(VAL)} of them, {size_mb:.1f} MB\n"
-        "Labels: 0 to 399, the classes of k400 in opengvlab order\n"
+        "Labels: 0 to 399, the classes of k400 in alphabetical order\n"
         f"Written to {lists}: val.csv, val.csv.classes.txt, val.csv.about.json\n"
         f"Tell the trainer: DATA.PATH_TO_DATA_DIR {sharded}/{lists} "
         f"DATA.PATH_PREFIX {sharded}/clips DATA.PATH_LABEL_SEPARATOR ' ' MODEL.NUM_CLASSES 400\n"
+        "Checkpoints of OpenGVLab (UniFormerV2, VideoMAEv2) have the other order: --family "
+        "opengvlab\n"
+        "SlowFast tests on test.csv. The same clips as that: k710 export k400/val --format "
+        f"slowfast --root {sharded}/clips --extract --family alphabetical "
+        f"--output {lists}/test.csv\n"
     )
-    told = done.stdout.splitlines()[-1].removeprefix("Tell the trainer: ")
+    told = done.stdout.splitlines()[4].removeprefix("Tell the trainer: ")
     assert all(Path(path).is_file() for path, _ in slowfast(told, "val"))
     again = k710(*command, cwd=sharded).stdout
     assert again == "".join(
@@ -55,7 +61,17 @@ def test_an_index_of_shards_needs_no_root(sharded: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert " clips: take those of the view by their places, like" in done.stdout
     assert "val.wids.json.clips.csv\nTell the trainer: wids.ShardListDataset(" in done.stdout
-    assert "pip install 'webdataset<1'" in done.stdout
+    assert ", localname=str, lru_size=10)\n" in done.stdout
+    assert "pip install 'webdataset>=0.2.96,<1'\nLeave lru_size there: " in done.stdout
+
+
+def test_one_is_not_many(tmp_path: Path) -> None:
+    work = build(tmp_path, val=VAL[:1])
+    index_videos([write_videos(tmp_path / "videos", VAL[:1])], work=work)
+    shard(work, ["k400/val"])
+    done = k710("export", "k400/val", "--format", "wids", cwd=tmp_path)
+    assert done.stdout.startswith("k400/val for wids: 1 clip\nIn 1 shard of 1 clip: take ")
+    assert "can make them: 1 shard with\n1 clip, 0.0" in card_text(work)[0]
 
 
 def test_json_has_all_of_it(sharded: Path) -> None:
@@ -75,7 +91,11 @@ def test_what_is_left_out_is_said_with_the_next_command(tmp_path: Path) -> None:
     root = f"videos/{folder}"
     done = k710("export", "k400/train", "--format", "slowfast", "--root", root, cwd=tmp_path)
     assert done.returncode == 0
-    assert "/videos/[red]in game (1)[/red]\\x1b[31m" in done.stdout
+    folder = "work/lists/slowfast-k400-alphabetical"
+    about = f"{folder}/train.csv.about.json"
+    assert f"\nTell the trainer: see settings in {about}\n" in done.stdout
+    told = json.loads((tmp_path / about).read_text())["settings"]
+    assert [path for path, _ in slowfast(told, "train")] == [f"{tmp_path}/{root}/{clip('a')}.mp4"]
     done = k710("export", "k400/train", "--format", "slowfast", "--root", "x", cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith(

@@ -83,12 +83,14 @@ def test_after_a_run_on_real_videos_it_says_why(tmp_path: Path) -> None:
         "empty the file has no bytes in it 1",
         "truncated 2.6 of 10 s 1",
     } <= set(lines)
-    worst = lines.index("Classes of k400/val that lack most")
+    worst = lines.index("Classes of k400/val, least stored first")
     assert lines[worst + 1 : worst + 4] == [
-        "class clips stored to shard pending dead left",
+        "class clips stored to shard pending dead share stored",
         "yoga 2 0 0 0 2 0.0%",
         "jogging 1 0 0 0 1 0.0%",
     ]
+    worst = lines.index("Classes of k400/train, least stored first")
+    assert lines[worst + 2] == "yoga 2 0 1 1 0 0.0%", "what is pending is lacking too"
     assert "Next: k710 shard --views k400/train" in lines
     assert "Next: k710 download --views k400/train" in lines
 
@@ -128,7 +130,22 @@ def test_ten_classes_are_shown_or_all(tmp_path: Path) -> None:
     assert len(shown()) == 10
     assert all(line.endswith(" 1 0 0 0 1 0.0%") for line in shown())
     assert len(shown("--classes")) == 12
-    assert shown("--classes")[-1] == "push up 1 0 0 1 0 100.0%"
+    assert shown("--classes")[-1] == "push up 1 0 0 1 0 0.0%"
+    lines = lines_of(k710("status", "--view", "k400/train", cwd=tmp_path).stdout)
+    assert "Classes of k400/train, least stored first (10 of 12)" in lines
+
+
+def test_of_many_views_the_classes_of_k710_are_shown(tmp_path: Path) -> None:
+    row = ("yoga", "a", 0, 10)
+    work = manifest_of(tmp_path, row, k400_val=[("yoga", "b", 0, 10)])
+    put_table(work, "sources", [{"clip_id": clip("b"), "status": "gone"}])
+    lines = lines_of(k710("status", cwd=tmp_path).stdout)
+    assert [line for line in lines if line.startswith("Classes of")] == [
+        "Classes of k710/val, least stored first",
+        "Classes of the other views: k710 status --view k400/val",
+    ]
+    lines = lines_of(k710("status", "--view", "k400/val", cwd=tmp_path).stdout)
+    assert "Classes of k400/val, least stored first" in lines
 
 
 def test_what_failed_here_is_to_be_tried_again(tmp_path: Path) -> None:
