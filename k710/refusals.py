@@ -44,6 +44,8 @@ _RULES = tuple(
             r"private video|video is private|members.only|join this channel|granted access",
             "private",
         ),
+        # Of a stream, or a piece of one, when the video's page is there.
+        (r"(video data|got error): HTTP Error (404|410)", "transient"),
         (r"HTTP Error (404|410)", "gone"),
         (
             r"\bremoved\b|no longer available|terminated|copyright|does not exist|deleted"

@@ -24,6 +24,8 @@ class Answer:
     stall: int | None = None  # bytes of the body after which nothing comes until the server stops
     location: str | None = None
     content_type: str | None = None
+    reason: str | None = None  # in place of the status's own words
+    more: tuple[tuple[str, str], ...] = ()  # headers
     slow: tuple[int, float] | None = None  # bytes of a piece, and seconds before the next
 
 
@@ -86,7 +88,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         status, start = self._part_asked_for(answer)
         body = answer.body[start:] if status in (200, 206) else answer.body
-        self.send_response(status)
+        self.send_response(status, answer.reason)
+        for name, value in answer.more:
+            self.send_header(name, value)
         for name, value in self._headers(answer, status, start, len(body)).items():
             if value is not None:
                 self.send_header(name, value)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from conftest import vid
+from downloading import append, file_of
 from indexing import (
     clip,
     manifest_of,
@@ -22,6 +23,7 @@ from indexing import (
 from k710.errors import SchemaError, StageError
 from k710.index import index_videos
 from k710.sources import refresh_sources, source_tables
+from k710.ytdlp import Fetched
 
 A = ("archery", "a", 0, 10)
 B = ("bowling", "b", 5, 15)
@@ -182,6 +184,76 @@ def test_a_recorded_copy_counts_whatever_its_name(tmp_path: Path) -> None:
     assert sources(work)[clip("b", 5)].items() >= section.items()
     index_videos([put(tmp_path / "more", {f"{clip('b', 5)}.mp4": 1})], work=work)
     assert paths(work, tmp_path)[clip("b", 5)] == f"more/{clip('b', 5)}.mp4"
+
+
+def whole(work: Path, name: str, *, size: int = 5, **more: Any) -> str:
+    """An attempt that left the whole video; returns its path."""
+    file = file_of(work, name, size=size)
+    append(work, Fetched("ok", None, "whole", (file,)), name, **more)
+    return file.uri
+
+
+def test_the_downloads_are_copies_whether_they_are_indexed_or_not(tmp_path: Path) -> None:
+    work, _ = indexed(tmp_path, {}, A, B)
+    uri = whole(work, "a")
+    section = file_of(work, "b", clip("b", 5), starts_at_s=2.5)
+    append(work, Fetched("ok", None, "sections", (section,)), "b", clips=((clip("b", 5), 5, 15),))
+    refresh(work)
+    before = sources(work)
+    assert (before[clip("a")]["uri"], before[clip("a")]["starts_at_s"]) == (uri, 0.0)
+    assert (before[clip("b", 5)]["uri"], before[clip("b", 5)]["starts_at_s"]) == (section.uri, 2.5)
+    index_videos([work / "downloads"], work=work)
+    after = sources(work)
+    for row, other in zip(before.values(), after.values(), strict=True):
+        assert {**row, "tool": None} == {**other, "tool": None}
+    Path(uri).unlink()
+    index_videos([work / "downloads"], work=work)
+    assert sources(work)[clip("a")]["status"] == "missing"
+
+
+def test_a_copy_of_the_users_that_is_trimmed_comes_before_a_download(tmp_path: Path) -> None:
+    work, _ = indexed(tmp_path, {f"{clip('a')}.mp4": 5}, A)
+    whole(work, "a", size=500)
+    refresh(work)
+    assert paths(work, tmp_path)[clip("a")] == f"videos/{clip('a')}.mp4"
+
+
+def test_a_video_that_is_fetched_again_counts_anew(tmp_path: Path) -> None:
+    work, _ = indexed(tmp_path, {}, A)
+    whole(work, "a")
+    refresh(work)
+    outcome(work, 0, {"clip_id": clip("a"), "status": "damaged", "stored": False})
+    refresh(work)
+    assert sources(work)[clip("a")]["status"] == "damaged"
+    whole(work, "a", size=7, attempt=2)
+    refresh(work)
+    row = sources(work)[clip("a")]
+    assert (row["status"], row["bytes"]) == ("ok", 7)
+
+
+def test_a_failure_to_fetch_it_again_leaves_the_copy_as_it_was(tmp_path: Path) -> None:
+    work, _ = indexed(tmp_path, {}, A)
+    whole(work, "a")
+    refresh(work)
+    outcome(work, 0, {"clip_id": clip("a"), "status": "damaged", "stored": False})
+    append(work, Fetched("gone", "410"), attempt=2)
+    refresh(work)
+    assert sources(work)[clip("a")]["status"] == "damaged"
+
+
+def test_a_video_that_went_is_a_copy_of_none_that_is_not_stored(tmp_path: Path) -> None:
+    work, _ = indexed(tmp_path, {}, A, ("bowling", "a", 40, 50))
+    whole(work, "a", keep=False, clips=((clip("a"), 0, 10),))
+    refresh(work)
+    assert {row["status"] for row in sources(work).values()} == {"ok"}
+    outcome(work, 0, {"clip_id": clip("a"), "stored": True})
+    refresh(work)
+    rows = sources(work)
+    assert rows[clip("a")]["status"] == "ok"
+    assert (rows[clip("a", 40)]["status"], rows[clip("a", 40)]["uri"]) == ("missing", None)
+    whole(work, "a", keep=False, clips=((clip("a", 40), 40, 50),), attempt=2)
+    refresh(work)
+    assert sources(work)[clip("a", 40)]["status"] == "ok"
 
 
 # --- a file named after its id alone
