@@ -84,10 +84,16 @@ def ffmpeg_keeps_to(proxies: Iterable[str]) -> bool:
 
 def refuse_unready(fetching: Fetching) -> None:
     """StageError or SourceError where this machine can't fetch so."""
-    if fetching.policy == "sections" and not shutil.which("ffmpeg"):
+    has_ffmpeg = shutil.which("ffmpeg") is not None
+    if fetching.policy == "sections" and not has_ffmpeg:
         raise StageError(
             "Sections are cut by the ffmpeg program, and there is none on PATH.\n"
             "Install ffmpeg, or use --fetch whole."
+        )
+    if fetching.audio and not has_ffmpeg:
+        raise StageError(
+            "Sound often comes as a stream of its own, which the ffmpeg program joins to the "
+            "pictures, and there is none on PATH.\nInstall ffmpeg, or leave --audio out."
         )
     if fetching.policy == "sections" and not ffmpeg_keeps_to(fetching.proxies):
         raise StageError(

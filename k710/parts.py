@@ -34,11 +34,11 @@ __all__ = [
     "planning",
     "record_part",
     "round_is_open",
+    "staging_of_round",
     "unfinished",
 ]
 
 _WAIT_S = 120.0  # for others that plan: they start at the same moment
-_GLANCE_S = 2.0  # for others that are just looking at a lock
 _WRITTEN_BY_PARTS = "parts of k710 shard: parts/*.lock say which"
 
 
@@ -84,7 +84,9 @@ def part_locked(
     """Hold the lock of one part; StageError names who is at work that can't be beside it.
 
     That is the same part, parts of another number, and commands that need all of `work`: it waits
-    for those two minutes. `when_first` is called while no other part is at work, or may begin.
+    for those two minutes, and for the same part too, whose machine may have just died: an NFS
+    server keeps its lock for a while. `when_first` is called while no other part is at work, or may
+    begin.
     """
     folder = work / "parts"
     with (work / ".lock").open("a+", encoding="utf-8") as shared:
@@ -92,21 +94,21 @@ def part_locked(
             raise StageError(_in_use(work, _line(shared)))
         folder.mkdir(exist_ok=True)
         with (folder / f"{part.name}.lock").open("a+", encoding="utf-8") as file:
+            if not flocked(file, fcntl.LOCK_EX, wait_s=_WAIT_S):
+                raise StageError(_in_use(work, f"part {part}, {_line(file)}"))
             with planning(work):
-                at_work = _at_work(work)
+                at_work = {other: who for other, who in _at_work(work).items() if other != part}
                 for other, who in at_work.items():
                     if other.of != part.of:
                         raise StageError(_in_use(work, f"part {other}, {who}"))
                 _write_line(shared, _WRITTEN_BY_PARTS)
-                if not flocked(
-                    file, fcntl.LOCK_EX, wait_s=_GLANCE_S
-                ):  # another may be looking at it
-                    raise StageError(_in_use(work, f"part {part}, {_line(file)}"))
                 _write_line(file, f"process {os.getpid()} on {socket.gethostname()}")
                 if not at_work:
                     when_first()
-            yield
-            file.truncate(0)
+            try:
+                yield
+            finally:
+                file.truncate(0)
 
 
 @contextlib.contextmanager
@@ -116,8 +118,10 @@ def planning(work: Path) -> Iterator[None]:
         if not flocked(file, fcntl.LOCK_EX, wait_s=_WAIT_S):
             raise StageError(_in_use(work, f"another part that plans, {_line(file)}"))
         _write_line(file, f"process {os.getpid()} on {socket.gethostname()}")
-        yield
-        file.truncate(0)
+        try:
+            yield
+        finally:
+            file.truncate(0)
 
 
 @contextlib.contextmanager
@@ -165,10 +169,11 @@ def _in_use(work: Path, who: str) -> str:
 # --- the round
 
 
-def round_is_open(work: Path, part: Part, wish: Mapping[str, Any]) -> bool:
+def round_is_open(work: Path, part: Part, wish: Mapping[str, Any], *, write: bool) -> bool:
     """Whether an earlier part has planned for just this `wish`; the caller holds `planning`.
 
-    StageError where parts that aren't joined yet were started with other options.
+    If `write`, it is noted where there are now so many parts as `part` says. StageError where parts
+    that aren't joined yet were started with other options.
     """
     opened = _read(work / "parts" / "round.json")
     if opened is None:
@@ -184,7 +189,7 @@ def round_is_open(work: Path, part: Part, wish: Mapping[str, Any]) -> bool:
             f"Start part {part} like those; or join them first, with --finish instead of --part; "
             f"or remove {work}/parts if no part is at work."
         )
-    if opened["of"] != part.of:
+    if write and opened["of"] != part.of:
         begin_round(work, part, wish)
     return True
 
@@ -201,6 +206,12 @@ def end_round(work: Path) -> None:
         path.unlink(missing_ok=True)
     for path in folder.glob("*_of_*/"):  # where a part that was killed spilled
         shutil.rmtree(path, ignore_errors=True)
+
+
+def staging_of_round(work: Path) -> str | None:
+    """Where the parts that aren't joined yet stage, each in a folder of its own."""
+    opened = _read(work / "parts" / "round.json")
+    return None if opened is None else opened["wish"].get("staging")
 
 
 def record_part(

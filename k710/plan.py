@@ -31,6 +31,7 @@ __all__ = [
     "extend_plan",
     "open_plan",
     "planned_encoding",
+    "planned_found_only",
     "planned_views",
     "refuse_other_versions",
     "seconds_per_shard",
@@ -127,6 +128,14 @@ def planned_encoding(work: Path) -> Encoding | None:
     params = dict(sidecar.params["encoding"])
     fps = params.pop("fps")
     return Encoding(fps=None if fps is None else Fraction(fps), **params)
+
+
+def planned_found_only(work: Path) -> bool:
+    """Whether some clips were left out of the plan because they had no copy."""
+    sidecar = read_sidecar(table_path(work, "plan"))
+    return sidecar is not None and any(
+        generation.get("found_only") for generation in sidecar.params["generations"]
+    )
 
 
 def planned_views(work: Path) -> set[str]:

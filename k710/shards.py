@@ -7,6 +7,7 @@ run or by several, each its part (k710.parts); at the end index.parquet and sour
 import contextlib
 import hashlib
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ from k710.parts import (
     planning,
     record_part,
     round_is_open,
+    staging_of_round,
     unfinished,
 )
 from k710.plan import (
@@ -34,6 +36,7 @@ from k710.plan import (
     extend_plan,
     open_plan,
     planned_encoding,
+    planned_found_only,
     planned_views,
     refuse_other_versions,
     seconds_per_shard,
@@ -179,7 +182,9 @@ def finish_shards(views: Sequence[str], *, work: str | os.PathLike[str] = "work"
         missing = [shard for shard in _planned_shards(con, views, None) if shard not in done]
         if missing:
             raise unfinished(work, views, missing)
-        clear(_staging(work, None, None))
+        _refuse_unplanned(con, work, views)
+        for folder in {_staging(work, None, None), staging_of_round(work)} - {None}:
+            clear(str(folder))
         _close(con, work)
         return summarise(
             con,
@@ -190,6 +195,23 @@ def finish_shards(views: Sequence[str], *, work: str | os.PathLike[str] = "work"
             made=(),
             seconds=time.monotonic() - started,
             dry_run=False,
+        )
+
+
+def _refuse_unplanned(con: Any, work: Path, views: Sequence[str]) -> None:
+    """StageError where the manifest has clips that no part knew of: it was built anew meanwhile."""
+    if planned_found_only(work):
+        return
+    rows = con.execute(
+        "select count(distinct clip_id) from manifest anti join plan using (clip_id) "
+        "where list_contains($views, view)",
+        {"views": list(views)},
+    ).fetchall()
+    if rows[0][0]:
+        named = ",".join(views)
+        raise StageError(
+            f"{rows[0][0]:,} clips of {named} are in no plan: the manifest in {work} is newer.\n"
+            f"Make their shards too: k710 shard --views {named} --work {work}"
         )
 
 
@@ -244,7 +266,7 @@ def _opened(
         with connect(spill, memory_limit=_MEMORY) as con:
             yield con, _open_inputs(con, work, views)
         if part is not None:
-            spill.rmdir()
+            shutil.rmtree(spill, ignore_errors=True)
 
 
 def _open_inputs(con: Any, work: Path, views: Sequence[str]) -> Sidecar:
@@ -273,8 +295,13 @@ def _plan(run: Run, wish: Wish, part: Part | None, *, write: bool) -> None:
         extend_plan(con, work, wish, write=write)
         return
     with planning(work):
-        given = {**wish.params(), "versions": dict(run.versions)}
-        if round_is_open(work, part, given) and table_path(work, "plan").exists():
+        given = {
+            **wish.params(),
+            "versions": dict(run.versions),
+            "manifest": run.manifest_sha256,
+            "staging": run.staging.rpartition("/")[0],
+        }
+        if round_is_open(work, part, given, write=write) and table_path(work, "plan").exists():
             open_plan(con, work)
             return
         open_outcomes(con, work, sorted(done_shards(work)))

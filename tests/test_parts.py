@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import write_lists
 from hypothesis import given
 from hypothesis import strategies as st
 from sharding import TRAIN, build, copy_of, name_of, ready, rows_of, shard, tars, write_videos
 
+import k710
 from k710 import parts
 from k710.errors import StageError
 from k710.index import index_videos
@@ -225,7 +227,8 @@ def held(path: Path) -> Iterator[None]:
         yield
 
 
-def test_the_same_part_twice(work: Path) -> None:
+def test_the_same_part_twice(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "_WAIT_S", 0.5)
     with (
         held(work / "parts" / "001_of_002.lock"),
         pytest.raises(StageError, match="in use by part 1/2, process 1 on elsewhere"),
@@ -258,6 +261,46 @@ def test_a_part_waits_for_who_works_on_all(work: Path, monkeypatch: pytest.Monke
     with held(work / ".lock"), pytest.raises(StageError, match="process 1 on elsewhere"):
         shard(work, part=Part(1, 2))
     shard(work, part=Part(1, 2))
+
+
+def test_a_dry_run_changes_nothing(work: Path) -> None:
+    shard(work, part=Part(1, 2))
+    before = (work / "parts" / "round.json").read_bytes()
+    shard(work, part=Part(1, 16), dry_run=True)
+    assert (work / "parts" / "round.json").read_bytes() == before
+
+
+def test_a_manifest_built_anew_between_parts_is_refused(
+    untouched: Path, work: Path, tmp_path: Path
+) -> None:
+    shard(work, part=Part(1, 2))
+    lists = write_lists(tmp_path / "more", {"k400/train": [("yoga", "new", 0, 2)]})
+    k710.build_manifest(lists, work=work)
+    index_videos([untouched.parent / "videos"], work=work)
+    with pytest.raises(StageError, match="parts of this run were started with .*manifest"):
+        shard(work, ["k400/train"], part=Part(2, 2))
+
+
+def test_clips_that_no_part_knew_of_are_not_all_there(
+    untouched: Path, work: Path, tmp_path: Path
+) -> None:
+    shard(work, ["k400/train"], part=Part(1, 1))
+    rows = [*TRAIN, ("yoga", "new", 0, 2)]
+    k710.build_manifest(write_lists(tmp_path / "more", {"k400/train": rows}), work=work)
+    index_videos([untouched.parent / "videos"], work=work)
+    with pytest.raises(StageError, match="1 clips of k400/train are in no plan"):
+        finish_shards(["k400/train"], work=work)
+
+
+def test_what_was_staged_elsewhere_goes_when_all_is_joined(work: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    for number in (1, 2):
+        shard(work, part=Part(number, 2), staging=elsewhere)
+    (left,) = elsewhere.iterdir()
+    (left / "001_of_002").mkdir(exist_ok=True)
+    (left / "001_of_002" / "of a part that was killed.mp4").touch()
+    finish_shards(VIEWS, work=work)
+    assert list(elsewhere.iterdir()) == []
 
 
 def start(work: Path, part: str) -> "subprocess.Popen[str]":

@@ -95,7 +95,11 @@ def shard(
         typer.Option(help="Make this part of the shards, like 3/16; others make theirs meanwhile."),
     ] = None,
     finish: Annotated[
-        bool, typer.Option("--finish", help="Join what all parts made, if it is all there.")
+        bool,
+        typer.Option(
+            "--finish",
+            help="Join what all parts made, if it is all there. Only --views and --work count.",
+        ),
     ] = False,
     found_only: Annotated[
         bool,
