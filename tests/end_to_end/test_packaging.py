@@ -79,7 +79,7 @@ def check_installed(environment: Path, folder: Path, where: Callable[[Path], boo
     assert "build-manifest" in run(program, "--help")
     demo = run(program, "demo")
     assert "k400/train: not in k710/train: its id is in k700/val" in demo
-    assert "1 shard, 49 clips, each decoded, " in demo
+    assert "1 shard, 56 clips, each decoded, " in demo
     assert demo.endswith(" MB: all as written.\n")
 
 
