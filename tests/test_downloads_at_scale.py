@@ -92,9 +92,8 @@ def watched(process: "subprocess.Popen[bytes]", work: Path, kill_at: int | None)
     return seen
 
 
-@pytest.mark.parametrize(
-    ("num_videos", "workers"), [(40, 2), pytest.param(2_000, 8, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("num_videos", "workers"), [(40, 2), (2_000, 8)])
 @pytest.mark.timeout(1800)
 def test_the_ledger_adds_up(
     server: Loopback, tmp_path: Path, num_videos: int, workers: int

@@ -313,7 +313,9 @@ def start(work: Path, part: str) -> "subprocess.Popen[str]":
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_part_that_was_killed_goes_on(
     work: Path, plain: dict[str, bytes], number: signal.Signals
 ) -> None:

@@ -207,6 +207,7 @@ def test_a_name_that_is_none_is_exit_2(tmp_path: Path) -> None:
     assert "write it like ORG/NAME" in " ".join(done.stderr.replace("│", " ").split())
 
 
+@pytest.mark.slow
 def test_the_commands_of_a_card_make_it_all_again(tmp_path: Path) -> None:
     first, again = tmp_path / "first", tmp_path / "again"
     work = ready(first)
