@@ -277,7 +277,7 @@ def test_a_manifest_built_anew_between_parts_is_refused(
     lists = write_lists(tmp_path / "more", {"k400/train": [("yoga", "new", 0, 2)]})
     k710.build_manifest(lists, work=work)
     index_videos([untouched.parent / "videos"], work=work)
-    with pytest.raises(StageError, match="parts of this run were started with .*manifest"):
+    with pytest.raises(StageError, match=r"parts of this run were started with .*manifest"):
         shard(work, ["k400/train"], part=Part(2, 2))
 
 
