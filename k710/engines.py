@@ -52,6 +52,10 @@ class Engine(Protocol):
         """(task, result) as they are done, in any order; see `run_local`."""
         ...
 
+    def session(self) -> contextlib.AbstractContextManager["Engine"]:
+        """The engine, for several runs: what it takes to start it is kept from one to the next."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Local:
@@ -73,6 +77,10 @@ class Local:
         """(task, result) as they are done, in any order; see `run_local`."""
         workers = self.workers or os.cpu_count() or 1
         return run_local(function, tasks, workers=workers, timeout_s=timeout_s)
+
+    def session(self) -> contextlib.AbstractContextManager["Local"]:
+        """This engine: there is nothing to keep."""
+        return contextlib.nullcontext(self)
 
 
 def run_local(
@@ -115,6 +123,7 @@ class Pool(Generic[Task, Result]):
 
     function: Callable[[Task], Result]
     timeout_s: float
+    said_where: str = "above"  # what workers print
     idle: list[_Worker[Task]] = field(default_factory=list)
     busy: list[_Worker[Task]] = field(default_factory=list)
 
@@ -239,7 +248,7 @@ class Pool(Generic[Task, Result]):
         except (EOFError, OSError) as error:
             worker.kill()
             raise StageError(
-                "A worker process could not be started; what it said is above.\n"
+                f"A worker process could not be started; what it said is {self.said_where}.\n"
                 "Mend that, or try fewer --workers, and run the same command again."
             ) from error
         return worker

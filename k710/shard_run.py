@@ -15,6 +15,7 @@ from typing import Any
 import av
 
 from k710.engines import Engine, Failed
+from k710.errors import StageError, shown
 from k710.feed import Feed, Wanted, wanted_clips
 from k710.located import Located
 from k710.profiles import COPY
@@ -74,9 +75,11 @@ def make_planned(run: Run, shards: Sequence[int], *, at_once: int) -> None:
     window = max(1, at_once)
     ambiguous = rivals(run.con, run.work) if shards else {}
     run.progress()
-    for first in range(0, len(shards), window):
-        some = shards[first : first + window]
-        _make_some(run, some, wanted_clips(run.con, some, ambiguous))
+    with run.engine.session() as engine:
+        run = replace(run, engine=engine)
+        for first in range(0, len(shards), window):
+            some = shards[first : first + window]
+            _make_some(run, some, wanted_clips(run.con, some, ambiguous))
     shutil.rmtree(run.scratch, ignore_errors=True)
     clear(run.staging)
 
@@ -126,9 +129,26 @@ def _staged(run: Run, feed: Feed) -> Iterator[tuple[Wanted, Outcome]]:
     with closing(results):
         for task, result in results:
             clip = clips.pop(task)
+            if isinstance(result, Staged) and result.unread_on is not None:
+                _refuse_blind_worker(task, result.unread_on)
             feed.done(task)
             _count(run, clip)
             yield clip, _outcome(run, clip, result)
+
+
+def _refuse_blind_worker(task: ClipTask, host: str) -> None:
+    """StageError where a source that a worker on `host` could not read can be read here."""
+    try:
+        for _ in task.source.chunks():
+            pass
+    except OSError:
+        return  # it is missing for all
+    path = shown(task.source.path, limit=300)
+    raise StageError(
+        f"A worker on {host} could not read {path} for {task.clip_id}, and it can be read here.\n"
+        "Mount the videos on all nodes at the same path, and run the same command again: "
+        "what is staged stays."
+    )
 
 
 def _count(run: Run, clip: Wanted) -> None:

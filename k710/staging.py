@@ -8,9 +8,11 @@ moment, and the same task may run on two machines at once.
 import contextlib
 import hashlib
 import json
+import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
+from importlib import metadata
 from typing import Any
 
 from k710.cut import SLACK_S, Window, decoder_log
@@ -25,6 +27,7 @@ from k710.video import open_video
 
 __all__ = ["ClipTask", "Staged", "StoredClip", "forget", "parsed", "stage_clip", "staged_file"]
 
+_K710 = metadata.version("k710")
 _NOT_STAGED = ("missing", "ours")  # the next run may find another file there
 
 
@@ -42,6 +45,7 @@ class ClipTask:
     encoding: Encoding
     versions: tuple[tuple[str, str], ...]  # that the worker must have
     folder: str  # of the staged files, or its URL
+    k710: str = _K710  # the version of the run, which the worker must have too
 
     def key(self) -> str:
         """A hash of all that decides the clip's bytes and row."""
@@ -77,15 +81,18 @@ class Staged:
     trimmed: bool | None
     facts: Facts  # of the source
     stored: StoredClip | None
+    unread_on: str | None = None  # the host on which the source could not be read
 
 
 def stage_clip(task: ClipTask) -> Staged:
     """Make the clip of `task`, unless it is staged already; returns how it fared.
 
     Writes `<clip_id>.mp4` (if it is kept) and `<clip_id>.json` in the task's folder. StageError
-    where this worker's libraries are others than the task asks for, or the disk is full.
+    where this worker's k710 or libraries are others than the task's, or the disk is full.
     """
     here = tuple(sorted(encoder_versions().items()))
+    if task.k710 != _K710:
+        raise StageError(_other_k710(task.k710))
     if here != task.versions:
         raise StageError(_other_versions(dict(here), dict(task.versions)))
     staged = parsed(task, read(f"{task.folder}/{task.clip_id}.json"))
@@ -148,7 +155,7 @@ def _made(task: ClipTask) -> tuple[Staged, bytes | None]:
     except MediaError as error:
         return _not_kept(task, "damaged", media_words(error)), None
     except OSError as error:
-        return _not_kept(task, "missing", f"can't be read: {error.strerror}"), None
+        return _unread(task, f"can't be read: {error.strerror}"), None
     status, detail, _ = cut.status()
     staged = Staged(task.clip_id, task.key(), status, detail, trimmed, facts, None)
     if encoded is None:
@@ -169,6 +176,8 @@ def _made(task: ClipTask) -> tuple[Staged, bytes | None]:
 def _copied(task: ClipTask) -> tuple[Staged, bytes | None] | None:
     """The clip with its source's own bytes; None where that is not the window as it is."""
     probed = probe_clip(task.source, task.window, trimmed=task.trimmed)
+    if probed.status == "missing":
+        return _unread(task, probed.detail), None
     facts = probed.facts
     if probed.trimmed and task.trimmed is None and task.rivals:
         return _ambiguous(task), None
@@ -228,8 +237,19 @@ def _ambiguous(task: ClipTask) -> Staged:
     return replace(_not_kept(task, "missing", words), trimmed=True)
 
 
-def _not_kept(task: ClipTask, status: str, detail: str) -> Staged:
+def _unread(task: ClipTask, detail: str | None) -> Staged:
+    return replace(_not_kept(task, "missing", detail), unread_on=socket.gethostname())
+
+
+def _not_kept(task: ClipTask, status: str, detail: str | None) -> Staged:
     return Staged(task.clip_id, task.key(), status, detail, task.trimmed, Facts(), None)
+
+
+def _other_k710(wanted: str) -> str:
+    return (
+        f"A worker has k710 {_K710}, and this run is of {wanted}.\n"
+        f"One shard set is made by one version: install k710 {wanted} there."
+    )
 
 
 def _other_versions(here: dict[str, str], wanted: dict[str, str]) -> str:

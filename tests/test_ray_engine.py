@@ -18,10 +18,15 @@ from ray.cluster_utils import Cluster
 from sharding import build, copy_of, name_of, shard, statuses, tars, write_videos
 from test_engines import dies_once, double, moody, parent_alive, pid, refuses
 
+from k710.cut import Window
 from k710.engines import Failed
 from k710.errors import K710Error, MissingExtra, SourceError, StageError
 from k710.index import index_videos
+from k710.located import Located
 from k710.ray_engine import Ray
+from k710.shard_summary import ShardProgress
+from k710.staging import ClipTask, stage_clip
+from k710.transcode import Encoding, encoder_versions
 
 K710 = str(Path(sys.executable).with_name("k710"))
 ROWS = [("yoga", f"y{number}", number, number + 2) for number in range(48)]
@@ -33,6 +38,37 @@ def kills_ray_worker(number: int) -> int:
         os.kill(os.getppid(), signal.SIGKILL)
         time.sleep(60)
     return number
+
+
+def kills_every_ray_worker(number: int) -> int:
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(60)
+    return number
+
+
+def kills_ray_worker_and_counts(tries: str) -> None:
+    with Path(tries).open("a") as file:
+        file.write("x")
+    kills_every_ray_worker(0)
+
+
+def sleeps(number: int) -> int:
+    time.sleep(60)
+    return number
+
+
+class OnlyInRay:
+    """A function that a Ray worker can load, and the process that it starts can't."""
+
+    def __call__(self, number: int) -> int:
+        return number
+
+    def __setstate__(self, state: Any) -> None:
+        if not ray.is_initialized():
+            raise SystemExit("not here")
+
+    def __getstate__(self) -> Any:
+        return {"some": "state"}
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +124,30 @@ def test_what_ray_gives_up_costs_itself_alone(on: Callable[..., dict[Any, Any]])
     assert done == {n: n for n in (0, 1, 2, 4, 5)}
 
 
+def test_a_group_is_tried_anew_as_often_as_asked(
+    on: Callable[..., dict[Any, Any]], tmp_path: Path
+) -> None:
+    tries = tmp_path / "tries"
+    done = on(kills_ray_worker_and_counts, [str(tries)], max_retries=1)
+    assert done == {str(tries): Failed("Ray gave it up (WorkerCrashedError)")}
+    assert len(tries.read_text()) == 2 * 2, "in its group, and by itself"
+
+
+def test_it_is_not_the_tasks_fault_if_all_are_given_up(on: Callable[..., dict[Any, Any]]) -> None:
+    with pytest.raises(StageError, match=r"lost 8 groups of tasks in a row[\s\S]*same command"):
+        on(kills_every_ray_worker, range(20), max_retries=0)
+
+
+def test_kills_for_want_of_memory_have_an_end_and_print_nothing(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAY_memory_usage_threshold", "0.001")
+    monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "100")
+    done = dict(Ray(workers=1, max_retries=1).run(sleeps, [1], timeout_s=60))
+    assert done == {1: Failed("Ray gave it up (OutOfMemoryError)")}
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_worded_error_ends_the_run_and_names_the_node(on: Callable[..., dict[Any, Any]]) -> None:
     with pytest.raises(SourceError, match=r"^On \S+: number \d+ is refused$"):
         on(refuses, range(5))
@@ -102,18 +162,46 @@ def test_a_node_that_lacks_a_module_is_said(on: Callable[..., dict[Any, Any]]) -
             on(module.same, range(5))
 
 
+def test_a_worker_that_does_not_start_says_where_it_told_why(
+    on: Callable[..., dict[Any, Any]],
+) -> None:
+    with pytest.raises(StageError, match=r"^On \S+: .* in the logs of that node, /tmp/ray/"):
+        on(OnlyInRay(), [1])
+
+
+def test_a_worker_of_another_k710_is_refused() -> None:
+    task = ClipTask(
+        clip_id="x",
+        window=Window(0, 2),
+        source=Located("x.mp4"),
+        source_key="x",
+        trimmed=None,
+        starts_at_s=None,
+        rivals=0,
+        encoding=Encoding(),
+        versions=tuple(sorted(encoder_versions().items())),
+        folder="nowhere",
+        k710="0.0.0",
+    )
+    with pytest.raises(StageError, match=r"^A worker has k710 [\s\S]* install k710 0\.0\.0 there"):
+        stage_clip(task)
+
+
 def test_tasks_are_taken_as_cores_become_free(cluster: Cluster) -> None:
     taken = []
 
     def tasks() -> Iterator[int]:
-        for number in range(1000):
+        for number in range(8):  # the first groups, of one task each
             taken.append(number)
             yield number
 
-    engine = Ray(cluster.address).run(double, tasks(), timeout_s=60)
-    next(engine)
-    assert len(taken) <= 2 * 2 * 8
-    engine.close()
+    done = 0
+    for _ in Ray(cluster.address).run(double, tasks(), timeout_s=60):
+        assert len(taken) <= done + 2 * 2
+        done += 1
+        if done == 1:
+            assert len(taken) == 2 * 2, "and no fewer"
+    assert done == 8
 
 
 def test_a_task_that_is_not_ready_holds_up_no_other(on: Callable[..., dict[Any, Any]]) -> None:
@@ -146,6 +234,27 @@ def test_a_ray_that_was_connected_stays_so(cluster: Cluster) -> None:
         assert ray.is_initialized()
     finally:
         ray.shutdown()
+
+
+def test_a_ray_that_is_connected_elsewhere_is_refused(cluster: Cluster) -> None:
+    host, _, port = cluster.address.rpartition(":")
+    ray.init(address=cluster.address, log_to_driver=False)
+    try:
+        assert dict(Ray(f"127.0.0.1:{port}").run(double, [1], timeout_s=60)) == {1: 2}
+        with pytest.raises(StageError, match=rf"connected to {cluster.address} .*:1'"):
+            dict(Ray(f"{host}:1").run(double, [1], timeout_s=60))
+    finally:
+        ray.shutdown()
+
+
+def test_a_session_stays_connected_from_its_first_task_on(cluster: Cluster) -> None:
+    with Ray(cluster.address).session() as session:
+        assert not ray.is_initialized()
+        assert dict(session.run(double, [1], timeout_s=60)) == {1: 2}
+        job = ray.get_runtime_context().get_job_id()
+        assert dict(session.run(double, [2], timeout_s=60)) == {2: 4}
+        assert ray.get_runtime_context().get_job_id() == job
+    assert not ray.is_initialized()
 
 
 def test_nothing_to_do_needs_no_cluster() -> None:
@@ -238,6 +347,37 @@ def start(work: Path, cluster: Cluster) -> "subprocess.Popen[str]":
     )
 
 
+def test_a_run_of_several_windows_connects_once(
+    cluster: Cluster, work: Path, plain: dict[str, bytes]
+) -> None:
+    jobs = set()
+
+    def note(progress: ShardProgress) -> None:
+        if progress.clips and ray.is_initialized():
+            jobs.add(ray.get_runtime_context().get_job_id())
+
+    engine = Ray(cluster.address)
+    window = {"staging_bytes": 500_000, "workers": None}
+    made = shard(work, ["k400/train"], engine=engine, on_progress=note, **window)
+    assert len(made.shards_made) > 1 and len(jobs) == 1
+    assert tars(work) == plain
+
+
+def test_a_worker_that_does_not_see_the_videos_ends_the_run(tmp_path: Path) -> None:
+    rows = ROWS[:3]
+    work = build(tmp_path, train=rows)
+    folder = os.open(write_videos(tmp_path / "videos", rows), os.O_DIRECTORY)
+    os.dup2(folder, 900)
+    try:
+        index_videos([Path("/proc/self/fd/900/yoga")], work=work)
+        with pytest.raises(StageError, match=r"^A worker on \S+ could not read '/proc/self/fd/900"):
+            shard(work, ["k400/train"])
+    finally:
+        os.close(900)
+        os.close(folder)
+    assert not list(work.glob("shards/*"))
+
+
 def is_under_way(work: Path) -> bool:
     return any(work.glob("staging/*.json")) or any(work.glob("shards/*"))
 
@@ -283,3 +423,24 @@ def test_a_node_that_dies_in_the_middle_costs_nothing(
     assert not (work / "staging").exists()
     cluster.remove_node(node)  # what is left of it
     cluster.add_node(**NODE)
+
+
+@pytest.mark.slow
+def test_a_cluster_that_is_lost_ends_the_run_and_no_clip_is_given_up(
+    cluster: Cluster, work: Path, plain: dict[str, bytes]
+) -> None:
+    lost = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
+    try:
+        with start(work, lost) as process:
+            while not is_under_way(work):
+                assert process.poll() is None
+                time.sleep(0.01)
+            os.kill(raylet_of(lost.head_node), signal.SIGKILL)
+            said = process.communicate(timeout=120)
+    finally:
+        lost.shutdown()
+    assert (process.returncode, said[0]) == (1, "")
+    assert said[1].startswith("This run lost the Ray cluster (")
+    assert said[1].endswith("What is staged stays: run the same command again.\n")
+    shard(work, ["k400/train"])
+    assert tars(work) == plain
