@@ -329,6 +329,7 @@ def test_a_limit_is_of_videos_and_the_next_run_takes_the_next(
     assert expected.estimated_bytes == (first["num_bytes"] + second["num_bytes"]) // 2
 
 
+@pytest.mark.slow
 def test_only_the_classes_that_are_named_in_any_spelling(server: Loopback, tmp_path: Path) -> None:
     rows = [("tying tie", "a", 1, 3), ("yoga", "b", 1, 3), ("abseiling", "c", 1, 3)]
     work = manifest_of(tmp_path, *rows)
@@ -363,6 +364,7 @@ def test_parts_fetch_each_video_once(server: Loopback, tmp_path: Path) -> None:
 # --- others at work
 
 
+@pytest.mark.slow
 def test_what_a_run_found_is_kept_where_another_command_has_the_lock(
     server: Loopback, tmp_path: Path
 ) -> None:
@@ -380,6 +382,7 @@ def test_what_a_run_found_is_kept_where_another_command_has_the_lock(
     assert found(work) == {"a": "ok"}
 
 
+@pytest.mark.slow
 def test_a_fetch_that_takes_too_long_is_killed_and_may_pass(
     server: Loopback, tmp_path: Path
 ) -> None:

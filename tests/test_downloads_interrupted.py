@@ -140,6 +140,7 @@ def test_stopped_in_words(server: Loopback, tmp_path: Path, number: signal.Signa
     goes_on(work, server, names)
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_run_and_no_video_is_to_blame(
     server: Loopback, tmp_path: Path
 ) -> None:
@@ -162,6 +163,7 @@ def test_a_full_disk_ends_the_run_and_no_video_is_to_blame(
     goes_on(work, server, ["a", "b"])
 
 
+@pytest.mark.slow
 def test_a_second_run_of_the_same_part_is_refused(server: Loopback, tmp_path: Path) -> None:
     work = work_of(tmp_path, ["a"])
     with open_ledger(work, Part(1, 1), tool="x"):

@@ -96,6 +96,7 @@ def test_a_video_that_is_to_be_kept_is(server: Loopback, tmp_path: Path) -> None
     assert len(files_below(work / "downloads")) == 1
 
 
+@pytest.mark.slow
 def test_a_download_that_is_lost_is_fetched_again_and_counts_as_found(
     server: Loopback, tmp_path: Path
 ) -> None:

@@ -103,6 +103,7 @@ def test_both_nodes_work_and_keep_their_worker(on: Callable[..., dict[Any, Any]]
     assert len(set(on(pid, range(64)).values())) == 2
 
 
+@pytest.mark.slow
 def test_what_kills_hangs_or_raises_costs_itself_alone(on: Callable[..., dict[Any, Any]]) -> None:
     done = on(moody, range(12), timeout_s=1)
     assert {n: r for n, r in done.items() if not isinstance(r, Failed)} == {
@@ -118,12 +119,14 @@ def test_what_died_once_is_tried_again(on: Callable[..., dict[Any, Any]], tmp_pa
     assert on(dies_once, [str(tmp_path / "marker")]) == {str(tmp_path / "marker"): "done"}
 
 
+@pytest.mark.slow
 def test_what_ray_gives_up_costs_itself_alone(on: Callable[..., dict[Any, Any]]) -> None:
     done = on(kills_ray_worker, range(6), max_retries=0)
     assert done.pop(3) == Failed("Ray gave it up (WorkerCrashedError)")
     assert done == {n: n for n in (0, 1, 2, 4, 5)}
 
 
+@pytest.mark.slow
 def test_a_group_is_tried_anew_as_often_as_asked(
     on: Callable[..., dict[Any, Any]], tmp_path: Path
 ) -> None:
@@ -133,11 +136,13 @@ def test_a_group_is_tried_anew_as_often_as_asked(
     assert len(tries.read_text()) == 2 * 2, "in its group, and by itself"
 
 
+@pytest.mark.slow
 def test_it_is_not_the_tasks_fault_if_all_are_given_up(on: Callable[..., dict[Any, Any]]) -> None:
     with pytest.raises(StageError, match=r"lost 8 groups of tasks in a row[\s\S]*same command"):
         on(kills_every_ray_worker, range(20), max_retries=0)
 
 
+@pytest.mark.slow
 def test_kills_for_want_of_memory_have_an_end_and_print_nothing(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -153,6 +158,7 @@ def test_a_worded_error_ends_the_run_and_names_the_node(on: Callable[..., dict[A
         on(refuses, range(5))
 
 
+@pytest.mark.slow
 def test_a_node_that_lacks_a_module_is_said(on: Callable[..., dict[Any, Any]]) -> None:
     module = types.ModuleType("only_here")
     exec("def same(number):\n    return number\n", module.__dict__)
@@ -204,6 +210,7 @@ def test_tasks_are_taken_as_cores_become_free(cluster: Cluster) -> None:
     assert done == 8
 
 
+@pytest.mark.slow
 def test_a_task_that_is_not_ready_holds_up_no_other(on: Callable[..., dict[Any, Any]]) -> None:
     until = time.monotonic() + 0.3
 
@@ -216,6 +223,7 @@ def test_a_task_that_is_not_ready_holds_up_no_other(on: Callable[..., dict[Any, 
     assert on(double, tasks()) == {1: 2, 2: 4, 3: 6}
 
 
+@pytest.mark.slow
 def test_what_is_in_flight_is_stopped_at_the_end(cluster: Cluster) -> None:
     tasks = [*[0.0] * 8, *[60.0 + n for n in range(8)]]
     engine = Ray(cluster.address).run(parent_alive, iter(tasks), timeout_s=99)
@@ -227,6 +235,7 @@ def test_what_is_in_flight_is_stopped_at_the_end(cluster: Cluster) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_a_ray_that_was_connected_stays_so(cluster: Cluster) -> None:
     ray.init(address=cluster.address, log_to_driver=False)
     try:
@@ -247,6 +256,7 @@ def test_a_ray_that_is_connected_elsewhere_is_refused(cluster: Cluster) -> None:
         ray.shutdown()
 
 
+@pytest.mark.slow
 def test_a_session_stays_connected_from_its_first_task_on(cluster: Cluster) -> None:
     with Ray(cluster.address).session() as session:
         assert not ray.is_initialized()
@@ -347,6 +357,7 @@ def start(work: Path, cluster: Cluster) -> "subprocess.Popen[str]":
     )
 
 
+@pytest.mark.slow
 def test_a_run_of_several_windows_connects_once(
     cluster: Cluster, work: Path, plain: dict[str, bytes]
 ) -> None:
@@ -382,6 +393,7 @@ def is_under_way(work: Path) -> bool:
     return any(work.glob("staging/*.json")) or any(work.glob("shards/*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_run_that_was_stopped_goes_on(
     cluster: Cluster, work: Path, plain: dict[str, bytes], number: signal.Signals

@@ -72,6 +72,7 @@ def test_what_was_done_is_said_and_why_not_more(server: Loopback, tmp_path: Path
     assert asked(server)[f"/{clip('a')[:11]}.mp4"] == 2
 
 
+@pytest.mark.slow
 def test_nothing_to_do_is_said(server: Loopback, tmp_path: Path) -> None:
     work_of(tmp_path, ["a"])
     done = run(server, tmp_path, "--limit", 1, "--dry-run")
@@ -83,6 +84,7 @@ def test_nothing_to_do_is_said(server: Loopback, tmp_path: Path) -> None:
     assert done.stdout.endswith("\n\nNothing to do: no clip of these views is pending.\n")
 
 
+@pytest.mark.slow
 def test_walls_are_exit_1_with_words(server: Loopback, tmp_path: Path) -> None:
     work = work_of(tmp_path, [f"v{number}" for number in range(6)])
     for number in range(6):
@@ -157,6 +159,7 @@ def test_a_password_of_a_proxy_is_written_nowhere(server: Loopback, tmp_path: Pa
     assert not [name for name in files_below(work) if b"hush" in (work / name).read_bytes()]
 
 
+@pytest.mark.slow
 def test_only_the_classes_of_a_file(server: Loopback, tmp_path: Path) -> None:
     rows = [("tying tie", "a", 1, 3), ("yoga", "b", 1, 3)]
     manifest_of(tmp_path, *rows)
