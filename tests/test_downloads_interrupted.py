@@ -33,6 +33,8 @@ from loopback import Answer, Loopback
 from k710.ledger import open_ledger
 from k710.parts import Part
 
+pytestmark = pytest.mark.slow  # until what CI runs is trimmed by measured durations
+
 K710 = str(Path(sys.executable).with_name("k710"))
 NAMES = [f"{sign}{number}" for sign in "-v" for number in range(4)]
 SLOW = good(slow=(800, 0.05))

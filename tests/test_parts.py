@@ -26,6 +26,8 @@ from k710.parts import Part, part_locked
 from k710.shards import finish_shards
 from k710.transcode import Encoding
 
+pytestmark = pytest.mark.slow  # until what CI runs is trimmed by measured durations
+
 K710 = str(Path(sys.executable).with_name("k710"))
 VIEWS = ("k400/train", "k400/val")
 

@@ -24,6 +24,8 @@ from downloading import (
 from indexing import clip, manifest_of, sources
 from loopback import Answer, Loopback
 
+pytestmark = pytest.mark.slow  # until what CI runs is trimmed by measured durations
+
 K710 = str(Path(sys.executable).with_name("k710"))
 HOSTILE = "\x1b[31m[bold]red[/bold] %(id)s {id} \x07$(touch mark)"
 

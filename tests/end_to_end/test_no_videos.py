@@ -14,6 +14,8 @@ import pytest
 from real_clips import lay_out_site
 from test_readme import K710, shown
 
+pytestmark = pytest.mark.slow  # until what CI runs is trimmed by measured durations
+
 COMMANDS = (
     "download --views k400/train,k400/val --sleep 0 --url-template http://127.0.0.1:8000/{id}.mp4",
     "shard --views k400/train,k400/val --engine ray --address 127.0.0.1:6379",
