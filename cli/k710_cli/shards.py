@@ -1,8 +1,6 @@
 """shard, verify."""
 
 import contextlib
-import signal
-import sys
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 from fractions import Fraction
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from k710_cli.options import Json, Work, Workers
-from k710_cli.screen import console, print_json, progress, rates, table
+from k710_cli.screen import console, print_json, progress, rates, stopped_in_words, table
 
 if TYPE_CHECKING:
     from k710.engines import Engine
@@ -129,7 +127,7 @@ def shard(
     if finish:
         if part is not None or dry_run:
             raise typer.BadParameter("--finish goes with neither --part nor --dry-run")
-        with _stopped_in_words("shard"):
+        with stopped_in_words("shard"):
             summary = finish_shards(names, work=work)
         return print_json(summary) if as_json else print_shards(summary, joined=True)
     try:
@@ -138,7 +136,7 @@ def shard(
         of_part = _part(part)
     except (ValueError, ZeroDivisionError) as error:
         raise typer.BadParameter(str(error)) from error
-    with _stopped_in_words("shard"), clip_progress() as show:
+    with stopped_in_words("shard"), clip_progress() as show:
         summary = make_shards(
             names,
             work=work,
@@ -194,7 +192,7 @@ def verify(
     """
     from k710.verify import verify_shards
 
-    with _stopped_in_words("verify"), progress(unit="") as show:
+    with stopped_in_words("verify"), progress(unit="") as show:
         verified = verify_shards(work=work, deep=deep, workers=workers, on_progress=show)
     if as_json:
         print_json(verified)
@@ -202,24 +200,6 @@ def verify(
         print_verified(verified)
     if verified.faults:
         raise typer.Exit(1)
-
-
-@contextlib.contextmanager
-def _stopped_in_words(command: str) -> Iterator[None]:
-    """Ctrl-C, SIGTERM and a closed terminal stop what is under way, and say that it can go on."""
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        print(f"Stopped. Run the same k710 {command} again: it goes on from here.", file=sys.stderr)
-        raise typer.Exit(1) from error
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
