@@ -80,7 +80,7 @@ def test_other_rules_too(real_lists: Path, tmp_path: Path, rules: dict[str, Any]
     compare(real_lists, tmp_path, rules)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(named=ANY_LISTS, rules=st.sampled_from(RULES))
 def test_any_lists_too(
     tmp_path_factory: pytest.TempPathFactory, named: Lists, rules: dict[str, Any]

@@ -33,7 +33,7 @@ from loopback import Answer, Loopback
 from k710.ledger import open_ledger
 from k710.parts import Part
 
-pytestmark = pytest.mark.slow  # until what CI runs is trimmed by measured durations
+pytestmark = pytest.mark.slow
 
 K710 = str(Path(sys.executable).with_name("k710"))
 NAMES = [f"{sign}{number}" for sign in "-v" for number in range(4)]

@@ -21,8 +21,6 @@ from loopback import Loopback
 from k710.downloads import download_videos
 from k710.shards import make_shards
 
-pytestmark = pytest.mark.slow  # until what CI runs is trimmed by measured durations
-
 WINDOWS = (("yoga", "a", 1, 3), ("zumba", "a", 5, 7))
 
 

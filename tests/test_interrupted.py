@@ -229,7 +229,7 @@ def test_a_table_of_another_version_is_refused_by_column(folder: Path, tmp_path:
 # --- stopped
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))])
 def test_killed_at_any_moment_the_next_run_finishes(large: Path, tmp_path: Path, seed: int) -> None:
     check_kills(large, tmp_path, rng=random.Random(seed), kills=2)
 

@@ -283,7 +283,7 @@ def test_the_leak_matrix_counts_ids_clips_and_labels(build: Build) -> None:
 # --- laws
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     named=ANY_LISTS,
     protect=st.sampled_from([(), ("val",), ("test",), ("val", "test")]),

@@ -26,8 +26,6 @@ from k710.parts import Part, part_locked
 from k710.shards import finish_shards
 from k710.transcode import Encoding
 
-pytestmark = pytest.mark.slow  # until what CI runs is trimmed by measured durations
-
 K710 = str(Path(sys.executable).with_name("k710"))
 VIEWS = ("k400/train", "k400/val")
 
@@ -85,6 +83,7 @@ def test_parts_in_any_order_make_what_one_run_makes(work: Path, plain: dict[str,
     ]
 
 
+@pytest.mark.slow
 def test_a_part_tells_of_its_own_shards(work: Path) -> None:
     first, second = (shard(work, part=Part(number, 2)) for number in (1, 2))
     assert {number % 2 for number in first.shards_made} == {0}
@@ -102,6 +101,7 @@ def test_a_part_that_is_done_does_nothing(work: Path) -> None:
     assert shard(work, part=Part(1, 2)).shards_made == ()
 
 
+@pytest.mark.slow
 def test_more_parts_than_shards(work: Path, plain: dict[str, bytes]) -> None:
     for number in range(1, 10):
         shard(work, part=Part(number, 9))
@@ -116,6 +116,7 @@ def test_a_dry_run_of_a_part_makes_nothing(work: Path) -> None:
     assert not (work / "plan.parquet").exists() and not (work / "shards").exists()
 
 
+@pytest.mark.slow
 def test_a_plain_run_takes_over(work: Path, plain: dict[str, bytes]) -> None:
     shard(work, part=Part(2, 3))
     shard(work)
@@ -123,6 +124,7 @@ def test_a_plain_run_takes_over(work: Path, plain: dict[str, bytes]) -> None:
     assert not (work / "parts" / "round.json").exists()
 
 
+@pytest.mark.slow
 def test_the_first_part_brings_sources_up_to_date(work: Path, untouched: Path) -> None:
     shard(work)
     newer = (work / "sources.parquet").read_bytes()
@@ -138,6 +140,7 @@ def test_the_first_part_brings_sources_up_to_date(work: Path, untouched: Path) -
 # --- the plan stays
 
 
+@pytest.mark.slow
 def test_copies_that_turn_up_change_nothing_until_the_join(tmp_path: Path) -> None:
     work = build(tmp_path)
     index_videos([write_videos(tmp_path / "few", TRAIN[:6])], work=work)
@@ -154,6 +157,7 @@ def test_copies_that_turn_up_change_nothing_until_the_join(tmp_path: Path) -> No
     assert {row[0] for row in rows_of(work, "index", "clip_id")} == set(map(name_of, TRAIN))
 
 
+@pytest.mark.slow
 def test_retry_gives_a_clip_one_more_place_and_not_one_for_each_part(tmp_path: Path) -> None:
     work = build(tmp_path)
     folder = write_videos(tmp_path / "v", TRAIN)
@@ -294,6 +298,7 @@ def test_clips_that_no_part_knew_of_are_not_all_there(
         finish_shards(["k400/train"], work=work)
 
 
+@pytest.mark.slow
 def test_what_was_staged_elsewhere_goes_when_all_is_joined(work: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     for number in (1, 2):
@@ -337,6 +342,7 @@ def test_a_part_that_was_killed_goes_on(
 # --- a small disk
 
 
+@pytest.mark.slow
 def test_found_only_plans_what_is_there(tmp_path: Path) -> None:
     work = build(tmp_path)
     few = write_videos(tmp_path / "few", TRAIN[:5])

@@ -28,7 +28,7 @@ from k710.shard_summary import ShardProgress
 from k710.staging import ClipTask, stage_clip
 from k710.transcode import Encoding, encoder_versions
 
-pytestmark = pytest.mark.slow  # until what CI runs is trimmed by measured durations
+pytestmark = pytest.mark.slow
 
 K710 = str(Path(sys.executable).with_name("k710"))
 ROWS = [("yoga", f"y{number}", number, number + 2) for number in range(48)]

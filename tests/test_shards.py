@@ -158,7 +158,7 @@ def test_a_shard_of_which_nothing_could_be_had_has_no_tar(tmp_path: Path) -> Non
 # --- the same bytes
 
 
-@pytest.mark.parametrize("options", [{"workers": 1}, {"workers": 3}, {"staging_bytes": 1}])
+@pytest.mark.parametrize("options", [{"workers": 3}, {"staging_bytes": 1}])
 def test_neither_workers_nor_staging_change_a_byte(
     done: Path, tmp_path: Path, options: dict[str, Any]
 ) -> None:

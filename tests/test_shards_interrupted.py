@@ -67,7 +67,7 @@ def start_until_staged(work: Path) -> "subprocess.Popen[str]":
     """A run that goes on when this returns, with a clip staged."""
     process = start(work)
     while process.poll() is None and not staged(work):
-        time.sleep(0.001)
+        time.sleep(0.01)
     return process
 
 
@@ -107,6 +107,7 @@ def test_killed_when_clips_are_staged_redoes_none_of_them(
     after: dict[str, int] = {}
     while process.poll() is None:
         after |= {n: t for n, t in staged(work).items() if n in before}
+        time.sleep(0.02)
     process.communicate()
     assert all(before[name] == at for name, at in after.items())
     goes_on(work, undisturbed)

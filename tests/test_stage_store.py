@@ -113,7 +113,8 @@ def test_staged_elsewhere_goes_on_and_leaves_what_is_others(tmp_path: Path, kind
 
 
 def test_two_works_may_stage_in_one_folder(tmp_path: Path) -> None:
-    works = [copy_of(ready(tmp_path / "a"), tmp_path / name) for name in ("b", "c")]
+    first = ready(tmp_path / "a")
+    works = [copy_of(first, tmp_path / name) for name in ("b", "c")]
     for work in works:
         stopped_half_way(work, staging=tmp_path / "both")
     assert len(list((tmp_path / "both").iterdir())) == 2

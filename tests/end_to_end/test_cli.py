@@ -1,4 +1,4 @@
-"""The command line as a user runs it: real processes, their output and exit codes."""
+"""The command line as a user runs it: what it prints, and its exit codes."""
 
 import json
 import os
@@ -10,11 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from command_line import K710, k710
 from loopback import Answer, Loopback
 
 from k710.demo import write_demo_lists
 
-K710 = str(Path(sys.executable).with_name("k710"))
 COMMANDS = (
     "fetch-annotations",
     "build-manifest",
@@ -30,11 +30,6 @@ COMMANDS = (
     "demo",
 )
 HEAVY = ("duckdb", "pandas", "pyarrow", "av", "torch", "yt_dlp", "webdataset", "ray", "fsspec")
-
-
-def k710(*arguments: object, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
-    command = [K710, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=60)
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,11 @@ import os
 import pty
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command_line import K710, k710
 from downloading import (
     VIEW,
     asked,
@@ -24,9 +24,6 @@ from downloading import (
 from indexing import clip, manifest_of, sources
 from loopback import Answer, Loopback
 
-pytestmark = pytest.mark.slow  # until what CI runs is trimmed by measured durations
-
-K710 = str(Path(sys.executable).with_name("k710"))
 HOSTILE = "\x1b[31m[bold]red[/bold] %(id)s {id} \x07$(touch mark)"
 
 
@@ -43,9 +40,7 @@ def command(server: Loopback, *more: object) -> list[str]:
 
 
 def run(server: Loopback, folder: Path, *more: object) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        command(server, *more), capture_output=True, text=True, cwd=folder, timeout=120
-    )
+    return k710(*command(server, *more)[1:], cwd=folder)
 
 
 def test_what_was_done_is_said_and_why_not_more(server: Loopback, tmp_path: Path) -> None:

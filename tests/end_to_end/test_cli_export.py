@@ -1,24 +1,16 @@
 """export as a user runs it: what it prints is all that the trainer needs."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from command_line import k710
 from indexing import clip, manifest_of, put
 from sharding import TRAIN, VAL, build, ready, shard, write_videos
 from trainer_rules import read_list, slowfast
 
 from k710.card import card_text
 from k710.index import index_videos
-
-K710 = str(Path(sys.executable).with_name("k710"))
-
-
-def k710(*arguments: object, cwd: Path) -> "subprocess.CompletedProcess[str]":
-    command = [K710, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120)
 
 
 @pytest.fixture(scope="module")

@@ -2,21 +2,13 @@
 
 import json
 import shutil
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
 import pytest
+from command_line import k710
 
 from k710.manifest import build_manifest
-
-K710 = str(Path(sys.executable).with_name("k710"))
-
-
-def k710(*arguments: object, cwd: Path) -> "subprocess.CompletedProcess[str]":
-    command = [K710, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=60)
 
 
 @pytest.fixture(scope="module")

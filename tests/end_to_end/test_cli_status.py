@@ -3,12 +3,12 @@
 import json
 import re
 import subprocess
-import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import K710, k710
 from indexing import clip, manifest_of
 from real_clips import lay_out
 from sharding import TRAIN, VAL, build, ready, shard, write_videos
@@ -20,13 +20,6 @@ from k710.index import index_videos
 from k710.labels import class_names
 from k710.manifest import build_manifest
 from k710.transcode import Encoding
-
-K710 = str(Path(sys.executable).with_name("k710"))
-
-
-def k710(*arguments: object, cwd: Path) -> "subprocess.CompletedProcess[str]":
-    command = [K710, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300)
 
 
 def lines_of(output: str) -> list[str]:

@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from command_line import K710
 from real_clips import lay_out_site
-from test_readme import K710, shown
+from test_readme import shown
 
-pytestmark = pytest.mark.slow  # until what CI runs is trimmed by measured durations
+pytestmark = pytest.mark.slow
 
 COMMANDS = (
     "download --views k400/train,k400/val --sleep 0 --url-template http://127.0.0.1:8000/{id}.mp4",

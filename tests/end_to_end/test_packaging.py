@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from k710.demo import write_demo_lists
+
 ROOT = Path(__file__).resolve().parents[2]
 WHERE = "from k710.files import manifests_dir; print(manifests_dir())"
 
@@ -77,15 +79,31 @@ def check_installed(environment: Path, folder: Path, where: Callable[[Path], boo
     assert (found / "labels.csv").is_file()
     program = str(environment / "bin" / "k710")
     assert "build-manifest" in run(program, "--help")
-    demo = run(program, "demo")
-    assert "k400/train: not in k710/train: its id is in k700/val" in demo
-    assert "1 shard, 56 clips, each decoded, " in demo
-    assert demo.endswith(" MB: all as written.\n")
+    labels = run(program, "labels", "--dataset", "k400", "--family", "alphabetical")
+    assert labels.splitlines()[1].split() == ["0", "341", "abseiling"]
 
 
 def test_an_installed_wheel_works(wheel: Path, environment: Path, tmp_path: Path) -> None:
     pip_install(environment, str(wheel))
     check_installed(environment, tmp_path, lambda found: found.is_relative_to(environment))
+    write_demo_lists(tmp_path / "annotations")
+    build = (str(environment / "bin" / "k710"), "build-manifest", "--annotations", "annotations")
+    done = subprocess.run(build, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "k710/train" in done.stdout
+
+
+@pytest.mark.slow  # scripts/demo runs it too, from the checkout
+def test_the_demo_runs_from_an_installed_wheel(
+    wheel: Path, environment: Path, tmp_path: Path
+) -> None:
+    pip_install(environment, str(wheel))
+    program = str(environment / "bin" / "k710")
+    demo = subprocess.run([program, "demo"], cwd=tmp_path, capture_output=True, text=True)
+    assert demo.returncode == 0, demo.stderr
+    assert "k400/train: not in k710/train: its id is in k700/val" in demo.stdout
+    assert "1 shard, 56 clips, each decoded, " in demo.stdout
+    assert demo.stdout.endswith(" MB: all as written.\n")
 
 
 def test_an_editable_install_works(environment: Path, tmp_path: Path) -> None:
