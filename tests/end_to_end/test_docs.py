@@ -60,3 +60,13 @@ def test_numbers_of_clusters_are_those_of_the_benchmarks() -> None:
     days = {name: one["days_of_one_address"] for name, one in report["datasets"].items()}
     assert f"K710 in {days['K710']} days, K400 in {days['K400']}." in words
     assert f"10,000 clips takes {10_000 / per_core / 3600:.1f} core-hours" in words
+
+
+def test_what_engines_cost_is_as_measured() -> None:
+    report = json.loads((RESULTS / "engines.json").read_text())
+    words = " ".join(CLUSTER.split())
+    assert f"{report['clips']} real clips" in words
+    times = {name: f"{ratio:.2f} times" for name, ratio in report["wall_to_local"].items()}
+    assert f"`--engine ray` takes {times['ray']} as long" in words
+    assert f"{times['ray_on_cluster']} on a cluster that is up" in words
+    assert f"`--finish` {times['parts']}." in words

@@ -102,3 +102,11 @@ def test_numbers_of_videos_are_those_of_the_benchmarks() -> None:
     assert f"| read {shard['archive']['times_read']:.2f} times |" in README
     index = json.loads((results / "index.json").read_text())
     assert f"| {index['first']['wall_s']:.1f} s |" in README
+    engines = json.loads((results / "engines.json").read_text())["wall_to_local"]
+    assert f"included | {engines['ray']:.2f} times as long |" in README
+    download = json.loads((results / "download.json").read_text())
+    assert f"half-way | {download['cpu_s_per_attempt']:.3f} s |" in README
+    peaks = list(download["peak_mb_until_attempt"].items())
+    (early, early_mb), (late, late_mb) = peaks[0], peaks[-1]
+    memory = f"{early_mb:.0f} and {late_mb:.0f} MB"
+    assert f"after {int(early):,} and after {int(late):,} attempts | {memory} |" in README
