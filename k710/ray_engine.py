@@ -93,6 +93,7 @@ class _Session:
     engine: Ray
     until_end: contextlib.ExitStack
     ray: Any = None  # connected
+    is_ours: bool = False  # it was connected here, and is disconnected at the end
 
     def run(
         self,
@@ -110,6 +111,7 @@ class _Session:
         else:
             return  # nothing to do starts no Ray
         if self.ray is None:
+            self.is_ours = not _imported().is_initialized()
             self.ray = self.until_end.enter_context(_connected(self.engine))
         flight: _Flight[Task, Result] = _Flight(self.ray, self.engine, function, timeout_s)
         try:
@@ -118,7 +120,9 @@ class _Session:
             what = f"{type(error).__name__}: {_last_line(error)}"
             raise StageError(f"This run lost the Ray cluster ({what}).\n{_GO_ON}") from error
         finally:
-            flight.cancel()
+            # Ours takes its tasks with it, and Ray aborts if a task ends just as it is cancelled.
+            if not self.is_ours:
+                flight.cancel()
 
     def session(self) -> contextlib.AbstractContextManager["_Session"]:
         """This one: it stays connected as long as it would anyway."""

@@ -189,8 +189,20 @@ def read_sql(name: str) -> str:
 
 def read_sidecar(path: Path) -> Sidecar | None:
     """The sidecar of the table at `path`; None where there is none that this version can read."""
+    coming = _coming_sidecar_path(path)
+    if not coming.exists():
+        return _parsed(_sidecar_path(path))
+    # A process was killed, or is at work, between table and sidecar: the bytes tell whose they are.
+    sha256 = sha256_of(path) if path.is_file() else ""
+    for sidecar in (_parsed(coming), _parsed(_sidecar_path(path))):
+        if sidecar is not None and sidecar.sha256 == sha256:
+            return sidecar
+    return None
+
+
+def _parsed(path: Path) -> Sidecar | None:
     try:
-        sidecar = Sidecar(**json.loads(_sidecar_path(path).read_text(encoding="utf-8")))
+        sidecar = Sidecar(**json.loads(path.read_text(encoding="utf-8")))
         dicts = (sidecar.schema, sidecar.params, sidecar.inputs, sidecar.notes)
         return sidecar if all(isinstance(value, dict) for value in dicts) else None
     except (OSError, ValueError, TypeError):
@@ -270,8 +282,8 @@ def write_table(
 
     `values` are the SQL's $parameters. `notes` is called when the rows are written but the old
     table still stands: what it raises leaves that alone, what it returns goes into the sidecar.
-    Table and sidecar are replaced one after the other, each whole; between the two the table does
-    not count.
+    Table and sidecar are replaced one after the other, each whole. The new sidecar lies beside them
+    meanwhile, so that a kill at any line leaves the old table or the new one, with its sidecar.
     """
     out = spec.path(work)
     with replacing(out) as partial:
@@ -307,8 +319,8 @@ def write_table(
             },
             created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         )
-        _sidecar_path(out).unlink(missing_ok=True)
-    write_json(_sidecar_path(out), asdict(sidecar))
+        write_json(_coming_sidecar_path(out), asdict(sidecar))
+    _coming_sidecar_path(out).replace(_sidecar_path(out))
     log.info("wrote %s: %d rows", out, rows)
     return out
 
@@ -356,6 +368,10 @@ def parquet_pattern(path: Path) -> str:
 
 def _sidecar_path(path: Path) -> Path:
     return path.with_name(path.name + ".json")
+
+
+def _coming_sidecar_path(path: Path) -> Path:
+    return path.with_name(path.name + ".json.next")
 
 
 def _bytes(size: str) -> int:

@@ -1,5 +1,9 @@
 """sources.parquet after shard runs and downloads, and files that could be several windows."""
 
+import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +74,43 @@ def test_an_outcome_counts_as_long_as_the_copy_is_the_same(tmp_path: Path) -> No
     put(videos, {f"{clip('a')}.mp4": 5})
     index_videos([videos], work=work)
     assert sources(work)[clip("a")]["status"] == "damaged"
+
+
+KILL = """
+import os, signal, sys
+from pathlib import Path
+left = int(sys.argv[2])
+def hook(event, args):
+    global left
+    writes = event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR)
+    if writes or event in ("os.rename", "os.remove"):
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+import k710.sources
+from k710.tables import connect
+with connect(Path(sys.argv[1]), memory_limit="1GB", threads=1) as con:
+    sys.addaudithook(hook)
+    k710.sources.refresh_sources(con, Path(sys.argv[1]))
+"""
+
+
+def test_killed_before_any_of_its_writes_no_copy_is_forgotten(tmp_path: Path) -> None:
+    begun, _ = indexed(tmp_path, {f"{clip('a')}.mp4": 5, f"{clip('b', 5)}.mp4": 6}, A, B)
+    broken = {"status": "damaged", "detail": "broken", "stored": False}
+    outcome(begun, 0, {"clip_id": clip("a"), **broken})
+    for step in range(1, 30):
+        work = tmp_path / str(step)
+        shutil.copytree(begun, work)
+        run = subprocess.run([sys.executable, "-B", "-c", KILL, work, str(step)])
+        refresh(work)
+        found = {clip_id: (row["status"], row["uri"]) for clip_id, row in sources(work).items()}
+        assert {status for status, uri in found.values() if uri} == {"damaged", "ok"}
+        assert not list(work.glob("*.next")) and not list(work.glob("*.tmp"))
+        if run.returncode == 0:
+            break
+        assert run.returncode == -signal.SIGKILL
+    assert 3 < step < 29
 
 
 def test_of_several_outcomes_that_of_the_last_shard_counts(tmp_path: Path) -> None:
