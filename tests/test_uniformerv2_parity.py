@@ -1,0 +1,71 @@
+"""Equal to the reference to rounding: logits, loss and every gradient, by its own fixtures."""
+
+import json
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import shared
+from safetensors.torch import load_file
+
+from uniformerv2.model import UniFormerV2
+from uniformerv2.names import names_in
+from uniformerv2.weights import from_reference
+
+NAMES = (
+    "scene",
+    "scene_frozen",
+    "scene_small",
+    "temporal",
+    "temporal_small",
+    "temporal_single_local",
+)
+
+
+def fixture(name: str) -> tuple[dict[str, Any], dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """The JSON, the weights, and input, logits, loss."""
+    folder = shared("reference/uniformerv2")
+    said = json.loads((folder / f"{name}.json").read_text())
+    tensors = load_file(folder / f"{name}.safetensors")
+    start = "weights."
+    weights = {k.removeprefix(start): t for k, t in tensors.items() if k.startswith(start)}
+    return said, weights, {k: t for k, t in tensors.items() if not k.startswith(start)}
+
+
+def check(name: str, compiled: Any) -> None:
+    said, weights, rest = fixture(name)
+    model = from_reference(said["config"], weights).eval()
+    logits = compiled(model)(rest["input"])
+    expected = rest["logits"]
+    assert (logits - expected).norm() <= 1e-5 * expected.norm()
+    loss = F.cross_entropy(logits, torch.arange(len(logits)))
+    assert abs(loss.item() - rest["loss"].item()) <= 1e-5 * abs(rest["loss"].item())
+    loss.backward()
+    names = names_of(model)
+    norms = {names[n]: p.grad.norm().item() for n, p in model.named_parameters()}
+    assert norms.keys() == said["grad_norms"].keys()
+    for key, norm in said["grad_norms"].items():
+        assert norms[key] == pytest.approx(norm, rel=1e-4), key
+
+
+def names_of(model: UniFormerV2) -> dict[str, str]:
+    return names_in(model.config, "opengvlab")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_eager(name: str) -> None:
+    check(name, lambda model: model)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_traced_as_one_graph(name: str) -> None:
+    torch._dynamo.reset()
+    check(name, lambda model: torch.compile(model, backend="aot_eager", fullgraph=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_compiled(name: str) -> None:
+    torch._dynamo.reset()
+    check(name, lambda model: torch.compile(model, fullgraph=True))

@@ -1,0 +1,178 @@
+"""Tensors out of files that others wrote, and into files that others read.
+
+A PyTorch file is a pickle, and a pickle can carry code: only `weights_only=True` loads here, and
+what asks for more is refused. Files are mapped, not read: the optimizer state of a checkpoint,
+which nobody asks for, never comes into memory.
+"""
+
+import json
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from k710.errors import WeightsError, shown
+from k710.files import replacing, word_os_errors
+
+__all__ = ["read_tensors", "write_tensors"]
+
+TORCH_SUFFIXES = (".pth", ".pt", ".pyth")
+_WRAPPERS = ("model_state", "state_dict", "model")
+_PREFIXES = ("module.", "_orig_mod.")
+# What a file of any bytes makes PyTorch's and safetensors' readers raise.
+_READ_ERRORS = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    EOFError,
+    OverflowError,
+    MemoryError,
+    AssertionError,
+    pickle.UnpicklingError,
+    safetensors.SafetensorError,
+)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    """The tensors of a checkpoint under its own names, and what k710 recorded beside them, if so.
+
+    Prefixes of DDP and torch.compile are dropped. A folder is a run, or one step of a run: its
+    newest complete step is read. WeightsError for anything else than a file of tensors.
+    """
+    if path.is_dir():
+        path = _model_of_run(path)
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+    except OSError as error:
+        raise WeightsError(f"{shown(path)} can't be read: {error.strerror}.") from error
+    if path.suffix == ".safetensors":
+        return _from_safetensors(path)
+    loaded = _loaded(path, is_zip=head.startswith(b"PK"))
+    if not isinstance(loaded, Mapping):
+        raise WeightsError(
+            f"{shown(path)} holds a {type(loaded).__name__}, and no dict of tensors."
+        )
+    record = loaded.get("k710")
+    key = next((key for key in _WRAPPERS if isinstance(loaded.get(key), Mapping)), None)
+    tensors = loaded if key is None else loaded[key]
+    return _named(tensors, path), record if isinstance(record, dict) else None
+
+
+def _model_of_run(folder: Path) -> Path:
+    # state.json is written last: a step without it was not finished.
+    steps = [p.parent for p in (*folder.glob("step_*/state.json"), *folder.glob("state.json"))]
+    models = [step / "model.safetensors" for step in sorted(steps, key=lambda step: step.name)]
+    if not models:
+        raise WeightsError(
+            f"{shown(folder)} is no run: it has no step_*/ with state.json and model.safetensors."
+        )
+    return models[-1]
+
+
+def _from_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            text = (file.metadata() or {}).get("k710")
+        record = None if text is None else json.loads(text)
+    except _READ_ERRORS as error:
+        raise WeightsError(f"{shown(path)} is no whole safetensors file: {_why(error)}") from error
+    return _named(tensors, path), record if isinstance(record, dict) else None
+
+
+def _loaded(path: Path, *, is_zip: bool) -> Any:
+    if is_zip and _is_torchscript(path):
+        raise WeightsError(
+            f"{shown(path)} is a TorchScript archive, which is a program: only --init reads the "
+            "tensors of one."
+        )
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except pickle.UnpicklingError as error:
+        asks = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if asks is None:
+            raise WeightsError(f"{shown(path)} is no PyTorch file: {_why(error)}") from error
+        raise WeightsError(
+            f"{shown(path)} is more than tensors: it asks for {shown(asks[1])}. A pickle can carry "
+            "any code, so k710 loads none. If you trust its author, save its state_dict alone: "
+            "torch.save(torch.load(FILE, weights_only=False)['state_dict'], 'plain.pth')"
+        ) from error
+    except _READ_ERRORS as error:
+        raise WeightsError(f"{shown(path)} is no whole PyTorch file: {_why(error)}") from error
+
+
+def _is_torchscript(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (zipfile.BadZipFile, ValueError, OSError):
+        return False  # a torn file, of which torch.load tells more
+
+
+def _why(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    text = re.sub(r"\s+", " ", lines[0]) if lines else type(error).__name__
+    return shown(text[:200])
+
+
+def _named(tensors: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
+    named: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise WeightsError(
+                f"{shown(path)} is no checkpoint of a model: {shown(str(name))} is a "
+                f"{type(tensor).__name__}, and no tensor. It holds {_keys(tensors)}."
+            )
+        while name.startswith(_PREFIXES):
+            name = name.partition(".")[2]
+        if name in named:
+            raise WeightsError(f"{shown(path)} has {shown(name)} twice, with and without a prefix.")
+        named[name] = tensor
+    if not named:
+        raise WeightsError(f"{shown(path)} holds no tensors.")
+    return named
+
+
+def _keys(tensors: Mapping[Any, Any]) -> str:
+    names = [shown(str(name)) for name in list(tensors)[:5]]
+    return ", ".join(names) + (", ..." if len(tensors) > 5 else "")
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], *, record: Mapping[str, Any], wrapper: str
+) -> None:
+    """Write a `.safetensors` file with `record` as metadata, or a PyTorch file by its suffix.
+
+    The PyTorch file is {wrapper: tensors, "k710": record}, readable with `weights_only=True`. It
+    appears whole or not at all. The same tensors give the same bytes.
+    """
+    # A view of a larger tensor would be written with all of it.
+    plain = {
+        name: tensor if _is_whole(tensor) else tensor.clone().contiguous()
+        for name, tensor in tensors.items()
+    }
+    with word_os_errors(path.parent), replacing(path) as partial:
+        if path.suffix == ".safetensors":
+            save_file(plain, partial, {"k710": json.dumps(record, sort_keys=True)})
+        elif path.suffix in TORCH_SUFFIXES:
+            with partial.open("wb") as file:  # given a name, torch.save would write it inside
+                torch.save({wrapper: plain, "k710": dict(record)}, file)
+        else:
+            raise WeightsError(
+                f"{shown(path)} should end with .safetensors, {', '.join(TORCH_SUFFIXES)}."
+            )
+
+
+def _is_whole(tensor: Tensor) -> bool:
+    size = tensor.numel() * tensor.element_size()
+    return tensor.is_contiguous() and tensor.untyped_storage().nbytes() == size

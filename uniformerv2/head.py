@@ -1,0 +1,144 @@
+"""A K710 head becomes that of one of its datasets; weights change names and order of classes."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
+
+from k710.errors import LabelError, WeightsError, shown
+from k710.labels import NUM_CLASSES, Dataset, Family
+from uniformerv2.checkpoint_files import write_tensors
+from uniformerv2.class_order import ClassOrder, positions
+from uniformerv2.names import Format, head_names
+from uniformerv2.weights import Checkpoint, ours, read, record_of, renamed
+
+__all__ = ["Converted", "Remapped", "convert", "remap_head"]
+
+WRAPPERS: dict[Format, str] = {
+    "opengvlab": "model_state",
+    "mmaction2": "state_dict",
+    "k710": "model_state",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Remapped:
+    """What `remap_head` did."""
+
+    path: Path
+    source: ClassOrder
+    is_recorded: bool  # the file said its order; or else it was taken from its names, or told
+    target: ClassOrder
+    rows: tuple[int, ...]  # position i: the row of the old head that is row i of the new one
+
+    @property
+    def names(self) -> list[str]:
+        """Class of each row of the new head."""
+        return self.target.names()
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """What `convert` did."""
+
+    path: Path
+    format: Format
+    source: ClassOrder | None
+    target: ClassOrder | None  # None: its classes are none of Kinetics, rows stay
+    num_tensors: int
+
+
+def remap_head(
+    path: str | Path,
+    target: Dataset,
+    *,
+    family: Family | None = None,
+    source_family: Family | None = None,
+    out: str | Path | None = None,
+) -> Remapped:
+    """Write a checkpoint whose head has the classes of `target`, from one with a K710 head.
+
+    The rows of weight and bias are picked by class; every other tensor stays as it is, bit for bit,
+    under its name. `family` orders the new head, as the old one unless told. `out` is beside the
+    input unless told: ckpt_k400.pth. WeightsError without a head of 710 rows; LabelError if
+    `source_family` is not what the file records.
+    """
+    checkpoint = read(path)
+    source = _source(checkpoint, source_family)
+    aim = ClassOrder(target, family or source.family)
+    out = Path(out) if out is not None else _beside(checkpoint, f"_{target}")
+    rows = positions(source, aim)
+    tensors = _picked(checkpoint, rows)
+    config = replace(checkpoint.config, num_classes=len(rows))
+    if checkpoint.format == "k710" and out.suffix != ".safetensors":
+        raise WeightsError(
+            f"{shown(checkpoint.path)} has k710's names, which are written as .safetensors. "
+            f"k710 convert makes the others."
+        )
+    write_tensors(
+        out,
+        tensors,
+        record=record_of(config, aim, checkpoint.format),
+        wrapper=WRAPPERS[checkpoint.format],
+    )
+    return Remapped(out, source, checkpoint.is_recorded, aim, tuple(rows))
+
+
+def _source(checkpoint: Checkpoint, told: Family | None) -> ClassOrder:
+    num = checkpoint.config.num_classes
+    order = checkpoint.order
+    if num != NUM_CLASSES or order is None:
+        raise WeightsError(
+            f"{shown(checkpoint.path)} has a head of {num:,} rows: only one of {NUM_CLASSES} has "
+            "all classes of a target."
+        )
+    if told is None or told == order.family:
+        return order
+    if checkpoint.is_recorded:
+        raise LabelError(
+            f"{shown(checkpoint.path)} records that its rows are in {order.family} order: "
+            f"--source-family {told} would scramble its classes."
+        )
+    return ClassOrder(order.dataset, told)
+
+
+def _picked(checkpoint: Checkpoint, rows: list[int]) -> dict[str, Tensor]:
+    tensors = dict(checkpoint.tensors)
+    for name in head_names(checkpoint.format):
+        tensors[name] = tensors[name][rows]
+    return tensors
+
+
+def _beside(checkpoint: Checkpoint, ending: str, suffix: str | None = None) -> Path:
+    path = checkpoint.path.resolve()
+    if path.is_dir():
+        return path.with_name(f"{path.name}{ending}.safetensors")
+    return path.with_name(f"{path.stem}{ending}{suffix or path.suffix or '.pth'}")
+
+
+def convert(
+    path: str | Path,
+    to: Literal["opengvlab", "mmaction2", "safetensors"],
+    *,
+    out: str | Path | None = None,
+) -> Converted:
+    """Write a checkpoint under another family's names, its head in that family's order.
+
+    `safetensors` are our own names with the whole Config; the order of the classes stays. Every
+    number stays as it is. Of the source only the weights are taken, no optimizer state.
+    """
+    checkpoint = read(path)
+    family: Format = "k710" if to == "safetensors" else to
+    suffix = {"k710": ".safetensors", "opengvlab": ".pyth", "mmaction2": ".pth"}[family]
+    out = Path(out) if out is not None else _beside(checkpoint, f"_{to}", suffix)
+    source = target = checkpoint.order
+    if source is not None and family != "k710":
+        target = ClassOrder(source.dataset, "opengvlab" if to == "opengvlab" else "alphabetical")
+        checkpoint = replace(
+            checkpoint, tensors=_picked(checkpoint, positions(source, target)), order=target
+        )
+    tensors = renamed(ours(checkpoint), checkpoint.config, family)
+    record = record_of(checkpoint.config, target, family)
+    write_tensors(out, tensors, record=record, wrapper=WRAPPERS[family])
+    return Converted(out, family, source, target, len(tensors))
