@@ -9,7 +9,7 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ from k710.errors import StageError, shown
 from k710.fetching import Fetching, refuse_unready
 from k710.files import locked, word_os_errors
 from k710.labels import resolve_label
-from k710.ledger import Ledger, open_ledger, others_at_work, read_attempts
+from k710.ledger import Ledger, open_ledger, read_attempts
 from k710.pace import Pace, pace_file
 from k710.parts import Part
 from k710.shard_files import done_shards, open_outcomes
@@ -104,7 +104,7 @@ def download_videos(
         if ledger is not None:
             if expected.videos:
                 run = _Run(work, fetching, ledger, tally, expected, on_progress)
-                remarks += run.fetch_all(con, is_alone=not others_at_work(work, part))
+                remarks += run.fetch_all(con)
             remarks += _fold(con, work)
         current_sources(con, work)
         return tally.summary(con, views, expected, work, dry_run=dry_run, remarks=remarks)
@@ -150,7 +150,7 @@ class _Run:
     expected: Expected
     on_progress: Callable[[DownloadProgress], None]
 
-    def fetch_all(self, con: Any, *, is_alone: bool) -> list[str]:
+    def fetch_all(self, con: Any) -> list[str]:
         """Fetch until nothing is left, or every address is refused; returns what to remark."""
         made = self.fetching
         proxies: tuple[str | None, ...] = made.proxies or (None,)
@@ -160,9 +160,13 @@ class _Run:
             )
             for proxy in proxies
         }
-        if is_alone:  # or else it's the walls of those at work
+        with contextlib.ExitStack() as stack:
             for pace in paces.values():
-                pace.forget_walls()
+                stack.enter_context(pace.in_use())
+            return self._fetch(con, paces)
+
+    def _fetch(self, con: Any, paces: Mapping[str | None, Pace]) -> list[str]:
+        made = self.fetching
         rates = measured_rates(con)
         schedule = Schedule(planned_videos(con), paces, made.retries, made.backoff_s, made.walls)
         folder = self.work.absolute() / "downloads"

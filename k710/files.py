@@ -151,7 +151,7 @@ def locked(work: Path) -> Iterator[None]:
             ) from error
         file.truncate(0)
         command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-        command = re.sub(r"(://)[^/@\s]+@", r"\1...@", command)  # a proxy's password
+        command = re.sub(r"(://)[^/\s]+@", r"\1...@", command)  # a proxy's password
         file.write(f"process {os.getpid()} on {socket.gethostname()}: {command}\n")
         file.flush()
         try:

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from k710.engines import wait_beside_work
+from k710.files import flocked
 
 __all__ = ["Pace", "pace_file"]
 
@@ -76,10 +77,20 @@ class Pace:
         with self._held() as state:
             return state.walls_in_row
 
-    def forget_walls(self) -> None:
-        """Begin to count anew: somebody has started a run, and wants to know."""
-        with self._held() as state:
-            state.walls_in_row = 0
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Be counted as one who asks from this address. The first of them counts walls anew:
+
+        somebody has started a run, and wants to know. Those who come later share what it finds.
+        """
+        path = Path(self.path).with_suffix(".users")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            if flocked(file, fcntl.LOCK_EX):
+                with self._held() as state:
+                    state.walls_in_row = 0
+            fcntl.flock(file, fcntl.LOCK_SH)
+            yield
 
     @contextlib.contextmanager
     def _held(self) -> Iterator[_State]:

@@ -38,6 +38,7 @@ __all__ = [
     "unfinished",
 ]
 
+_SOMEBODY = "another process"
 _WAIT_S = 120.0  # for others that plan: they start at the same moment
 _WRITTEN_BY_PARTS = "parts of k710 shard: parts/*.lock say which"
 
@@ -85,8 +86,8 @@ def part_locked(
 
     That is the same part, parts of another number, and commands that need all of `work`: it waits
     for those two minutes, and for the same part too, whose machine may have just died: an NFS
-    server keeps its lock for a while. `when_first` is called while no other part is at work, or may
-    begin.
+    server keeps its lock for a while. `when_first` is called by the first of those at work, while
+    no other may begin.
     """
     folder = work / "parts"
     with (work / ".lock").open("a+", encoding="utf-8") as shared:
@@ -96,14 +97,17 @@ def part_locked(
         with (folder / f"{part.name}.lock").open("a+", encoding="utf-8") as file:
             if not flocked(file, fcntl.LOCK_EX, wait_s=_WAIT_S):
                 raise StageError(_in_use(work, f"part {part}, {_line(file)}"))
+            file.truncate(0)  # what a killed one left: a line says that this one has begun
             with planning(work):
-                at_work = {other: who for other, who in _at_work(work).items() if other != part}
-                for other, who in at_work.items():
+                # Those that wait to plan, as an array does that starts at once, have not begun.
+                others = {o: who for o, who in _at_work(work).items() if o != part}
+                begun = {other: who for other, who in others.items() if who}
+                for other, who in begun.items():
                     if other.of != part.of:
                         raise StageError(_in_use(work, f"part {other}, {who}"))
                 _write_line(shared, _WRITTEN_BY_PARTS)
                 _write_line(file, f"process {os.getpid()} on {socket.gethostname()}")
-                if not at_work:
+                if not begun:
                     when_first()
             try:
                 yield
@@ -134,26 +138,28 @@ def locked_without_parts(work: Path) -> Iterator[None]:
             parts = _at_work(work)
             if not parts:
                 raise
-            named = ", ".join(f"part {part} ({who})" for part, who in list(parts.items())[:5])
+            some = list(parts.items())[:5]
+            named = ", ".join(f"part {part} ({who or _SOMEBODY})" for part, who in some)
             more = f" and {len(parts) - 5} more" if len(parts) > 5 else ""
             raise StageError(_in_use(work, f"{named}{more}")) from error
         yield
 
 
 def _at_work(work: Path) -> dict[Part, str]:
-    """The parts at work now, each with who it is."""
+    """The parts at work now, each with who it is; "" where it has not begun."""
     found = {}
     for path in sorted((work / "parts").glob("*_of_*.lock")):
         number, _, of = path.stem.partition("_of_")
         with path.open("a+", encoding="utf-8") as file:
             if not flocked(file, fcntl.LOCK_SH):
-                found[Part(int(number), int(of))] = _line(file)
+                file.seek(0)
+                found[Part(int(number), int(of))] = file.read().strip()
     return found
 
 
 def _line(file: Any) -> str:
     file.seek(0)
-    return file.read().strip() or "another process"
+    return file.read().strip() or _SOMEBODY
 
 
 def _write_line(file: Any, line: str) -> None:

@@ -6,6 +6,7 @@ killed.
 """
 
 import shutil
+import socket
 from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -129,8 +130,9 @@ def _staged(run: Run, feed: Feed) -> Iterator[tuple[Wanted, Outcome]]:
     with closing(results):
         for task, result in results:
             clip = clips.pop(task)
-            if isinstance(result, Staged) and result.unread_on is not None:
-                _refuse_blind_worker(task, result.unread_on)
+            unread_on = result.unread_on if isinstance(result, Staged) else None
+            if unread_on not in (None, socket.gethostname()):
+                _refuse_blind_worker(task, str(unread_on))
             feed.done(task)
             _count(run, clip)
             yield clip, _outcome(run, clip, result)

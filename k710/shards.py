@@ -7,6 +7,7 @@ run or by several, each its part (k710.parts); at the end index.parquet and sour
 import contextlib
 import hashlib
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -230,6 +231,11 @@ def _staging(work: Path, staging: str | os.PathLike[str] | None, part: Part | No
         folder = f"{own}/staging"
     else:
         given = os.fspath(staging)
+        if is_url(given) and re.match(r"[^/]+://[^/]*:[^/]*@", given):
+            raise StageError(
+                "--staging has a password in it, and parts write down where they stage.\n"
+                "Give fsspec the password in its own configuration, and the URL without."
+            )
         root = given.rstrip("/") if is_url(given) else os.path.abspath(given)
         # Others may stage there, or keep what is none of ours: it is cleared at the end.
         folder = f"{root}/k710-{hashlib.sha256(os.fsencode(own)).hexdigest()[:12]}"

@@ -106,9 +106,8 @@ def clear(folder: str) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         return
     with contextlib.suppress(Exception):  # an object store has no folders to remove
-        remove([f"{folder}/{name}" for name in sorted(names(folder))])
         files, path = _opened(folder)
-        files.rmdir(path)
+        files.rm(path, recursive=True)
 
 
 def _read_opened(opened: str | tuple[Any, str]) -> bytes | None:

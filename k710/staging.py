@@ -6,6 +6,7 @@ moment, and the same task may run on two machines at once.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import socket
@@ -29,6 +30,8 @@ __all__ = ["ClipTask", "Staged", "StoredClip", "forget", "parsed", "stage_clip",
 
 _K710 = metadata.version("k710")
 _NOT_STAGED = ("missing", "ours")  # the next run may find another file there
+# A file that may be seen and not read is no damaged one. EIO is: demuxers say it of broken files.
+_NOT_OURS_TO_READ = (errno.EACCES, errno.EPERM, errno.ESTALE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +156,8 @@ def _made(task: ClipTask) -> tuple[Staged, bytes | None]:
                 (container, stream), log, task.window, task.encoding, from_s=from_s
             )
     except MediaError as error:
+        if getattr(error.__cause__, "errno", None) in _NOT_OURS_TO_READ:
+            return _unread(task, "can't be read: permission denied, or a stale mount"), None
         return _not_kept(task, "damaged", media_words(error)), None
     except OSError as error:
         return _unread(task, f"can't be read: {error.strerror}"), None

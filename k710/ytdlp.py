@@ -179,7 +179,9 @@ def fetch_video(task: FetchTask) -> Fetched:
 
 def _refuse_full_disk(task: FetchTask, what: str) -> None:
     """A full disk is no matter of one video: it ends the run, before it asks for all the rest."""
-    if re.search(r"no space left|disk quota|file too large", what, re.IGNORECASE):
+    # Not where a server words its refusal so.
+    full = re.search(r"no space left|disk quota|file too large", what, re.IGNORECASE)
+    if full and "HTTP Error" not in what:
         raise disk_full(Path(task.folder), cleaned(what, task.youtube_id))
 
 
@@ -190,7 +192,7 @@ def said(task: FetchTask, message: str) -> str:
         for secret in sorted({f"{user}:{password}", password, unquote(password)}, key=len)[::-1]:
             if len(secret) > 1:
                 message = message.replace(secret, "...")
-    return cleaned(re.sub(r"(://)[^/@\s]+@", r"\1...@", message), task.youtube_id)
+    return cleaned(re.sub(r"(://)[^/\s]+@", r"\1...@", message), task.youtube_id)
 
 
 def _ytdlp_error() -> Any:

@@ -120,8 +120,19 @@ def test_walls_in_a_row_are_counted_over_all_who_share_the_address(tmp_path: Pat
     assert (one.walls_in_row(), other.walls_in_row()) == (2, 2)
     assert other.note(is_wall=False) == 0
     assert one.note(is_wall=True) == 1
-    other.forget_walls()
-    assert one.walls_in_row() == 0
+
+
+def test_the_first_who_uses_an_address_counts_walls_anew(tmp_path: Path) -> None:
+    one, other = pace(tmp_path), pace(tmp_path)
+    one.note(is_wall=True)
+    with one.in_use():
+        assert one.walls_in_row() == 0
+        one.note(is_wall=True)
+        with other.in_use():
+            assert other.walls_in_row() == 1
+    assert one.walls_in_row() == 1
+    with other.in_use():
+        assert one.walls_in_row() == 0
 
 
 def test_each_address_has_a_pace_of_its_own_and_no_password_is_in_its_name(tmp_path: Path) -> None:
@@ -170,9 +181,8 @@ def test_a_file_that_can_not_be_read_is_begun_anew(tmp_path: Path, text: str) ->
 def test_the_file_is_one_write_of_one_length(tmp_path: Path) -> None:
     shared = pace(tmp_path, 5, 1e12)
     sizes = set()
-    for change in (shared.take_turn, shared.forget_walls):
-        change()
-        sizes.add(os.path.getsize(shared.path))
+    shared.take_turn()
+    sizes.add(os.path.getsize(shared.path))
     for _ in range(3):
         shared.charge(1)
         shared.note(is_wall=True)

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -240,6 +241,33 @@ def test_the_same_part_twice(work: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         pytest.raises(StageError, match="in use by part 1/2, process 1 on elsewhere"),
     ):
         shard(work, part=Part(1, 2))
+
+
+def test_of_parts_that_start_at_once_one_brings_sources_up_to_date(work: Path) -> None:
+    called: list[int] = []
+    begun = threading.Barrier(3)
+
+    def take(number: int) -> None:
+        with part_locked(work, Part(number, 3), when_first=lambda: called.append(number)):
+            begun.wait(timeout=30)
+
+    (work / "parts").mkdir(exist_ok=True)
+    with parts.planning(work):
+        threads = [threading.Thread(target=take, args=(number,)) for number in (1, 2, 3)]
+        for thread in threads:
+            thread.start()
+        while len(parts._at_work(work)) < 3:
+            time.sleep(0.01)
+    for thread in threads:
+        thread.join()
+    assert len(called) == 1
+
+
+@pytest.mark.parametrize("given", [{}, {"part": Part(1, 2)}])
+def test_a_password_of_a_staging_url_is_refused(work: Path, given: dict[str, Any]) -> None:
+    with pytest.raises(StageError, match="--staging has a password in it") as error:
+        shard(work, staging="sftp://me:hush@host/d", **given)
+    assert "hush" not in str(error.value)
 
 
 def test_parts_of_another_number(work: Path) -> None:

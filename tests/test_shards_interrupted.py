@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,15 +33,21 @@ def undisturbed(untouched: Path, tmp_path_factory: pytest.TempPathFactory) -> di
     return tars(work)
 
 
-def start(work: Path, **options: object) -> "subprocess.Popen[str]":
+def start(work: Path, before: Callable[[], None] = lambda: None) -> "subprocess.Popen[str]":
     command = [K710, "shard", "--views", "k400/train,k400/val", "--work", str(work)]
     command += ["--shard-size", "500kB", "--workers", "2"]
+
+    def prepare() -> None:
+        # What a shell starts in the background ignores Ctrl-C, and so would this.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        before()
+
     return subprocess.Popen(
         command,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        **options,  # type: ignore[call-overload]
+        preexec_fn=prepare,
     )
 
 
@@ -67,7 +74,7 @@ def start_until_staged(work: Path) -> "subprocess.Popen[str]":
     """A run that goes on when this returns, with a clip staged."""
     process = start(work)
     while process.poll() is None and not staged(work):
-        time.sleep(0.01)
+        time.sleep(0.002)
     return process
 
 
@@ -151,7 +158,7 @@ def test_a_full_disk_is_said_and_loses_nothing(
         resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
-    process = start(work, preexec_fn=little_room)
+    process = start(work, little_room)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "run the same command again" in said

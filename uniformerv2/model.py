@@ -446,6 +446,9 @@ def initialise(model: UniFormerV2) -> None:
         for layer in (block.attention.proj, block.mlp.fc2):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
+    if model.join is not None:
+        nn.init.xavier_uniform_(model.join.weight)  # of zeros; if it were zero, nothing would learn
+        nn.init.zeros_(model.join.bias)
     nn.init.trunc_normal_(model.class_token, std=0.02)
     nn.init.trunc_normal_(model.positions, std=0.02)
 

@@ -5,12 +5,14 @@ import os
 import pty
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from command_line import K710, k710
+from k710_cli.screen import stopped_in_words
 from loopback import Answer, Loopback
 
 from k710.demo import write_demo_lists
@@ -301,3 +303,14 @@ def test_a_progress_bar_is_shown_on_a_terminal_alone(demo: Path) -> None:
     os.close(reader)
     assert process.wait() == 0
     assert b"building manifest" in shown
+
+
+def test_a_signal_that_nohup_ignores_stays_ignored() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stopped_in_words("download"):
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+            assert signal.getsignal(signal.SIGTERM) != signal.SIG_DFL
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
