@@ -28,7 +28,7 @@ from av.video.reformatter import VideoReformatter
 
 from k710.errors import MediaError, printable
 
-__all__ = ["open_video", "read_frames"]
+__all__ = ["num_frames", "open_video", "read_frames"]
 
 # A playlist called .mp4 would make FFmpeg read other files, or ask the network for them.
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"
@@ -127,6 +127,22 @@ def read_frames(
             _from_the_start(container, stream, pictures)
     assert pictures.array is not None
     return pictures.array
+
+
+def num_frames(source: str | Path | bytes) -> int:
+    """How many frames `read_frames` finds: by the packets where they tell, else all are decoded.
+
+    MediaError where that is no video.
+    """
+    with open_video(source) as (container, stream):
+        scan = _scan(container, stream)
+    if scan is not None:
+        return len(scan.frames)
+    with open_video(source) as (container, stream):
+        count = sum(1 for _ in container.decode(stream))
+    if not count:
+        raise MediaError(f"{_name(source)} has no frame that can be decoded.")
+    return count
 
 
 @contextlib.contextmanager

@@ -98,7 +98,7 @@ def test_a_table_of_positions_is_resized_as_by_timm() -> None:
             "take timm:vit_base_patch16_clip_quickgelu_224",
         ),
         ("vit_base_patch16_siglip_224", SMALL, "has no class token"),
-        ("vit_giant_patch14_dinov2", SMALL, "has a gated FFN"),
+        ("vit_giant_patch14_dinov2", {"depth": 1}, "has a gated FFN"),
         ("resnet18", {}, "is a ResNet of timm"),
     ],
 )
@@ -164,6 +164,7 @@ def vit() -> Any:
     return drawn(replace(TINY, heads=1)).eval()
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
 @pytest.mark.parametrize("kind", ["openai", "bare", "script", "hf"])
 def test_clip_is_read_in_each_packaging(tmp_path: Path, vit: Any, kind: str) -> None:
     clip = clip_tensors(vit)
@@ -214,7 +215,7 @@ def test_what_is_no_clip_is_said(tmp_path: Path, vit: Any) -> None:
     clip = clip_tensors(vit)
     clip.pop("transformer.resblocks.1.ln_1.bias")
     torch.save(clip, tmp_path / "a.pt")
-    with pytest.raises(WeightsError, match=r"missing: 1 of 1\n +transformer.resblocks.1.ln_1.bias"):
+    with pytest.raises(WeightsError, match=r"missing: 1 of 1\n +'.*blocks.1.ln_1.bias'"):
         image_vit(str(tmp_path / "a.pt"))
     torch.save({"a": torch.ones(1)}, tmp_path / "b.pt")
     with pytest.raises(WeightsError, match="is no image encoder of CLIP"):

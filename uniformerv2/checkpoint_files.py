@@ -8,6 +8,7 @@ which nobody asks for, never comes into memory.
 import json
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,6 +29,7 @@ _WRAPPERS = ("model_state", "state_dict", "model")
 _PREFIXES = ("module.", "_orig_mod.")
 # What a file of any bytes makes PyTorch's and safetensors' readers raise.
 _READ_ERRORS = (
+    OSError,
     RuntimeError,
     ValueError,
     TypeError,
@@ -97,7 +99,9 @@ def _loaded(path: Path, *, is_zip: bool) -> Any:
             "tensors of one."
         )
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old pickles: they load, or are refused below
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except pickle.UnpicklingError as error:
         asks = re.search(r"GLOBAL ([\w.]+)", str(error))
         if asks is None:

@@ -33,7 +33,8 @@ def view_frames(video_frames: int, clip_frames: int, view: int, views: int) -> l
     """
     if not 0 <= view < views:
         raise ValueError(f"view ({view}) must be from 0 to views ({views}) - 1")
+    edges = _edges(video_frames, clip_frames)
     length = (video_frames - 1) / clip_frames
     offset = int(length / (views + 1) * (view + 1))
     last = video_frames - 1
-    return [min(edge + offset, last) for edge in _edges(video_frames, clip_frames)[:-1]]
+    return [min(edge + offset, last) for edge in edges[:-1]]

@@ -14,6 +14,8 @@ nothing in it is called; but PyTorch does parse the program in it. It is the one
 """
 
 import json
+import warnings
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -142,13 +144,13 @@ def image_vit(init: str, *, activation: Activation | None = None) -> ImageViT:
 
 def _script_tensors(path: Path) -> dict[str, Tensor] | None:
     """The state dict of a TorchScript archive; None if it is none."""
-    import zipfile
-
     try:
         with zipfile.ZipFile(path) as archive:
             if not any(name.endswith("/constants.pkl") for name in archive.namelist()):
                 return None
-        return dict(_jit_load(path, map_location="cpu").state_dict())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of PyTorch's farewell to TorchScript
+            return dict(_jit_load(path, map_location="cpu").state_dict())
     except (zipfile.BadZipFile, OSError, ValueError):
         return None  # read_tensors words it
     except RuntimeError as error:

@@ -28,6 +28,9 @@ COMMANDS = (
     "export",
     "status",
     "card",
+    "remap-head",
+    "convert",
+    "predict",
     "labels",
     "demo",
 )

@@ -43,7 +43,7 @@ def test_label_commands_are_shown_as_they_print(real_labels: Path, tmp_path: Pat
     assert output("labels", "--check", path.name, cwd=tmp_path)[: len(check)] == check
 
 
-@pytest.mark.parametrize("room", ["manifests", "k710", "cli/k710_cli"])
+@pytest.mark.parametrize("room", ["manifests", "k710", "uniformerv2", "cli/k710_cli"])
 def test_the_tree_names_each_file_once(room: str) -> None:
     tree = re.search(rf"^{room}/ .*\n((?:[├└│].*\n)+)", README, re.M)
     assert tree

@@ -1,0 +1,148 @@
+"""remap-head, convert, predict: what can be done with a checkpoint."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from k710_cli.classes import Dataset, Family
+from k710_cli.options import Json
+from k710_cli.screen import console, print_json, table
+
+__all__ = ["add_to"]
+
+_Checkpoint = Annotated[
+    Path, typer.Argument(metavar="CKPT", help=".pyth, .pth, .safetensors, or a run's folder.")
+]
+_Out = Annotated[Path | None, typer.Option(metavar="FILE", help="Default: beside the input.")]
+
+
+class Format(StrEnum):
+    opengvlab = "opengvlab"
+    mmaction2 = "mmaction2"
+    safetensors = "safetensors"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    app.command("remap-head")(remap_head)
+    app.command("convert")(convert)
+    app.command("predict")(predict)
+
+
+def _needs_torch() -> None:
+    from importlib.util import find_spec
+
+    from k710.errors import MissingExtra
+
+    if find_spec("torch") is None or find_spec("safetensors") is None:
+        raise MissingExtra("This command needs PyTorch: pip install 'k710[train]'")
+
+
+def remap_head(
+    checkpoint: _Checkpoint,
+    target: Annotated[Dataset, typer.Option(help="The dataset whose classes the head gets.")],
+    family: Annotated[
+        Family | None, typer.Option(help="Order of the new head. Default: the old one's.")
+    ] = None,
+    source_family: Annotated[
+        Family | None,
+        typer.Option(help="Order of the old head, where the file does not record it."),
+    ] = None,
+    out: _Out = None,
+    as_json: Json = False,
+) -> None:
+    """Pick the rows of K400, K600 or K700 out of a head of 710 classes.
+
+    Example: k710 remap-head k710_b16.pyth --target k400
+    """
+    _needs_torch()
+    from uniformerv2.head import remap_head as remap
+
+    done = remap(
+        checkpoint,
+        target.value,
+        family=None if family is None else family.value,
+        source_family=None if source_family is None else source_family.value,
+        out=out,
+    )
+    if as_json:
+        print_json(done)
+        return
+    print(f"From: {_words(done.source)}, {_known(done.is_recorded)}")
+    print(f"To:   {_words(done.target)}")
+    names = done.names
+    for position in (0, 1, 2, len(names) - 1):
+        print(f"  row {position:>3}  {names[position]}  (was row {done.rows[position]})")
+    print(f"Written to {done.path}")
+
+
+def _words(order: Any) -> str:
+    return f"{len(order.rows())} classes of {order.dataset} in {order.family} order"
+
+
+def _known(is_recorded: bool) -> str:
+    return "as the file records" if is_recorded else "as such tensor names have them: no record"
+
+
+def convert(
+    checkpoint: _Checkpoint,
+    to: Annotated[Format, typer.Option(help="Whose names, and whose order of classes.")],
+    out: _Out = None,
+    as_json: Json = False,
+) -> None:
+    """Write a checkpoint under another family's names; the head goes into that family's order.
+
+    Example: k710 convert k710_b16.pyth --to mmaction2
+    """
+    _needs_torch()
+    from uniformerv2.head import convert as convert_to
+
+    done = convert_to(checkpoint, to.value, out=out)
+    if as_json:
+        print_json(done)
+        return
+    if done.source is not None and done.target is not None:
+        print(f"From: {_words(done.source)}")
+        print(f"To:   {_words(done.target)}")
+    print(f"{done.num_tensors} tensors written to {done.path}")
+
+
+def predict(
+    video: Annotated[Path, typer.Argument(metavar="VIDEO", help="A video file.")],
+    checkpoint: Annotated[Path, typer.Option(metavar="CKPT", help="As for remap-head.")],
+    frames: Annotated[int, typer.Option(min=1, max=1024, help="Frames of a clip.")] = 8,
+    views: Annotated[int, typer.Option(min=1, max=100, help="Clips, evenly apart in time.")] = 1,
+    crops: Annotated[int, typer.Option(help="1, the middle; or 3, along the longer side.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """Print the five likeliest classes of a video.
+
+    Example: k710 predict yoga.mp4 --checkpoint k710_b16.pyth --views 4 --crops 3
+    """
+    if crops not in (1, 3):
+        raise typer.BadParameter("must be 1 or 3", param_hint="--crops")
+    _needs_torch()
+    from k710.errors import printable
+    from uniformerv2.predict import predict as predict_video
+    from uniformerv2.weights import load_model, read
+
+    found = read(checkpoint)
+    model = load_model(found)
+    best = predict_video(
+        model,
+        video,
+        found.order,
+        size=found.config.size,
+        clip_frames=frames,
+        views=views,
+        crops=crops,
+    )
+    if as_json:
+        print_json(best)
+        return
+    rows = table("class", "row", "probability", title=printable(video.name))
+    for one in best:
+        rows.add_row(one.name, str(one.row), f"{one.probability:.1%}")
+    console().print(rows)
