@@ -55,6 +55,10 @@ def ledger_dir(work: Path) -> Path:
     return work / "ledger"
 
 
+_LOOK_S = 2.0  # another may just be looking at the file
+_WAIT_S = 120.0  # NFS servers keep the locks of a machine that died for a while
+
+
 @dataclass(frozen=True, slots=True)
 class Ledger:
     """A file that this process alone appends to."""
@@ -90,7 +94,8 @@ def open_ledger(work: Path, part: Part, *, tool: str) -> Iterator[Ledger]:
     folder = ledger_dir(work)
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / f"{part.name}.jsonl", "a+b", buffering=0) as file:
-        if not flocked(file, fcntl.LOCK_EX, wait_s=2.0):  # another may just be looking at it
+        wait_s = _WAIT_S if part.of > 1 else _LOOK_S  # a part may have been queued again
+        if not flocked(file, fcntl.LOCK_EX, wait_s=wait_s):
             raise StageError(
                 f"Part {part} is being downloaded to {work} by another process.\n"
                 "Wait until it has ended."

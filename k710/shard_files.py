@@ -76,11 +76,12 @@ class Outcome:
 
 
 class ChangedBytes(Exception):
-    """The bytes of a clip are not those that were seen before; `position` says whose."""
+    """The bytes of a clip are not those that were seen before, or gone; `position` says whose."""
 
-    def __init__(self, position: int) -> None:
+    def __init__(self, position: int, *, are_gone: bool) -> None:
         super().__init__(position)
         self.position = position
+        self.are_gone = are_gone
 
 
 def shard_name(shard: int) -> str:
@@ -178,7 +179,7 @@ def write_shard(
 def _checked(outcome: Outcome, data: bytes | None) -> bytes:
     assert outcome.stored is not None
     if data is None or hashlib.sha256(data).hexdigest() != outcome.stored.sha256:
-        raise ChangedBytes(outcome.position)
+        raise ChangedBytes(outcome.position, are_gone=data is None)
     return data
 
 

@@ -259,6 +259,11 @@ def _pack(run: Run, shard: int, outcomes: Sequence[Outcome], wanted: Sequence[Wa
             (clip,) = (
                 clip for clip in wanted if (clip.shard, clip.position) == (shard, changed.position)
             )
+            if clip.position in made_again and changed.are_gone:
+                raise StageError(
+                    f"{clip.clip_id} was staged in {shown(run.staging, limit=300)} twice, "
+                    "and is not there.\nGive a --staging that this machine and all workers share."
+                ) from changed
             if clip.position in made_again:
                 outcome = _not_had(clip, "ours", "its bytes change between writing and reading")
             else:

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from indexing import clip, manifest_of, refresh, sources
 
+from k710 import ledger
 from k710.download_files import FetchedFile
 from k710.errors import StageError
 from k710.ledger import ledger_sha256, open_ledger, read_attempts
@@ -144,7 +145,8 @@ def test_its_hash_is_another_after_each_line_and_in_each_file(tmp_path: Path) ->
 # --- one writer for each part
 
 
-def test_a_part_that_is_at_work_is_refused(tmp_path: Path) -> None:
+def test_a_part_that_is_at_work_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ledger, "_WAIT_S", 0.3)
     with open_ledger(tmp_path, Part(3, 16), tool="x"):
         with pytest.raises(StageError) as error, open_ledger(tmp_path, Part(3, 16), tool="x"):
             pass

@@ -124,6 +124,14 @@ def test_two_works_may_stage_in_one_folder(tmp_path: Path) -> None:
     assert len(list((tmp_path / "both").iterdir())) == 1
 
 
+def test_a_staging_that_workers_do_not_share_is_no_fault_of_clips(tmp_path: Path) -> None:
+    work = ready(tmp_path)
+    with pytest.raises(StageError, match=r"was staged in 'memory://x/.*' twice, and is not there"):
+        shard(work, staging="memory://x")
+    shard(work)
+    assert set(statuses(work).values()) == {"ok"}
+
+
 def test_the_engine_brings_its_workers(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="workers are of the local engine"):
         shard(tmp_path, engine=Local(1), workers=2)
