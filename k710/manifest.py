@@ -25,6 +25,7 @@ from k710.lists import ListFile, find_lists
 from k710.tables import (
     TableSpec,
     connect,
+    disown,
     is_done,
     open_table,
     read_sidecar,
@@ -271,7 +272,7 @@ def _audit(con: Any, work: Path, rules: Rules) -> None:
     broken = con.execute(sql, _used(sql, _values(rules))).fetchall()
     if broken:
         for table in ("manifest", "dropped", "leakage"):
-            table_path(work, table).with_suffix(".parquet.json").unlink(missing_ok=True)
+            disown(table_path(work, table))
         raise AssertionError(f"broken laws: {broken}")
 
 

@@ -32,6 +32,7 @@ __all__ = [
     "TableSpec",
     "built_by",
     "connect",
+    "disown",
     "is_done",
     "open_table",
     "parquet_pattern",
@@ -198,6 +199,12 @@ def read_sidecar(path: Path) -> Sidecar | None:
         if sidecar is not None and sidecar.sha256 == sha256:
             return sidecar
     return None
+
+
+def disown(path: Path) -> None:
+    """Make the table at `path` count as not built: its sidecars go."""
+    for sidecar in (_coming_sidecar_path(path), _sidecar_path(path)):
+        sidecar.unlink(missing_ok=True)
 
 
 def _parsed(path: Path) -> Sidecar | None:
