@@ -1,5 +1,6 @@
 """Downloads that were not to be kept go when all that they were fetched for is in shards."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ def remove_stored(con: Any, work: Path) -> int:
     The caller holds the lock of `work`. A file that the ledger names is removed only if it lies in
     downloads/. Tables `attempts` and `outcomes` on `con` are made anew.
     """
-    folder = (work / "downloads").absolute()
+    folder = Path(os.path.abspath(work / "downloads"))
     if not folder.is_dir():
         return 0
     read_attempts(con, work)
@@ -25,7 +26,7 @@ def remove_stored(con: Any, work: Path) -> int:
     con.execute(f"create or replace temp table decoded as\n{read_sql('decoded')}").fetchall()
     num_gone = 0
     for (uri,) in con.execute(f"{read_sql('discarded')}\norder by newest.uri").fetchall():
-        path = Path(uri)
+        path = Path(os.path.abspath(uri))  # a ledger may have `..` in it
         if path.parent.parent == folder and path.is_file():
             path.unlink()
             num_gone += 1

@@ -90,10 +90,14 @@ class Schedule:
             self._num_given += 1
             yield video
 
-    def settle(self, youtube_id: str, status: str, is_wall: bool) -> bool:
-        """Note how the video fared; whether that is the last word of this run."""
+    def settle(self, youtube_id: str, status: str, is_wall: bool | None) -> bool:
+        """Note how the video fared; whether that is the last word of this run.
+
+        `is_wall` None: the site wasn't asked.
+        """
         video = self._in_flight.pop(youtube_id)
-        if self.paces[video.proxy].note(is_wall=is_wall) >= self.walls:
+        pace = self.paces[video.proxy]
+        if is_wall is not None and pace.note(is_wall=is_wall) >= self.walls:
             self._refused.add(video.proxy)
         self.is_stopped = len(self._refused) == len(self.paces)
         if status != "transient" or video.num_retries >= self.retries or self.is_stopped:

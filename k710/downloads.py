@@ -169,7 +169,7 @@ class _Run:
         made = self.fetching
         rates = measured_rates(con)
         schedule = Schedule(planned_videos(con), paces, made.retries, made.backoff_s, made.walls)
-        folder = self.work.absolute() / "downloads"
+        folder = Path(os.path.abspath(self.work / "downloads"))
         folder.mkdir(parents=True, exist_ok=True)
 
         def tasks() -> Any:
@@ -206,7 +206,8 @@ class _Run:
             for task, result in done:
                 fetched = _of_failed(task, result) if isinstance(result, Failed) else result
                 self.ledger.append(task, fetched, keep=made.keep)
-                is_last = schedule.settle(task.youtube_id, fetched.status, fetched.is_wall)
+                is_wall = fetched.is_wall if fetched.was_asked else None
+                is_last = schedule.settle(task.youtube_id, fetched.status, is_wall)
                 self.tally.add(task, fetched, is_last=is_last)
                 self.on_progress(self.tally.progress(self.expected))
         self.tally.is_stopped = schedule.is_stopped

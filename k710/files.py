@@ -141,14 +141,12 @@ def locked(work: Path) -> Iterator[None]:
             f"{work} can't be worked in: {error.strerror}.\nChoose another folder."
         ) from error
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        if not flocked(file, fcntl.LOCK_EX):
             file.seek(0)
             holder = file.read().strip() or "another process"
             raise StageError(
                 f"{work} is in use by {holder}.\nWait until it has ended, or choose another folder."
-            ) from error
+            )
         file.truncate(0)
         command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
         command = re.sub(r"(://)[^/\s]+@", r"\1...@", command)  # a proxy's password

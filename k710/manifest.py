@@ -30,6 +30,7 @@ from k710.tables import (
     open_table,
     read_sidecar,
     read_sql,
+    settle,
     table_path,
     write_table,
 )
@@ -119,6 +120,7 @@ def build_manifest(
         connect(work, memory_limit=memory_limit, threads=threads) as con,
     ):
         on_progress("checking", 0, None)
+        settle(work)
         built = _build_annotations(con, work, files, require_complete, merge_editions, on_progress)
         built += _build_from_annotations(con, work, rules, on_progress)
         if built:

@@ -15,10 +15,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from k710.engines import wait_beside_work
+from k710.errors import StageError
 from k710.files import flocked
 
 __all__ = ["Pace", "pace_file"]
 
+_LONGEST_COUNT_S = 120.0  # that the first may take to count anew
 _MOST_SKEW_S = 60.0  # that clocks of machines which share a file differ by
 
 
@@ -85,11 +87,13 @@ class Pace:
         """
         path = Path(self.path).with_suffix(".users")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as file:
+        # To be read and written: NFS gives a shared lock of a file to its readers alone.
+        with path.open("a+b") as file:
             if flocked(file, fcntl.LOCK_EX):
                 with self._held() as state:
                     state.walls_in_row = 0
-            fcntl.flock(file, fcntl.LOCK_SH)
+            if not flocked(file, fcntl.LOCK_SH, wait_s=_LONGEST_COUNT_S):
+                raise StageError(f"{path} is held by another process for too long.\nTry again.")
             yield
 
     @contextlib.contextmanager

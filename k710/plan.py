@@ -83,7 +83,8 @@ def extend_plan(con: Any, work: Path, wish: Wish, *, write: bool) -> None:
     StageError where clips were planned for another encoding.
     """
     _open_planned(con, work)
-    former = read_sidecar(table_path(work, "plan"))
+    path = table_path(work, "plan")
+    former = read_sidecar(path) if path.is_file() else None
     made_with = [shard.params for shard in done_shards(work).values()]
     for params in (*([former.params] if former else ()), *made_with[:1]):
         _refuse_other_encoding(work, params["encoding"], wish.encoding)

@@ -55,6 +55,7 @@ from k710.tables import (
     open_table,
     read_sidecar,
     read_sql,
+    settle,
     table_path,
     write_table,
 )
@@ -231,6 +232,8 @@ def _staging(work: Path, staging: str | os.PathLike[str] | None, part: Part | No
         folder = f"{own}/staging"
     else:
         given = os.fspath(staging)
+        if "::" in given and "://" in given:
+            raise StageError("--staging takes one URL, and no chain of them with `::`.")
         if is_url(given) and re.match(r"[^/]+://[^/]*:[^/]*@", given):
             raise StageError(
                 "--staging has a password in it, and parts write down where they stage.\n"
@@ -254,6 +257,7 @@ def _opened(
         open_table(con, work, "manifest")
 
     def bring_up_to_date() -> None:
+        settle(work)
         with connect(work, memory_limit=_MEMORY) as con:
             _open_inputs(con, work, views)
             if refresh and not is_current(work):

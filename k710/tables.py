@@ -1,8 +1,9 @@
 """Tables on disk: one .sql file makes one Parquet file, and a sidecar says of what.
 
 `<table>.parquet` is zstd, totally ordered: the same inputs give the same bytes.
-`<table>.parquet.json`, its sidecar, is written last; a table whose sidecar is missing or tells of
-other bytes does not count.
+`<table>.parquet.json`, its sidecar, gets its name last; a table whose sidecar is missing or tells
+of other bytes does not count. Until then it is `<table>.parquet.json.next`, and counts if the bytes
+of the table are those that it tells of.
 """
 
 import contextlib
@@ -38,6 +39,7 @@ __all__ = [
     "parquet_pattern",
     "read_sidecar",
     "read_sql",
+    "settle",
     "table_path",
     "write_table",
 ]
@@ -190,15 +192,39 @@ def read_sql(name: str) -> str:
 
 def read_sidecar(path: Path) -> Sidecar | None:
     """The sidecar of the table at `path`; None where there is none that this version can read."""
-    coming = _coming_sidecar_path(path)
-    if not coming.exists():
-        return _parsed(_sidecar_path(path))
-    # A process was killed, or is at work, between table and sidecar: the bytes tell whose they are.
-    sha256 = sha256_of(path) if path.is_file() else ""
-    for sidecar in (_parsed(coming), _parsed(_sidecar_path(path))):
-        if sidecar is not None and sidecar.sha256 == sha256:
-            return sidecar
-    return None
+    coming, settled = _coming_sidecar_path(path), _sidecar_path(path)
+    while coming.exists():
+        # A process was killed, or is at work, between table and sidecar: the bytes tell whose they
+        # are. If that was while they were read, they are read again.
+        before = [_stamp(one) for one in (path, coming, settled)]
+        sha256 = sha256_of(path) if before[0] else ""
+        found = [s for s in (_parsed(coming), _parsed(settled)) if s and s.sha256 == sha256]
+        if [_stamp(one) for one in (path, coming, settled)] == before:
+            return found[0] if found else None
+    return _parsed(settled)
+
+
+def settle(work: Path) -> None:
+    """Bring to its end what a killed process began: each table has its one sidecar, or none.
+
+    The caller holds the lock of `work`.
+    """
+    ending = ".parquet.json.next"
+    for folder in (work, work / "shards", work / "outcomes"):
+        for coming in sorted(folder.glob(f"*{ending}")):
+            path = coming.with_name(coming.name.removesuffix(".json.next"))
+            if read_sidecar(path) == _parsed(coming):
+                coming.replace(_sidecar_path(path))
+            else:
+                coming.unlink()
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        seen = path.stat()
+    except OSError:
+        return None
+    return seen.st_ino, seen.st_size, seen.st_mtime_ns
 
 
 def disown(path: Path) -> None:

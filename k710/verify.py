@@ -92,9 +92,9 @@ def _verified(con: Any, work: Path, deep: bool, workers: int, on_progress: OnPro
     open_table(con, work, "plan")
     rows = con.execute("select distinct shard from plan order by shard").fetchall()
     planned = [row[0] for row in rows]
-    # Without that file a shard is not done, whatever else of it there is: it will be made again.
-    markers = {s: work / "outcomes" / f"{shard_name(s)}.parquet.json" for s in planned}
-    made = [shard for shard, marker in markers.items() if marker.exists()]
+    # Without a sidecar of its outcomes a shard is not done, whatever else of it there is: it will
+    # be made again. One that can't be read is a fault.
+    made = [shard for shard in planned if _has_sidecar(work, shard)]
     faults = _stray_faults(work, planned)
     num_bytes = 0
     for number, shard in enumerate(made):
@@ -111,6 +111,11 @@ def _verified(con: Any, work: Path, deep: bool, workers: int, on_progress: OnPro
         faults += _deep_faults(_deep_tasks(con, work, sound), workers, on_progress)
     unfinished = len(planned) - len(made) + unindexed
     return Verified(len(made), num_clips, num_bytes, unfinished, deep, tuple(faults))
+
+
+def _has_sidecar(work: Path, shard: int) -> bool:
+    outcomes = table_path(work, f"outcomes/{shard_name(shard)}")
+    return Path(f"{outcomes}.json").exists() or read_sidecar(outcomes) is not None
 
 
 def _sidecar(path: Path) -> Sidecar:

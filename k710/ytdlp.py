@@ -76,6 +76,7 @@ class Fetched:
     num_bytes: int = 0  # had from the network, kept or not
     seconds: float = 0.0
     is_wall: bool = False
+    was_asked: bool = True  # False: it was there already
     warnings: tuple[str, ...] = ()
 
 
@@ -208,12 +209,12 @@ def _already_there(task: FetchTask) -> Fetched | None:
     folder = Path(task.folder)
     whole = found(folder, task.youtube_id)
     if whole is not None:
-        return Fetched("ok", "it was there", "whole", (whole,))
+        return Fetched("ok", "it was there", "whole", (whole,), was_asked=False)
     if task.policy == "sections":
         wanted = spans(task.clips, task.pad_s)
         files = tuple(filter(None, (found(folder, task.youtube_id, span) for span in wanted)))
         if len(files) == len(wanted):
-            return Fetched("ok", "it was there", "sections", files)
+            return Fetched("ok", "it was there", "sections", files, was_asked=False)
     return None
 
 

@@ -247,6 +247,16 @@ def test_walls_with_others_between_stop_nothing(tmp_path: Path) -> None:
     assert not plan.is_stopped
 
 
+def test_what_was_there_already_says_nothing_of_walls(tmp_path: Path) -> None:
+    plan = schedule(tmp_path, "abcd", retries=0)
+    turns = plan.videos()
+    for is_wall in (True, True, None):
+        video = next(turns)
+        assert video is not None
+        plan.settle(video.youtube_id, "ok" if is_wall is None else "blocked", is_wall)
+    assert plan.paces[None].walls_in_row() == 2
+
+
 def test_walls_that_another_machine_met_count(tmp_path: Path) -> None:
     plan = schedule(tmp_path, "abcdef")
     turns = plan.videos()

@@ -112,3 +112,12 @@ def test_a_download_that_is_lost_is_fetched_again_and_counts_as_found(
     assert paths(work, work)[clip("a", 1, 3)] == f"downloads/{name}"
     shard(work)
     assert found(work) == {"a": "ok"}
+
+
+def test_a_work_directory_called_otherwise_is_the_same(server: Loopback, tmp_path: Path) -> None:
+    work = work_of(tmp_path, ["a"])
+    tell(server, "a")
+    download(work / ".." / work.name, fetching(server, keep=False))
+    shard(work)
+    assert found(work) == {"a": "ok"}
+    assert files_below(work / "downloads") == set()

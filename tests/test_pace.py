@@ -3,6 +3,7 @@
 Nothing may be faster than allowed, so all bounds on time are lower ones.
 """
 
+import fcntl
 import json
 import os
 import signal
@@ -133,6 +134,20 @@ def test_the_first_who_uses_an_address_counts_walls_anew(tmp_path: Path) -> None
     assert one.walls_in_row() == 1
     with other.in_use():
         assert one.walls_in_row() == 0
+
+
+def test_who_uses_an_address_holds_a_lock_that_nfs_grants(tmp_path: Path) -> None:
+    with pace(tmp_path).in_use():
+        held = [path for path in Path("/proc/self/fd").iterdir() if _links_to_users(path)]
+        (number,) = (int(path.name) for path in held)
+        assert fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
+
+
+def _links_to_users(path: Path) -> bool:
+    try:
+        return os.readlink(path).endswith(".users")
+    except OSError:  # the folder's own, closed since
+        return False
 
 
 def test_each_address_has_a_pace_of_its_own_and_no_password_is_in_its_name(tmp_path: Path) -> None:

@@ -270,6 +270,13 @@ def test_a_password_of_a_staging_url_is_refused(work: Path, given: dict[str, Any
     assert "hush" not in str(error.value)
 
 
+def test_a_chain_of_urls_is_no_staging(work: Path) -> None:
+    with pytest.raises(StageError, match="no chain of them") as error:
+        shard(work, staging="simplecache::s3://me:hush@bucket")
+    assert "hush" not in str(error.value)
+    assert not list(work.parent.glob("simplecache*"))
+
+
 def test_parts_of_another_number(work: Path) -> None:
     with (
         held(work / "parts" / "001_of_002.lock"),

@@ -458,6 +458,31 @@ def test_copies_that_vanish_are_missing(tmp_path: Path) -> None:
     assert found[name_of(TRAIN[0])] == ("missing", "can't be read: No such file or directory")
 
 
+def test_copies_that_were_away_and_are_there_again_are_had_next(tmp_path: Path) -> None:
+    work = ready(tmp_path)
+    videos = work.parent / "videos"
+    videos.rename(tmp_path / "away")
+    shard(work)
+    assert set(statuses(work).values()) == {"missing"}
+    (tmp_path / "away").rename(videos)
+    index_videos([videos], work=work)
+    shard(work)
+    assert {row[0] for row in rows_of(work, "index", "clip_id")} == EVERY
+    assert shard(work).shards_made == ()
+
+
+def test_what_is_advised_lets_another_encoding_be_made(tmp_path: Path) -> None:
+    work = ready(tmp_path)
+    shard(work)
+    with pytest.raises(StageError, match=r"or remove shards/, outcomes/ and plan\.parquet"):
+        shard(work, encoding=Encoding("intra"))
+    for folder in ("shards", "outcomes"):
+        shutil.rmtree(work / folder)
+    (work / "plan.parquet").unlink()
+    shard(work, encoding=Encoding("intra"))
+    assert set(statuses(work).values()) == {"ok"}
+
+
 def test_an_archive_that_is_cut_short_costs_what_it_lacks(tmp_path: Path) -> None:
     work = build(tmp_path)
     archive = tmp_path / "all.tar.gz"

@@ -2,7 +2,7 @@
 
 import json
 import pickle
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -150,23 +150,28 @@ def test_an_order_is_never_mixed_up(tmp_path: Path) -> None:
 # --- refusals
 
 
+@dataclass
 class Evil:
-    """What runs when it is unpickled."""
+    """What writes a file when it is unpickled."""
+
+    path: Path
 
     def __reduce__(self) -> Any:
-        return (Path.touch, (Path("/tmp/k710-was-here"),))
+        return (Path.touch, (self.path,))
 
 
 def test_a_pickle_with_code_is_refused(tmp_path: Path) -> None:
     published(tmp_path / "a.pth")
     loaded = torch.load(tmp_path / "a.pth", weights_only=True)
-    torch.save({**loaded, "meta": Evil()}, tmp_path / "b.pth")
+    torch.save({**loaded, "meta": Evil(tmp_path / "was here")}, tmp_path / "b.pth")
     with pytest.raises(WeightsError, match="more than tensors: it asks for "):
         read(tmp_path / "b.pth")
-    (tmp_path / "c.pth").write_bytes(pickle.dumps(Evil()))
+    (tmp_path / "c.pth").write_bytes(pickle.dumps(Evil(tmp_path / "was here")))
     with pytest.raises(WeightsError):
         read(tmp_path / "c.pth")
-    assert not Path("/tmp/k710-was-here").exists()
+    assert not (tmp_path / "was here").exists()
+    pickle.loads((tmp_path / "c.pth").read_bytes())
+    assert (tmp_path / "was here").exists(), "or else this would prove nothing"
 
 
 @pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sharding import TRAIN, VAL, build, copy_of, ready, rows_of, shard, write_videos
+from sharding import TRAIN, VAL, build, copy_of, ready, rows_of, shard, tars, write_videos
 
 from k710.errors import StageError
 from k710.files import sha256_of
@@ -87,6 +87,24 @@ def swap(work: Path, one: str, other: str) -> None:
         content = a.read_bytes()
         a.write_bytes(b.read_bytes())
         b.write_bytes(content)
+
+
+def test_a_shard_whose_run_was_killed_before_its_last_name_is_verified(
+    done: Path, tmp_path: Path
+) -> None:
+    work = copy_of(done, tmp_path / "work")
+    sidecar = work / "outcomes/000000.parquet.json"
+    sidecar.rename(f"{sidecar}.next")
+    assert faults(work) == ()
+    assert verify_shards(work=work).unfinished == 0
+    tar = work / "shards" / "000000.tar"
+    sound = tar.read_bytes()
+    tar.write_bytes(sound[:5000] + bytes([sound[5000] ^ 1]) + sound[5001:])
+    assert [fault.shard for fault in faults(work)] == [0]
+    tar.write_bytes(sound)
+    shard(work)
+    assert sidecar.exists() and not list(work.rglob("*.next"))
+    assert tars(work) == tars(done)
 
 
 def test_shards_that_changed_places_are_found(done: Path, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def evaluation_clip(frames: Tensor, size: int, crop: int) -> Tensor:
     """Float (3, T, size, size) of uint8 RGB frames (T, H, W, 3): `crop` 0, 1 or 2 along the longer
 
     side, 1 being the middle. The short side is scaled to `size` without antialiasing, after
-    normalisation. Source: slowfast/datasets/utils.py of the reference.
+    normalisation. Source: the tests of the reference.
     """
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != torch.uint8:
         raise ValueError(f"frames are uint8 T, H, W, 3: not {frames.dtype} {tuple(frames.shape)}")

@@ -22,7 +22,7 @@ from torch import Tensor
 from k710.errors import WeightsError, shown
 from k710.files import replacing, word_os_errors
 
-__all__ = ["read_tensors", "write_tensors"]
+__all__ = ["is_torchscript", "read_tensors", "write_tensors"]
 
 TORCH_SUFFIXES = (".pth", ".pt", ".pyth")
 _WRAPPERS = ("model_state", "state_dict", "model")
@@ -84,7 +84,8 @@ def _model_of_run(folder: Path) -> Path:
 def _from_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            names = file.keys()
+            tensors = {name: file.get_tensor(name) for name in names}
             text = (file.metadata() or {}).get("k710")
         record = None if text is None else json.loads(text)
     except _READ_ERRORS as error:
@@ -93,7 +94,7 @@ def _from_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | N
 
 
 def _loaded(path: Path, *, is_zip: bool) -> Any:
-    if is_zip and _is_torchscript(path):
+    if is_zip and is_torchscript(path):
         raise WeightsError(
             f"{shown(path)} is a TorchScript archive, which is a program: only --init reads the "
             "tensors of one."
@@ -108,14 +109,14 @@ def _loaded(path: Path, *, is_zip: bool) -> Any:
             raise WeightsError(f"{shown(path)} is no PyTorch file: {_why(error)}") from error
         raise WeightsError(
             f"{shown(path)} is more than tensors: it asks for {shown(asks[1])}. A pickle can carry "
-            "any code, so k710 loads none. If you trust its author, save its state_dict alone: "
-            "torch.save(torch.load(FILE, weights_only=False)['state_dict'], 'plain.pth')"
+            "any code, so k710 loads none. Ask its author for a file of the state_dict alone."
         ) from error
     except _READ_ERRORS as error:
         raise WeightsError(f"{shown(path)} is no whole PyTorch file: {_why(error)}") from error
 
 
-def _is_torchscript(path: Path) -> bool:
+def is_torchscript(path: Path) -> bool:
+    """Whether the file is a TorchScript archive: a program with its tensors."""
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith("/constants.pkl") for name in archive.namelist())

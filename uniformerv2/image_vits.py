@@ -15,7 +15,6 @@ nothing in it is called; but PyTorch does parse the program in it. It is the one
 
 import json
 import warnings
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from k710.errors import MissingExtra, WeightsError, shown
-from uniformerv2.checkpoint_files import read_tensors
+from uniformerv2.checkpoint_files import is_torchscript, read_tensors
 from uniformerv2.model import Config, UniFormerV2, resize_positions
 from uniformerv2.names import names_in
 from uniformerv2.weights import compare, shapes_of
@@ -138,21 +137,15 @@ def image_vit(init: str, *, activation: Activation | None = None) -> ImageViT:
     path = Path(init)
     if path.is_dir() and (path / "config.json").is_file():
         return _from_hf_folder(path)
-    tensors = _script_tensors(path) or read_tensors(path)[0]
+    tensors = _script_tensors(path) if is_torchscript(path) else read_tensors(path)[0]
     return _from_clip(tensors, str(path), activation or "quick_gelu")
 
 
-def _script_tensors(path: Path) -> dict[str, Tensor] | None:
-    """The state dict of a TorchScript archive; None if it is none."""
+def _script_tensors(path: Path) -> dict[str, Tensor]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            if not any(name.endswith("/constants.pkl") for name in archive.namelist()):
-                return None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of PyTorch's farewell to TorchScript
             return dict(_jit_load(path, map_location="cpu").state_dict())
-    except (zipfile.BadZipFile, OSError, ValueError):
-        return None  # read_tensors words it
     except RuntimeError as error:
         raise WeightsError(f"{shown(path)} is no whole TorchScript archive.") from error
 

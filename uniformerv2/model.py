@@ -1,11 +1,11 @@
 """UniFormerV2 (arXiv 2211.09552): an image ViT armed with local and global UniBlocks, in one file.
 
-    patch embedding    3-D; with temporal downsampling 3 frames deep, every second one (section 3.1)
+    patch embedding    3-D; with temporal downsampling 3 frames deep, every second one
     local UniBlock     temporal depth-wise mixing of the patch tokens, then the ViT's own attention
-                       inside each frame (section 3.2)
-    global UniBlock    a side branch: one query gathers what all tokens of all frames hold (3.3)
-    fusion             how the video tokens of several global UniBlocks become one (3.3, table 7),
-                       and the weighted sum with the mean class token
+                       inside each frame
+    global UniBlock    a side branch: one query gathers what all tokens of all frames hold
+    fusion             how the video tokens of several global UniBlocks become one, and the
+                       weighted sum with the mean class token
 
 What is unlike other ViTs: tokens stay in one layout from the first block to the last; the global
 branch never writes back to the ViT; a fresh model is exactly the image ViT, read frame by frame.

@@ -58,6 +58,7 @@ def remap_head(
     Example: k710 remap-head k710_b16.pyth --target k400
     """
     _needs_torch()
+    from k710.errors import printable
     from uniformerv2.head import remap_head as remap
 
     done = remap(
@@ -75,7 +76,7 @@ def remap_head(
     names = done.names
     for position in (0, 1, 2, len(names) - 1):
         print(f"  row {position:>3}  {names[position]}  (was row {done.rows[position]})")
-    print(f"Written to {done.path}")
+    print(f"Written to {printable(str(done.path))}")
 
 
 def _words(order: Any) -> str:
@@ -97,6 +98,7 @@ def convert(
     Example: k710 convert k710_b16.pyth --to mmaction2
     """
     _needs_torch()
+    from k710.errors import printable
     from uniformerv2.head import convert as convert_to
 
     done = convert_to(checkpoint, to.value, out=out)
@@ -106,7 +108,7 @@ def convert(
     if done.source is not None and done.target is not None:
         print(f"From: {_words(done.source)}")
         print(f"To:   {_words(done.target)}")
-    print(f"{done.num_tensors} tensors written to {done.path}")
+    print(f"{done.num_tensors} tensors written to {printable(str(done.path))}")
 
 
 def predict(

@@ -1,5 +1,6 @@
 -- The clips of the wanted views that have no shard to come to. One row per clip. Key: clip_id.
--- A clip whose place stayed empty is fresh again where it has another copy now, or if $retry.
+-- A clip whose place stayed empty is fresh again where it has another copy now, or one that could not be
+-- read then and is there again, or if $retry.
 -- With $found_only a clip without a copy is not fresh.
 with
 
@@ -15,6 +16,7 @@ places as (
         clip_id,
         outcomes.shard is null as to_come,
         coalesce(outcomes.stored, false) as stored,
+        outcomes.status,
         outcomes.uri,
         outcomes.member,
         outcomes.bytes,
@@ -43,6 +45,7 @@ where (places.clip_id is null and (copies.clip_id is not null or not $found_only
         and copies.clip_id is not null
         and (
             $retry
+            or places.status = 'missing'
             or (copies.uri, copies.member, copies.bytes)
                 is distinct from (places.uri, places.member, places.bytes)
         )
