@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from indexing import clip, manifest_of, open_work, put, refresh, sources
+from indexing import clip, manifest_of, open_work, outcome, put, refresh, sources
 
 from k710.errors import StageError
 from k710.files import locked
@@ -21,21 +21,21 @@ A = ("archery", "a", 0, 10)
 def test_who_reads_while_it_is_written_always_finds_it(tmp_path: Path) -> None:
     work = manifest_of(tmp_path, A)
     refresh(work)
-    path = table_path(work, "sources")
+    outcome(work, 0, {"clip_id": clip("a"), "stored": False, "detail": "0"})
+    path = table_path(work, "outcomes/000000")
     done = threading.Event()
     missed: list[int] = []
 
     def look() -> None:
-        while not done.is_set():
+        while not done.wait(0.0005):
             if read_sidecar(path) is None:
                 missed.append(1)
 
     reader = threading.Thread(target=look)
     reader.start()
     try:
-        for number in range(25):
-            put(tmp_path / "videos", {f"{clip('a')}.mp4": number + 1})
-            index_videos([tmp_path / "videos"], work=work)
+        for number in range(1, 40):
+            outcome(work, 0, {"clip_id": clip("a"), "stored": False, "detail": str(number)})
     finally:
         done.set()
         reader.join()
