@@ -1,4 +1,4 @@
-"""A K710 head becomes that of one of its datasets; weights change names and order of classes."""
+"""A K710 head becomes that of one of its datasets; weights change their names, order, or form."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from k710.labels import NUM_CLASSES, Dataset, Family
 from uniformerv2.checkpoint_files import write_tensors
 from uniformerv2.class_order import ClassOrder, positions
 from uniformerv2.names import Format, head_names
-from uniformerv2.weights import Checkpoint, ours, read, record_of, renamed
+from uniformerv2.weights import Checkpoint, load_model, ours, read, record_of, renamed
 
 __all__ = ["Converted", "Remapped", "convert", "remap_head"]
 
@@ -43,7 +43,7 @@ class Converted:
     """What `convert` did."""
 
     path: Path
-    format: Format
+    format: Format | Literal["onnx"]
     source: ClassOrder | None
     target: ClassOrder | None  # None: its classes are none of Kinetics, rows stay
     num_tensors: int
@@ -119,16 +119,25 @@ def _beside(checkpoint: Checkpoint, ending: str, suffix: str | None = None) -> P
 
 def convert(
     path: str | Path,
-    to: Literal["opengvlab", "mmaction2", "safetensors"],
+    to: Literal["opengvlab", "mmaction2", "safetensors", "onnx"],
     *,
+    frames: int = 8,
     out: str | Path | None = None,
 ) -> Converted:
     """Write a checkpoint under another family's names, its head in that family's order.
 
     `safetensors` are our own names with the whole Config; the order of the classes stays. Every
-    number stays as it is. Of the source only the weights are taken, no optimizer state.
+    number stays as it is. Of the source only the weights are taken, no optimizer state. `onnx` is a
+    graph for clips of so many `frames`, see `write_onnx`.
     """
     checkpoint = read(path)
+    if to == "onnx":
+        from uniformerv2.onnx_graph import write_onnx  # an extra
+
+        out = Path(out) if out is not None else _beside(checkpoint, "", ".onnx")
+        order = checkpoint.order
+        write_onnx(load_model(checkpoint), out, frames=frames, order=order)
+        return Converted(out, to, order, order, len(checkpoint.tensors))
     family: Format = "k710" if to == "safetensors" else to
     suffix = {"k710": ".safetensors", "opengvlab": ".pyth", "mmaction2": ".pth"}[family]
     out = Path(out) if out is not None else _beside(checkpoint, f"_{to}", suffix)

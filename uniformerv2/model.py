@@ -216,7 +216,7 @@ class Block(nn.Module):
         patches = x_NTLC[:, :, 1:]
         branch = local(patches)
         if self.training and self.rate:
-            branch = drop_path(branch, self.rate, (len(branch), 1, 1, 1))
+            branch = drop_path(branch, self.rate, (branch.shape[0], 1, 1, 1))
         return torch.cat([x_NTLC[:, :, :1], patches + branch], dim=2)
 
     def add(
@@ -231,7 +231,7 @@ class Block(nn.Module):
             y = y * scale
         if self.training and self.rate:
             # The reference drops along its first axis, which is that of the tokens.
-            shape = (len(y), 1, 1, 1) if self.by_sample else (1, 1, y.shape[2], 1)
+            shape = (y.shape[0], 1, 1, 1) if self.by_sample else (1, 1, y.shape[2], 1)
             y = drop_path(y, self.rate, shape)
         return x_NTLC + y
 
@@ -303,7 +303,7 @@ class GlobalBlock(nn.Module):
         if not (self.training and self.rate):
             return y_NQC
         # The reference has the queries of all clips in one row: it drops all or none.
-        return drop_path(y_NQC, self.rate, (len(y_NQC) if self.by_sample else 1, 1, 1))
+        return drop_path(y_NQC, self.rate, (y_NQC.shape[0] if self.by_sample else 1, 1, 1))
 
 
 # --- the model
@@ -363,7 +363,7 @@ class UniFormerV2(nn.Module):
     def look(self, found: list[Tensor], x_NTLC: Tensor, grid: tuple[int, int]) -> Tensor:
         """The video tokens (N, Q, C) of the next global UniBlock, after those `found` so far."""
         fusion, index = self.config.fusion, len(found)
-        own = self.query[index if len(self.query) > 1 else 0].expand(len(x_NTLC), 1, -1)
+        own = self.query[index if len(self.query) > 1 else 0].expand(x_NTLC.shape[0], 1, -1)
         before = found[-1] if found else None
         query, more = own, None
         if before is not None and fusion == "sequential":

@@ -22,6 +22,7 @@ class Format(StrEnum):
     opengvlab = "opengvlab"
     mmaction2 = "mmaction2"
     safetensors = "safetensors"
+    onnx = "onnx"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -90,10 +91,13 @@ def _known(is_recorded: bool) -> str:
 def convert(
     checkpoint: _Checkpoint,
     to: Annotated[Format, typer.Option(help="Whose names, and whose order of classes.")],
+    frames: Annotated[
+        int, typer.Option(min=1, max=1024, help="Frames of a clip; for onnx alone.")
+    ] = 8,
     out: _Out = None,
     as_json: Json = False,
 ) -> None:
-    """Write a checkpoint under another family's names; the head goes into that family's order.
+    """Write a checkpoint under another family's names, its head in their order; or as ONNX graph.
 
     Example: k710 convert k710_b16.pyth --to mmaction2
     """
@@ -101,7 +105,7 @@ def convert(
     from k710.errors import printable
     from uniformerv2.head import convert as convert_to
 
-    done = convert_to(checkpoint, to.value, out=out)
+    done = convert_to(checkpoint, to.value, frames=frames, out=out)
     if as_json:
         print_json(done)
         return
