@@ -17,7 +17,6 @@ limit. Prints the medians and writes them with the device's description.
 import argparse
 import json
 import os
-import platform
 import shutil
 import statistics
 import subprocess
@@ -26,10 +25,10 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import machine
 from synthetic_lists import write_lists
 
 HERE = Path(__file__).resolve().parent
@@ -115,17 +114,7 @@ def summary(costs: list[Cost]) -> dict[str, Any]:
 
 
 def device() -> dict[str, Any]:
-    cpuinfo = Path("/proc/cpuinfo").read_text()
-    models = [line.partition(":")[2].strip() for line in cpuinfo.splitlines() if "model n" in line]
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return {
-        "cpu": models[0] if models else platform.machine(),
-        "cores": os.cpu_count(),
-        "memory_gib": round(memory / 2**30),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "versions": {name: metadata.version(name) for name in ("duckdb", "pandas", "pyarrow")},
-    }
+    return machine.device("duckdb", "pandas", "pyarrow")
 
 
 def main() -> None:

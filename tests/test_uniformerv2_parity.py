@@ -64,8 +64,11 @@ def test_traced_as_one_graph(name: str) -> None:
     check(name, lambda model: torch.compile(model, backend="aot_eager", fullgraph=True))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name",
+    # A cold compilation takes half a minute: one of each kind here, the others before a release.
+    [n if n in ("scene", "temporal") else pytest.param(n, marks=pytest.mark.slow) for n in NAMES],
+)
 def test_compiled(name: str) -> None:
     torch._dynamo.reset()
     check(name, lambda model: torch.compile(model, fullgraph=True))

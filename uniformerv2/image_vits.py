@@ -34,6 +34,7 @@ _jit_load: Callable[..., Any] = torch.jit.load
 __all__ = ["ImageViT", "arm", "from_timm", "image_vit"]
 
 Activation = Literal["quick_gelu", "gelu"]
+_VISION = "vision_model."
 _HF = {
     "embeddings.class_embedding": "class_embedding",
     "embeddings.patch_embedding.weight": "conv1.weight",
@@ -155,18 +156,24 @@ def _from_hf_folder(folder: Path) -> ImageViT:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         vision = config.get("vision_config", config)
         act = vision.get("hidden_act", "quick_gelu")
-    except (OSError, ValueError, AttributeError) as error:
+        heads = int(vision.get("num_attention_heads", 0))  # 0: as the width tells
+        eps = float(vision.get("layer_norm_eps", 1e-5))
+    except (OSError, ValueError, AttributeError, TypeError) as error:
         raise WeightsError(f"{shown(folder)}/config.json can't be read: {error}.") from error
     if act not in ("quick_gelu", "gelu"):
         raise WeightsError(f"{shown(folder)} has the activation {shown(str(act))}: not supported.")
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (folder / name).is_file():
-            return _from_clip(read_tensors(folder / name)[0], str(folder), act)
+            vit = _from_clip(read_tensors(folder / name)[0], str(folder), act)
+            return replace(vit, heads=heads or vit.heads, norm_eps=eps)
     raise WeightsError(f"{shown(folder)} has no model.safetensors and no pytorch_model.bin.")
 
 
 def _from_clip(tensors: Mapping[str, Tensor], name: str, activation: Activation) -> ImageViT:
     if any(key.startswith("vision_model.") for key in tensors):
+        vision = {k.removeprefix(_VISION): t for k, t in tensors.items() if k.startswith(_VISION)}
+        clip = _hf_as_clip(vision, name)
+    elif "embeddings.class_embedding" in tensors:  # transformers 5 saves the encoder alone so
         clip = _hf_as_clip(tensors, name)
     elif any(key.startswith("visual.") for key in tensors):
         clip = {k.removeprefix("visual."): t for k, t in tensors.items() if k.startswith("visual.")}
@@ -205,29 +212,26 @@ def _from_clip(tensors: Mapping[str, Tensor], name: str, activation: Activation)
 
 
 def _hf_as_clip(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    start = "vision_model."
     clip: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
-        if not key.startswith(start) or key.endswith("position_ids"):
+        if key.endswith("position_ids") or key.startswith(("post_layernorm", "visual_projection")):
             continue
-        rest = key.removeprefix(start)
-        head, _, block = rest.partition("encoder.layers.")
-        index, _, part = block.partition(".")
-        before = "" if head else f"transformer.resblocks.{index}."
-        part = rest if head else part
+        before, part = "", key
+        if key.startswith("encoder.layers.") and key.count(".") > 3:
+            _, _, index, part = key.split(".", 3)
+            before = f"transformer.resblocks.{index}."
         if part.startswith(("self_attn.q_proj.", "self_attn.k_proj.", "self_attn.v_proj.")):
             if not part.startswith("self_attn.q_proj."):
                 continue
-            kind = part.rpartition(".")[2]
-            parts = [f"{start}encoder.layers.{index}.self_attn.{x}_proj.{kind}" for x in "qkv"]
+            parts = [key.replace(".q_proj.", f".{x}_proj.") for x in "qkv"]
             if any(p not in tensors for p in parts):
-                raise WeightsError(f"{shown(name)} lacks one of {', '.join(parts)}.")
+                raise WeightsError(f"{shown(name)} lacks one of {shown(', '.join(parts))}.")
+            kind = part.rpartition(".")[2]
             clip[f"{before}attn.in_proj_{kind}"] = torch.cat([tensors[p] for p in parts])
             continue
         layer, _, last = part.rpartition(".")
-        new = _HF.get(part) or (f"{_HF[layer]}.{last}" if layer in _HF else part)
-        clip[before + new] = tensor
-    return {k: t for k, t in clip.items() if not k.startswith("post_layernorm")}
+        clip[before + (_HF.get(part) or (f"{_HF[layer]}.{last}" if layer in _HF else part))] = tensor
+    return clip
 
 
 # --- timm

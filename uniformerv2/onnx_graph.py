@@ -29,18 +29,16 @@ _NEEDED = ("onnx", "onnxruntime", "onnxscript")
 def write_onnx(
     model: UniFormerV2, path: Path, *, frames: int, order: ClassOrder | None = None
 ) -> None:
-    """Write the graph of `model` in evaluation mode: `clips` (N, 3, frames, size, size) to `logits`.
+    """Write the graph of `model` in evaluation mode, from `clips` to `logits` (N, K).
 
-    N is free; frames and size are fixed, and clips are float32, normalised as `evaluation_clip`
-    does. The file's metadata say so: `k710` (configuration and order of classes), `classes` (their
-    names, in order, where they are known), `mean` and `std`. Nothing is written where onnxruntime's
-    logits are not the model's to 1e-3 (WeightsError). MissingExtra without the extra `onnx`.
+    Clips are (N, 3, frames, size, size) of float32, normalised as by `evaluation_clip`; N is free.
+    The file's metadata say so: `k710` (configuration and order of classes), `classes` (their names,
+    in order, where they are known), `mean` and `std`. Nothing is written where onnxruntime's logits
+    are not the model's to 1e-3 (WeightsError). MissingExtra without the extra `onnx`.
     """
     lacking = [name for name in _NEEDED if find_spec(name) is None]
     if lacking:
-        raise MissingExtra(
-            f"ONNX needs {' and '.join(lacking)}: pip install 'k710[train,onnx]'"
-        )
+        raise MissingExtra(f"ONNX needs {' and '.join(lacking)}: pip install 'k710[train,onnx]'")
     if path.suffix != ".onnx":
         raise WeightsError(f"{shown(path)} should end with .onnx.")
     metadata = {
