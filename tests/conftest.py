@@ -1,6 +1,8 @@
 """Lists that tests write, and the real ones beside the project where that folder is there."""
 
+import fcntl
 import importlib.util
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -65,6 +67,28 @@ def shared(*parts: str) -> Path:
 def real_lists() -> Path:
     """The folder of real annotation lists; skips where it is missing."""
     return shared("annotations")
+
+
+@pytest.fixture(scope="session")
+def real_built(real_lists: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with annotations/, which are the real lists, work/, and printed.txt.
+
+    That is what `k710 build-manifest` makes and prints. All processes of a run have it of one.
+    """
+    from command_line import k710
+
+    folder = tmp_path_factory.getbasetemp() / "real"
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parents[1] / "real"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "printed.txt").exists():
+            (folder / "annotations").symlink_to(real_lists)
+            done = k710("build-manifest", "--annotations", "annotations", cwd=folder)
+            assert (done.returncode, done.stderr) == (0, "")
+            (folder / "printed.txt").write_text(done.stdout)
+    return folder
 
 
 @pytest.fixture(scope="session")

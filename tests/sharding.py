@@ -28,6 +28,8 @@ TRAIN: Sequence[Row] = [
     for number in range(3)
 ]
 VAL: Sequence[Row] = [("archery", "-v", 3, 3 + SECONDS), ("zumba", "w", 4, 4 + SECONDS)]
+# Where a law is of clips, and not of many shards: one shard, and quicker.
+FEW: Mapping[str, Sequence[Row]] = {"train": TRAIN[:3], "val": VAL[:1]}
 SMALL: Mapping[str, Any] = {"shard_bytes": 500_000, "workers": 1}
 
 
@@ -72,27 +74,58 @@ def write_videos(folder: Path, rows: Sequence[Row]) -> Path:
 
 
 def build(folder: Path, *, train: Sequence[Row] = TRAIN, val: Sequence[Row] = VAL) -> Path:
-    """`folder`/work with a manifest of these lists."""
-    lists = write_lists(folder / "annotations", {"k400/train": train, "k400/val": val})
-    if (train, val) == (TRAIN, VAL):  # what most tests begin with is built once
-        return copy_of(_built(), folder / "work")
-    k710.build_manifest(lists, work=folder / "work")
+    """`folder`/work with a manifest of these lists, which is built once."""
+    write_lists(folder / "annotations", {"k400/train": train, "k400/val": val})
+    shutil.copytree(_built(tuple(train), tuple(val)), folder / "work", dirs_exist_ok=True)
     return folder / "work"
 
 
 @cache
-def _built() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="k710-built-"))
-    atexit.register(shutil.rmtree, folder)
-    lists = write_lists(folder / "annotations", {"k400/train": TRAIN, "k400/val": VAL})
+def _built(train: tuple[Row, ...], val: tuple[Row, ...]) -> Path:
+    folder = _kept()
+    lists = write_lists(folder / "annotations", {"k400/train": train, "k400/val": val})
     k710.build_manifest(lists, work=folder / "work")
     return folder / "work"
 
 
-def ready(folder: Path, **options: Any) -> Path:
+def _kept() -> Path:
+    """A folder that is there until all tests are done."""
+    folder = Path(tempfile.mkdtemp(prefix="k710-tests-"))
+    atexit.register(shutil.rmtree, folder)
+    return folder
+
+
+def ready(
+    folder: Path, *, train: Sequence[Row] = TRAIN, val: Sequence[Row] = VAL, **options: Any
+) -> Path:
     """A work directory with manifest and sources: every clip has a copy."""
+    work = build(folder, train=train, val=val)
+    index_videos([write_videos(folder / "videos", [*train, *val])], work=work, **options)
+    return work
+
+
+def without_copies(folder: Path) -> Path:
+    """A work directory in which no clip has a copy: its shards are made at once, and are empty."""
     work = build(folder)
-    index_videos([write_videos(folder / "videos", [*TRAIN, *VAL])], work=work, **options)
+    (folder / "nothing").mkdir()
+    index_videos([folder / "nothing"], work=work)
+    return work
+
+
+@cache
+def all_ready() -> Path:
+    """What `ready` makes, once for all tests: to be copied, never written to.
+
+    A copy goes on with the same videos/, and those are not to be changed either.
+    """
+    return ready(_kept())
+
+
+@cache
+def all_made() -> Path:
+    """The same with its shards made by one run that nothing disturbed."""
+    work = copy_of(all_ready(), all_ready().parent / "made")
+    shard(work)
     return work
 
 

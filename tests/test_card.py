@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from indexing import manifest_of
 from markdown_it import MarkdownIt
-from sharding import TRAIN, VAL, build, copy_of, name_of, ready, shard
+from sharding import FEW, TRAIN, VAL, all_made, all_ready, build, copy_of, name_of, ready, shard
 
 from k710.card import PUBLISHED, card_text, write_card
 from k710.errors import StageError
@@ -59,11 +59,9 @@ def cells(text: str) -> list[list[str]]:
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def done() -> Path:
     """A work directory with all its shards made, never written to."""
-    work = ready(tmp_path_factory.mktemp("done"))
-    shard(work)
-    return work
+    return all_made()
 
 
 @pytest.fixture(scope="module")
@@ -134,8 +132,8 @@ def test_sizes_at_their_bounds(num: int, size: str) -> None:
 
 def test_the_same_tables_give_the_same_bytes(done: Path, text: str, tmp_path: Path) -> None:
     assert card_text(copy_of(done, tmp_path / "elsewhere"))[0] == text
-    again = ready(tmp_path)
-    shard(again, workers=1)
+    again = copy_of(all_ready(), tmp_path / "again")
+    shard(again)
     assert card_text(again)[0] == text
 
 
@@ -201,7 +199,7 @@ def test_before_there_are_shards_it_says_so(tmp_path: Path) -> None:
     assert "## Shards\n\nNone were made yet.\n" in text
     assert ["k400/train", str(len(TRAIN))] in cells(text)
     assert "k710 shard" not in text and "index.parquet" not in tables
-    indexed = card_text(ready(tmp_path / "indexed"))[0]
+    indexed = card_text(all_ready())[0]
     assert "No shards were made yet." in indexed
     row = ["k400/val", "2", "0", "0.00%", "not in a shard yet 2 (100.00%)"]
     assert row in cells(indexed), "what has a copy is not missing"
@@ -310,7 +308,7 @@ def test_the_same_videos_make_the_same_index(text: str) -> None:
 
 
 def test_shards_of_what_was_found_are_not_said_to_be_made_again(tmp_path: Path) -> None:
-    work = ready(tmp_path)
+    work = ready(tmp_path, **FEW)
     shard(work, found_only=True)
     text = card_text(work)[0]
     assert "--seed 0 --found-only\n" in text
@@ -321,7 +319,7 @@ def test_shards_of_what_was_found_are_not_said_to_be_made_again(tmp_path: Path) 
 
 
 def test_shards_of_copies_that_came_in_turns_are_not_said_to_be_made_again(tmp_path: Path) -> None:
-    work = ready(tmp_path)
+    work = ready(tmp_path, **FEW)
     late = tmp_path / "videos" / TRAIN[0][0] / f"{name_of(TRAIN[0])}.mp4"
     aside = late.rename(tmp_path / "aside.mp4")
     index_videos([tmp_path / "videos"], work=work)
@@ -336,7 +334,7 @@ def test_shards_of_copies_that_came_in_turns_are_not_said_to_be_made_again(tmp_p
 
 
 def test_a_plan_that_is_not_all_made_is_told(tmp_path: Path) -> None:
-    work = ready(tmp_path)
+    work = ready(tmp_path, **FEW)
     shard(work, ["k400/val"])
     further = copy_of(work, tmp_path / "further")
     shard(further)

@@ -1,21 +1,23 @@
 """Local, Ray and parts run the same task: the bytes are the same, whoever runs it."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from sharding import copy_of, ready, tars
+from command_line import K710, k710
+from sharding import all_ready, copy_of, tars
 
 from k710.verify import verify_shards
 
-K710 = str(Path(sys.executable).with_name("k710"))
+
+def words(work: Path, *options: str) -> list[str]:
+    command = ["shard", "--views", "k400/train,k400/val", "--work", str(work)]
+    return [*command, "--shard-size", "300kB", *options]
 
 
 def start(work: Path, *options: str) -> "subprocess.Popen[str]":
-    command = [K710, "shard", "--views", "k400/train,k400/val", "--work", str(work)]
     return subprocess.Popen(
-        [*command, "--shard-size", "300kB", *options],
+        [K710, *words(work, *options)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -37,14 +39,15 @@ def everything(work: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def untouched(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return ready(tmp_path_factory.mktemp("untouched"))
+def untouched() -> Path:
+    return all_ready()
 
 
 @pytest.fixture(scope="module")
 def local(untouched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     work = copy_of(untouched, tmp_path_factory.mktemp("local") / "work")
-    ended(start(work, "--workers", "2"))
+    done = k710(*words(work, "--workers", "2"))
+    assert (done.returncode, done.stderr) == (0, "")
     assert len(list((work / "shards").glob("*.tar"))) > 3
     return work
 
@@ -65,18 +68,18 @@ def test_three_parts_at_once_and_a_finish_make_the_same(
         assert f" of part {number}/3 in " in said
         assert said.endswith("the same command, --finish instead of --part.\n")
     assert not (work / "index.parquet").exists()
-    (said,) = ended(start(work, "--finish"))
+    said = k710(*words(work, "--finish")).stdout
     assert "All there: " in said
     assert everything(work) == everything(local)
-    assert verify_shards(work=work, deep=True).faults == ()
+    assert verify_shards(work=work, deep=True, workers=1).faults == ()
     assert not (work / "staging").exists()
-    (said,) = ended(start(work))
-    assert "Nothing to do: " in said
+    assert "Nothing to do: " in k710(*words(work)).stdout
 
 
 def test_a_folder_of_a_url_makes_the_same(untouched: Path, local: Path, tmp_path: Path) -> None:
     work = copy_of(untouched, tmp_path / "work")
     (tmp_path / "bucket").mkdir()
-    ended(start(work, "--staging", (tmp_path / "bucket").as_uri()))
+    done = k710(*words(work, "--staging", (tmp_path / "bucket").as_uri(), "--workers", "1"))
+    assert (done.returncode, done.stderr) == (0, "")
     assert everything(work) == everything(local)
     assert list((tmp_path / "bucket").iterdir()) == []

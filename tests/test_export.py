@@ -14,11 +14,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from command_line import k710
 from conftest import Lists, write_lists
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from indexing import clip, manifest_of, open_work, pack, put, record
-from sharding import TRAIN, VAL, copy_of, name_of, ready, rows_of, shard
+from sharding import FEW, TRAIN, VAL, all_made, copy_of, name_of, ready, rows_of, shard
 from trainer_rules import ShardListDataset, read_list, slowfast, videomae_pretraining
 
 from k710.errors import LabelError, StageError
@@ -30,7 +31,6 @@ from k710.labels import FAMILIES, class_names, dataset_spelling, head_map, k710_
 from k710.manifest import build_manifest
 from k710.tables import TableSpec, open_table, write_table
 
-K710 = str(Path(sys.executable).with_name("k710"))
 LINES = ("slowfast", "mmaction2", "videomae")
 # Names that differ between datasets, and that tools stumble over.
 AWKWARD = (
@@ -74,9 +74,7 @@ def row_of(summary: ExportSummary, label: int) -> int:
 @pytest.fixture(scope="module")
 def sharded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A work directory with shards, never written to but for its lists."""
-    work = ready(tmp_path_factory.mktemp("sharded"))
-    shard(work)
-    return work
+    return copy_of(all_made(), tmp_path_factory.mktemp("sharded") / "work")
 
 
 @pytest.fixture
@@ -93,33 +91,38 @@ def spaced(tmp_path: Path) -> Path:
 FOLDERS = st.text(st.sampled_from(" ,'\"()#;é%-_=a"), max_size=6).map(lambda name: f"_{name}")
 
 
-@settings(max_examples=10, deadline=None)
-@given(
-    folders=st.lists(FOLDERS, min_size=5, max_size=5),
-    view=st.sampled_from(("k400/train", "k600/val", "k710/train")),
-    family=st.sampled_from(FAMILIES),
-)
+@pytest.mark.parametrize("examples", [4, pytest.param(40, marks=pytest.mark.slow)])
 def test_each_line_names_a_file_that_is_there_and_its_true_class(
-    tmp_path_factory: pytest.TempPathFactory, folders: list[str], view: str, family: Any
+    tmp_path_factory: pytest.TempPathFactory, examples: int
 ) -> None:
-    folder = tmp_path_factory.mktemp("law")
-    work = manifest_of(folder, *AWKWARD, k600_val=AWKWARD[:1])
-    files = {
-        f"{name}/{clip(row[1], row[2])}.mp4": 7 for name, row in zip(folders, AWKWARD, strict=True)
-    }
-    root = folder / "my videos"
-    index_videos([put(root, files)], work=work)
-    wanted = labels(work, view)
-    for trainer in LINES:
-        summary = export(work, view, format=trainer, family=family, root=root)
-        assert summary.settings is not None
-        clips = read_list(trainer, summary.settings, view.partition("/")[2])
-        assert all(os.path.getsize(path) == 7 for path, _ in clips)
-        assert {Path(path).stem: row_of(summary, label) for path, label in clips} == wanted
-        assert len(clips) == summary.clips == len(wanted)
-        of_class = Counter(row_of(summary, label) for _, label in clips)
-        assert of_class == Counter(wanted.values())
-    shutil.rmtree(folder)
+    @settings(max_examples=examples, deadline=None)
+    @given(
+        folders=st.lists(FOLDERS, min_size=5, max_size=5),
+        view=st.sampled_from(("k400/train", "k600/val", "k710/train")),
+        family=st.sampled_from(FAMILIES),
+    )
+    def law(folders: list[str], view: str, family: Any) -> None:
+        folder = tmp_path_factory.mktemp("law")
+        work = manifest_of(folder, *AWKWARD, k600_val=AWKWARD[:1])
+        files = {
+            f"{name}/{clip(row[1], row[2])}.mp4": 7
+            for name, row in zip(folders, AWKWARD, strict=True)
+        }
+        root = folder / "my videos"
+        index_videos([put(root, files)], work=work)
+        wanted = labels(work, view)
+        for trainer in LINES:
+            summary = export(work, view, format=trainer, family=family, root=root)
+            assert summary.settings is not None
+            clips = read_list(trainer, summary.settings, view.partition("/")[2])
+            assert all(os.path.getsize(path) == 7 for path, _ in clips)
+            assert {Path(path).stem: row_of(summary, label) for path, label in clips} == wanted
+            assert len(clips) == summary.clips == len(wanted)
+            of_class = Counter(row_of(summary, label) for _, label in clips)
+            assert of_class == Counter(wanted.values())
+        shutil.rmtree(folder)
+
+    law()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -516,9 +519,9 @@ def test_a_disk_that_is_too_small_is_told_before_a_clip_is_written(
 
 
 def test_clips_that_are_in_no_shard_are_left_out(tmp_path: Path) -> None:
-    work = ready(tmp_path)
+    work = ready(tmp_path, train=FEW["train"])
     shard(work, ["k400/val"])
-    with pytest.raises(StageError, match=r"12 not in a shard yet.\n.*k710 shard --views"):
+    with pytest.raises(StageError, match=r"3 not in a shard yet.\n.*k710 shard --views"):
         export(work, root=tmp_path / "clips", extract=True)
     assert not (tmp_path / "clips").exists()
     (tmp_path / "videos" / VAL[0][0] / f"{name_of(VAL[0])}.mp4").unlink()
@@ -646,7 +649,7 @@ except StageError as error:
 """
 
 
-@pytest.mark.parametrize("most_bytes", [100, 8000])
+@pytest.mark.parametrize("most_bytes", [pytest.param(100, marks=pytest.mark.slow), 8000])
 def test_a_full_disk_leaves_what_was_there(spaced: Path, tmp_path: Path, most_bytes: int) -> None:
     root = tmp_path / "videos"
     summary = export(spaced, root=root, output=f"{spaced}.csv")
@@ -713,7 +716,7 @@ def test_the_command_that_is_told_makes_the_list_for_tests(
     summary = export(sharded, "k400/val", **options)
     (told,) = (remark for remark in summary.remarks if " tests on test.csv" in remark)
     command = shlex.split(told.partition(": ")[2])
-    subprocess.run([K710, *command[1:]], check=True, capture_output=True)
+    assert k710(*command[1:]).returncode == 0
     assert summary.settings is not None
     assert read_list(trainer, summary.settings, "test") == read_list(
         trainer, summary.settings, "val"

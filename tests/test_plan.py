@@ -2,14 +2,27 @@
 
 import itertools
 from collections import Counter
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sharding import TRAIN, VAL, build, name_of, ready, rows_of, shard, write_videos
+from sharding import (
+    TRAIN,
+    VAL,
+    all_made,
+    build,
+    copy_of,
+    name_of,
+    rows_of,
+    shard,
+    without_copies,
+    write_videos,
+)
 
 from k710.index import index_videos
 from k710.plan import seconds_per_shard
@@ -29,7 +42,7 @@ def planned(
     before: Plan | None = None,
 ) -> Plan:
     """The rows of plan.sql for clips with their seconds."""
-    with duckdb.connect() as con:
+    with _connection().cursor() as con:
         fresh = pa.table(
             {
                 "clip_id": pa.array(clips, pa.string()),
@@ -38,11 +51,20 @@ def planned(
             }
         )
         con.register("fresh", fresh)
-        con.execute("create table planned (clip_id varchar, shard integer, position integer)")
+        con.execute(
+            "create or replace temp table planned "
+            "(clip_id varchar, shard integer, position integer)"
+        )
         if before:
             con.executemany("insert into planned values (?, ?, ?)", before)
         values = {"seed": str(seed), "first_shard": first, "seconds_per_shard": per_shard}
         return con.execute(read_sql("plan"), values).fetchall()
+
+
+@cache
+def _connection() -> Any:
+    """To start another for each plan takes longer than the plan."""
+    return duckdb.connect()
 
 
 CLIPS = st.dictionaries(
@@ -89,16 +111,14 @@ def test_what_is_planned_keeps_its_place() -> None:
 
 
 def test_the_plan_knows_nothing_of_copies(tmp_path: Path) -> None:
-    with_all = ready(tmp_path / "all")
-    shard(with_all)
     without = build(tmp_path / "none")
-    index_videos([write_videos(tmp_path / "few", TRAIN[:3])], work=without)
+    index_videos([write_videos(tmp_path / "few", TRAIN[:1])], work=without)
     shard(without)
-    assert rows_of(with_all, "plan") == rows_of(without, "plan")
+    assert rows_of(all_made(), "plan") == rows_of(without, "plan")
 
 
 def test_more_views_append(tmp_path: Path) -> None:
-    work = ready(tmp_path)
+    work = without_copies(tmp_path)
     shard(work, ["k400/val"])
     before = rows_of(work, "plan")
     assert {row[0] for row in before} == {name_of(row) for row in VAL}
@@ -116,8 +136,7 @@ def test_shards_hold_about_the_bytes_asked_for() -> None:
 
 
 def test_a_plan_without_its_sidecar_is_kept(tmp_path: Path) -> None:
-    work = ready(tmp_path)
-    shard(work)
+    work = copy_of(all_made(), tmp_path / "work")
     before = rows_of(work, "plan")
     (work / "plan.parquet.json").unlink()
     assert shard(work).shards_made == ()

@@ -12,10 +12,13 @@ import pytest
 import webdataset
 from conftest import vid
 from sharding import (
+    FEW,
     FPS,
     SECONDS,
     TRAIN,
     VAL,
+    all_made,
+    all_ready,
     build,
     copy_of,
     name_of,
@@ -42,11 +45,9 @@ EVERY = {name_of(row) for row in [*TRAIN, *VAL]}
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def done() -> Path:
     """A work directory with all its shards made, never written to."""
-    work = ready(tmp_path_factory.mktemp("done"))
-    shard(work)
-    return work
+    return all_made()
 
 
 # --- what comes out
@@ -141,7 +142,7 @@ def test_every_status_in_one_run(tmp_path: Path) -> None:
         "empty": (1, 0),
         "missing": (1, 0),
     }
-    assert verify_shards(work=work, deep=True).faults == ()
+    assert verify_shards(work=work, deep=True, workers=1).faults == ()
 
 
 def test_a_shard_of_which_nothing_could_be_had_has_no_tar(tmp_path: Path) -> None:
@@ -158,11 +159,11 @@ def test_a_shard_of_which_nothing_could_be_had_has_no_tar(tmp_path: Path) -> Non
 # --- the same bytes
 
 
-@pytest.mark.parametrize("options", [{"workers": 3}, {"staging_bytes": 1}])
+@pytest.mark.parametrize("options", [{"workers": 2}, {"staging_bytes": 1}])
 def test_neither_workers_nor_staging_change_a_byte(
     done: Path, tmp_path: Path, options: dict[str, Any]
 ) -> None:
-    work = ready(tmp_path)
+    work = copy_of(all_ready(), tmp_path / "work")
     shard(work, **options)
     assert tars(work) == tars(done)
 
@@ -189,8 +190,7 @@ def test_a_second_run_does_nothing(done: Path, tmp_path: Path) -> None:
 
 
 def test_a_removed_shard_is_made_again_byte_for_byte(done: Path, tmp_path: Path) -> None:
-    work = ready(tmp_path)
-    shard(work)
+    work = copy_of(done, tmp_path / "work")
     (work / "shards" / "000001.tar").unlink()
     assert shard(work).shards_made == (1,)
     assert tars(work) == tars(done)
@@ -200,7 +200,7 @@ def test_a_removed_shard_is_made_again_byte_for_byte(done: Path, tmp_path: Path)
 
 
 def test_more_views_append_and_rewrite_nothing(tmp_path: Path) -> None:
-    work = ready(tmp_path)
+    work = copy_of(all_ready(), tmp_path / "work")
     shard(work, ["k710/val"])
     before = tars(work)
     summary = shard(work, ["k710/val", "k400/train"])
@@ -212,23 +212,41 @@ def test_more_views_append_and_rewrite_nothing(tmp_path: Path) -> None:
     assert {row[0] for row in rows_of(work, "index", "clip_id")} == EVERY
 
 
-def test_a_copy_that_turns_up_later_is_appended(tmp_path: Path) -> None:
-    work = build(tmp_path)
-    index_videos([write_videos(tmp_path / "few", TRAIN)], work=work)
-    first = shard(work)
-    before = tars(work)
-    assert statuses(work)[name_of(VAL[0])] == "missing"
-    index_videos([write_videos(tmp_path / "more", VAL)], work=work)
-    second = shard(work)
-    assert min(second.shards_made) > max(first.shards_made)
-    assert {row[0] for row in rows_of(work, "index", "clip_id")} == EVERY
-    assert all(tars(work)[name] == before[name] for name in before if name.endswith(".tar"))
-    assert shard(work).shards_made == ()
+@pytest.fixture(scope="module")
+def with_hole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its shards were made while there were no copies of VAL; those lie in more/ beside it."""
+    folder = tmp_path_factory.mktemp("hole")
+    work = build(folder)
+    index_videos([write_videos(folder / "few", TRAIN)], work=work)
+    shard(work)
+    write_videos(folder / "more", VAL)
+    return work
+
+
+@pytest.fixture(scope="module")
+def appended(with_hole: Path) -> Path:
+    """The same work directory, with shards of VAL too."""
+    work = copy_of(with_hole, with_hole.with_name("appended"))
+    index_videos([with_hole.with_name("more")], work=work)
+    shard(work)
+    return work
+
+
+def test_a_copy_that_turns_up_later_is_appended(
+    with_hole: Path, appended: Path, tmp_path: Path
+) -> None:
+    assert statuses(with_hole)[name_of(VAL[0])] == "missing"
+    before, after = tars(with_hole), tars(appended)
+    new = [name for name in after if name.endswith(".tar") and name not in before]
+    assert min(new) > max(name for name in before if name.endswith(".tar"))
+    assert {row[0] for row in rows_of(appended, "index", "clip_id")} == EVERY
+    assert all(after[name] == before[name] for name in before if name.endswith(".tar"))
+    assert shard(copy_of(appended, tmp_path / "work")).shards_made == ()
 
 
 def test_what_failed_is_tried_again_only_if_asked_or_changed(tmp_path: Path) -> None:
-    work = build(tmp_path)
-    folder = write_videos(tmp_path / "v", [*TRAIN, *VAL])
+    work = build(tmp_path, **FEW)
+    folder = write_videos(tmp_path / "v", [*FEW["train"], *FEW["val"]])
     (path,) = folder.rglob(f"{name_of(VAL[0])}.mp4")
     sound = path.read_bytes()
     path.write_bytes(sound[:-2000])
@@ -264,22 +282,18 @@ def test_other_settings_are_refused(done: Path, tmp_path: Path, encoding: Encodi
     assert tars(work) == tars(done)
 
 
-def test_a_removed_shard_with_a_hole_is_made_with_that_hole(tmp_path: Path) -> None:
-    work = build(tmp_path)
-    index_videos([write_videos(tmp_path / "few", TRAIN)], work=work)
-    shard(work)
-    index_videos([write_videos(tmp_path / "more", VAL)], work=work)
-    shard(work)
+def test_a_removed_shard_with_a_hole_is_made_with_that_hole(appended: Path, tmp_path: Path) -> None:
+    work = copy_of(appended, tmp_path / "work")
     before = tars(work)
     for path in (work / "shards").glob("*.tar"):
         path.unlink()
     shard(work)
     assert tars(work) == before
-    assert verify_shards(work=work, deep=True).faults == ()
+    assert verify_shards(work=work, deep=True, workers=1).faults == ()
 
 
 def test_a_tar_of_a_killed_run_goes_where_nothing_can_be_had_any_more(tmp_path: Path) -> None:
-    work = ready(tmp_path)
+    work = ready(tmp_path, **FEW)
     shard(work)
     for path in [*work.glob("outcomes/*"), *work.glob("shards/*.parquet*")]:
         path.unlink()
@@ -292,8 +306,8 @@ def test_a_tar_of_a_killed_run_goes_where_nothing_can_be_had_any_more(tmp_path: 
 
 
 def test_retry_tries_what_the_probe_gave_up(tmp_path: Path) -> None:
-    work = build(tmp_path)
-    folder = write_videos(tmp_path / "v", [*TRAIN, *VAL])
+    work = build(tmp_path, **FEW)
+    folder = write_videos(tmp_path / "v", [*FEW["train"], *FEW["val"]])
     (path,) = folder.rglob(f"{name_of(VAL[0])}.mp4")
     sound = path.read_bytes()
     path.write_bytes(sound[:-3000] + bytes(3000))
@@ -306,8 +320,8 @@ def test_retry_tries_what_the_probe_gave_up(tmp_path: Path) -> None:
 
 
 def test_a_sound_copy_is_taken_where_the_better_one_is_damaged(tmp_path: Path) -> None:
-    work = build(tmp_path)
-    folder = write_videos(tmp_path / "v", [*TRAIN, *VAL])
+    work = build(tmp_path, **FEW)
+    folder = write_videos(tmp_path / "v", [*FEW["train"], *FEW["val"]])
     (path,) = folder.rglob(f"{name_of(VAL[0])}.mp4")
     sound = path.read_bytes()
     path.write_bytes(sound[:-3000] + bytes(3000))
@@ -323,9 +337,8 @@ def test_a_sound_copy_is_taken_where_the_better_one_is_damaged(tmp_path: Path) -
     assert statuses(work)[name_of(VAL[0])] == "ok"
 
 
-def test_one_plan_is_made_by_one_version(tmp_path: Path) -> None:
-    work = ready(tmp_path)
-    shard(work)
+def test_one_plan_is_made_by_one_version(done: Path, tmp_path: Path) -> None:
+    work = copy_of(done, tmp_path / "work")
     path = work / "outcomes" / "000000.parquet.json"
     sidecar = json.loads(path.read_text())
     sidecar["params"]["versions"]["av"] = "15.0.0"
@@ -340,9 +353,9 @@ def test_one_plan_is_made_by_one_version(tmp_path: Path) -> None:
 
 
 def test_copy_takes_the_bytes_as_they_are(tmp_path: Path) -> None:
-    plain = ready(tmp_path / "plain")
+    plain = ready(tmp_path / "plain", **FEW)
     shard(plain, encoding=Encoding("copy"))
-    probed = ready(tmp_path / "probed", probe=True)
+    probed = ready(tmp_path / "probed", probe=True, workers=1, **FEW)
     shard(probed, encoding=Encoding("copy"))
     for work in (plain, probed):
         for path in (work.parent / "videos").rglob("*.mp4"):
@@ -350,7 +363,7 @@ def test_copy_takes_the_bytes_as_they_are(tmp_path: Path) -> None:
             tar = work / "shards" / f"{row[1]:06d}.tar"
             assert tar.read_bytes()[row[2] : row[2] + row[3]] == path.read_bytes()
             assert row[5:] == (SECONDS * FPS, FPS, 72, 48, None, SECONDS)
-        assert verify_shards(work=work, deep=True).faults == ()
+        assert verify_shards(work=work, deep=True, workers=1).faults == ()
     assert tars(plain) == tars(probed)
 
 
@@ -369,7 +382,7 @@ def test_copy_cuts_what_is_longer(tmp_path: Path) -> None:
 
 
 def test_a_file_that_changed_since_it_was_probed_is_looked_at_again(tmp_path: Path) -> None:
-    work = ready(tmp_path, probe=True)
+    work = ready(tmp_path, probe=True, workers=1, **FEW)
     (path,) = (work.parent / "videos").rglob(f"{name_of(TRAIN[0])}.mp4")
     data = bytearray(path.read_bytes())
     data[data.index(b"mdat") + 1500 : data.index(b"mdat") + 1900] = bytes(400)
@@ -377,7 +390,7 @@ def test_a_file_that_changed_since_it_was_probed_is_looked_at_again(tmp_path: Pa
     shard(work, encoding=Encoding("copy"))
     assert statuses(work)[name_of(TRAIN[0])] == "damaged"
     assert name_of(TRAIN[0]) not in {row[0] for row in rows_of(work, "index", "clip_id")}
-    assert verify_shards(work=work, deep=True).faults == ()
+    assert verify_shards(work=work, deep=True, workers=1).faults == ()
 
 
 # --- files named by their id alone
@@ -419,8 +432,8 @@ def test_several_windows_of_one_whole_video(tmp_path: Path) -> None:
 
 
 def test_archives_of_one_name_are_not_mixed_up(tmp_path: Path) -> None:
-    work = build(tmp_path)
-    rows = [*TRAIN, *VAL]
+    work = build(tmp_path, **FEW)
+    rows = [*FEW["train"], *FEW["val"]]
     for number, row in enumerate(rows):
         archive = tmp_path / "videos" / f"vol_{number:02d}" / "part_0.tar.gz"
         archive.parent.mkdir(parents=True)
@@ -428,7 +441,7 @@ def test_archives_of_one_name_are_not_mixed_up(tmp_path: Path) -> None:
         with tarfile.open(archive, "w:gz") as tar:
             tar.add(video, f"{name_of(row)}.mp4")
     index_videos([tmp_path / "videos"], work=work)
-    shard(work, encoding=Encoding("copy"), workers=4)
+    shard(work, encoding=Encoding("copy"), workers=2)
     assert set(statuses(work).values()) == {"ok"}
     stored = dict(rows_of(work, "index", "clip_id, sha256"))
     for number, row in enumerate(rows):
@@ -440,7 +453,7 @@ def test_archives_of_one_name_are_not_mixed_up(tmp_path: Path) -> None:
 
 
 def test_a_clip_that_hangs_is_ours_and_costs_no_other(tmp_path: Path) -> None:
-    work = ready(tmp_path)
+    work = copy_of(all_ready(), tmp_path / "work")
     # One worker: while a second one starts, the first has time to be done.
     summary = shard(work, ["k400/val"], timeout_s=1e-6, workers=1)
     assert set(statuses(work)[name_of(row)] for row in VAL) <= {"ours", "ok"}
@@ -450,7 +463,7 @@ def test_a_clip_that_hangs_is_ours_and_costs_no_other(tmp_path: Path) -> None:
 
 
 def test_copies_that_vanish_are_missing(tmp_path: Path) -> None:
-    work = ready(tmp_path)
+    work = ready(tmp_path, **FEW)
     for path in (work.parent / "videos").rglob(f"{name_of(TRAIN[0])}.mp4"):
         path.unlink()
     shard(work)
@@ -459,7 +472,7 @@ def test_copies_that_vanish_are_missing(tmp_path: Path) -> None:
 
 
 def test_copies_that_were_away_and_are_there_again_are_had_next(tmp_path: Path) -> None:
-    work = ready(tmp_path)
+    work = ready(tmp_path, **FEW)
     videos = work.parent / "videos"
     videos.rename(tmp_path / "away")
     shard(work)
@@ -467,12 +480,13 @@ def test_copies_that_were_away_and_are_there_again_are_had_next(tmp_path: Path) 
     (tmp_path / "away").rename(videos)
     index_videos([videos], work=work)
     shard(work)
-    assert {row[0] for row in rows_of(work, "index", "clip_id")} == EVERY
+    stored = {row[0] for row in rows_of(work, "index", "clip_id")}
+    assert stored == {name_of(row) for row in [*FEW["train"], *FEW["val"]]}
     assert shard(work).shards_made == ()
 
 
 def test_what_is_advised_lets_another_encoding_be_made(tmp_path: Path) -> None:
-    work = ready(tmp_path)
+    work = ready(tmp_path, **FEW)
     shard(work)
     with pytest.raises(StageError, match=r"or remove shards/, outcomes/ and plan\.parquet"):
         shard(work, encoding=Encoding("intra"))
@@ -494,19 +508,20 @@ def test_an_archive_that_is_cut_short_costs_what_it_lacks(tmp_path: Path) -> Non
     found = statuses(work)
     assert set(found.values()) == {"ok", "damaged"}
     assert len(rows_of(work, "index")) == sum(status == "ok" for status in found.values())
-    assert verify_shards(work=work, deep=True).faults == ()
+    assert verify_shards(work=work, deep=True, workers=1).faults == ()
 
 
 def test_sources_of_another_manifest_are_refused(tmp_path: Path) -> None:
-    work = ready(tmp_path)
+    work = copy_of(all_ready(), tmp_path / "work")
     build(tmp_path, train=TRAIN[:4])
     with pytest.raises(StageError, match="of another manifest"):
         shard(work)
 
 
-def test_a_manifest_that_changed_half_way_leaves_its_places_empty(tmp_path: Path) -> None:
-    work = ready(tmp_path)
-    shard(work)
+def test_a_manifest_that_changed_half_way_leaves_its_places_empty(
+    done: Path, tmp_path: Path
+) -> None:
+    work = copy_of(done, tmp_path / "work")
     for name in ("000001.tar", "000001.parquet"):
         (work / "shards" / name).unlink()
     before = rows_of(work, "plan")
@@ -514,10 +529,10 @@ def test_a_manifest_that_changed_half_way_leaves_its_places_empty(tmp_path: Path
     rows = [row for row in TRAIN if name_of(row) not in gone]
     kept = [row for row in TRAIN if name_of(row) in gone][:1]
     build(tmp_path, train=[*rows, *kept])
-    index_videos([work.parent / "videos"], work=work)
+    index_videos([done.parent / "videos"], work=work)
     shard(work)
     assert rows_of(work, "plan") == before
-    assert verify_shards(work=work, deep=True).faults == ()
+    assert verify_shards(work=work, deep=True, workers=1).faults == ()
     details = rows_of(work, "outcomes/000001", "clip_id, detail")
     assert sum(detail == "no longer in the manifest" for _, detail in details) == len(gone) - len(
         [row for row in [*kept, *VAL] if name_of(row) in gone]
@@ -525,7 +540,7 @@ def test_a_manifest_that_changed_half_way_leaves_its_places_empty(tmp_path: Path
 
 
 def test_sources_say_what_became_of_clips_after_a_kill_between(tmp_path: Path) -> None:
-    work = ready(tmp_path)
+    work = ready(tmp_path, **FEW)
     (path,) = (work.parent / "videos").rglob(f"{name_of(TRAIN[0])}.mp4")
     path.write_bytes(path.read_bytes()[:-3000])
     stale = {
@@ -566,7 +581,7 @@ def test_wrong_numbers_are_refused(done: Path, options: dict[str, Any]) -> None:
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
-    work = ready(tmp_path)
+    work = copy_of(all_ready(), tmp_path / "work")
     before = sorted(work.rglob("*"))
     summary = shard(work, dry_run=True)
     assert sorted(work.rglob("*")) == before
@@ -576,7 +591,7 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_can_not_be_written_is_said(tmp_path: Path) -> None:
-    work = ready(tmp_path)
+    work = copy_of(all_ready(), tmp_path / "work")
     (work / "shards").write_text("in the way")
     with pytest.raises(StageError, match=f"{work}/shards"):
         shard(work)

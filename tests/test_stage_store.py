@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sharding import copy_of, ready, shard, statuses, tars
+from sharding import FEW, copy_of, ready, shard, statuses, tars
 
 from k710.engines import Local
 from k710.errors import MissingExtra, StageError
@@ -87,9 +87,9 @@ def stopped_half_way(work: Path, **options: Any) -> None:
         shard(work, on_progress=stop, shard_bytes=10_000_000, **options)
 
 
-@pytest.mark.parametrize("kind", ["path", "url"])
+@pytest.mark.parametrize("kind", [pytest.param("path", marks=pytest.mark.slow), "url"])
 def test_staged_elsewhere_goes_on_and_leaves_what_is_others(tmp_path: Path, kind: str) -> None:
-    work = ready(tmp_path)
+    work = ready(tmp_path, **FEW)
     plain = copy_of(work, tmp_path / "plain")
     shard(plain, shard_bytes=10_000_000)
     elsewhere = tmp_path / "elsewhere"
@@ -113,7 +113,7 @@ def test_staged_elsewhere_goes_on_and_leaves_what_is_others(tmp_path: Path, kind
 
 
 def test_two_works_may_stage_in_one_folder(tmp_path: Path) -> None:
-    first = ready(tmp_path / "a")
+    first = ready(tmp_path / "a", **FEW)
     works = [copy_of(first, tmp_path / name) for name in ("b", "c")]
     for work in works:
         stopped_half_way(work, staging=tmp_path / "both")
@@ -125,7 +125,7 @@ def test_two_works_may_stage_in_one_folder(tmp_path: Path) -> None:
 
 
 def test_a_staging_that_workers_do_not_share_is_no_fault_of_clips(tmp_path: Path) -> None:
-    work = ready(tmp_path)
+    work = ready(tmp_path, **FEW)
     with pytest.raises(StageError, match=r"was staged in 'memory://x/.*' twice, and is not there"):
         shard(work, staging="memory://x")
     shard(work)

@@ -12,7 +12,7 @@ from conftest import vid
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from indexing import clip, manifest_of, table
-from sharding import TRAIN, VAL, build, copy_of, name_of, ready, rows_of, shard
+from sharding import TRAIN, VAL, all_made, build, copy_of, name_of, rows_of
 
 from k710.demo import write_demo_lists
 from k710.errors import StageError
@@ -103,39 +103,43 @@ CLIP = st.tuples(
 )
 
 
-@settings(max_examples=25, deadline=None)
-@given(clips=st.lists(CLIP, min_size=len(CLIPS), max_size=len(CLIPS)))
+@pytest.mark.parametrize("examples", [6, pytest.param(60, marks=pytest.mark.slow)])
 def test_the_four_states_close_whatever_the_tables_say(
-    tmp_path_factory: pytest.TempPathFactory, clips: Sequence[tuple[str | None, bool, bool | None]]
+    tmp_path_factory: pytest.TempPathFactory, examples: int
 ) -> None:
-    work = manifest_of(tmp_path_factory.mktemp("law"), *CLIPS, k600_val=CLIPS[:4])
-    named = list(zip(NAMES, clips, strict=True))
-    rows = [
-        {"clip_id": name, "status": status, "uri": "/copy" if copy else None}
-        for name, (status, copy, _) in named
-        if status is not None
-    ]
-    put_table(work, "sources", rows)
-    outcomes = [
-        {"clip_id": name, "stored": stored, "status": status or "missing", "uri": "/copy"}
-        for name, (status, _, stored) in named
-        if stored is not None
-    ]
-    put_shard(work, *outcomes)
-    found = read_status(work=work)
-    in_manifest = rows_of(work, "manifest", "view, clip_id")
-    stored = {name for name, (_, _, is_stored) in named if is_stored}
-    assert (found.clips, found.stored) == (len(CLIPS), len(stored))
-    for view in found.views:
-        names = [name for of_view, name in in_manifest if of_view == view.view]
-        assert view.clips == sum(counts(view)) == len(names)
-        assert view.stored == len(stored & set(names))
-        assert view.clips == sum(count.clips for count in view.statuses)
-        for state in ("stored", "to_shard", "pending", "dead"):
-            of_state = sum(count.clips for count in view.statuses if count.state == state)
-            assert of_state == getattr(view, state)
-            assert of_state == sum(getattr(one, state) for one in view.classes)
-        assert sum(count.share for count in view.statuses) == pytest.approx(1, abs=1e-5)
+    @settings(max_examples=examples, deadline=None)
+    @given(clips=st.lists(CLIP, min_size=len(CLIPS), max_size=len(CLIPS)))
+    def law(clips: Sequence[tuple[str | None, bool, bool | None]]) -> None:
+        work = manifest_of(tmp_path_factory.mktemp("law"), *CLIPS, k600_val=CLIPS[:4])
+        named = list(zip(NAMES, clips, strict=True))
+        rows = [
+            {"clip_id": name, "status": status, "uri": "/copy" if copy else None}
+            for name, (status, copy, _) in named
+            if status is not None
+        ]
+        put_table(work, "sources", rows)
+        outcomes = [
+            {"clip_id": name, "stored": stored, "status": status or "missing", "uri": "/copy"}
+            for name, (status, _, stored) in named
+            if stored is not None
+        ]
+        put_shard(work, *outcomes)
+        found = read_status(work=work)
+        in_manifest = rows_of(work, "manifest", "view, clip_id")
+        stored = {name for name, (_, _, is_stored) in named if is_stored}
+        assert (found.clips, found.stored) == (len(CLIPS), len(stored))
+        for view in found.views:
+            names = [name for of_view, name in in_manifest if of_view == view.view]
+            assert view.clips == sum(counts(view)) == len(names)
+            assert view.stored == len(stored & set(names))
+            assert view.clips == sum(count.clips for count in view.statuses)
+            for state in ("stored", "to_shard", "pending", "dead"):
+                of_state = sum(count.clips for count in view.statuses if count.state == state)
+                assert of_state == getattr(view, state)
+                assert of_state == sum(getattr(one, state) for one in view.classes)
+            assert sum(count.share for count in view.statuses) == pytest.approx(1, abs=1e-5)
+
+    law()
 
 
 @pytest.mark.parametrize("status", STATES)
@@ -160,11 +164,9 @@ def test_without_videos_all_are_missing(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def done() -> Path:
     """A work directory with all its shards made, never written to."""
-    work = ready(tmp_path_factory.mktemp("done"))
-    shard(work)
-    return work
+    return all_made()
 
 
 def test_copies_are_to_shard_and_then_stored(done: Path, tmp_path: Path) -> None:

@@ -2,12 +2,26 @@
 
 import contextlib
 import json
+import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sharding import TRAIN, VAL, build, copy_of, ready, rows_of, shard, tars, write_videos
+from sharding import (
+    FEW,
+    TRAIN,
+    VAL,
+    all_made,
+    build,
+    copy_of,
+    ready,
+    rows_of,
+    shard,
+    tars,
+    write_videos,
+)
 
 from k710.errors import StageError
 from k710.files import sha256_of
@@ -20,17 +34,15 @@ UNLIKE = "is not as it was written, or not finished"
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    work = ready(tmp_path_factory.mktemp("verify"))
-    shard(work)
-    return work
+    return copy_of(all_made(), tmp_path_factory.mktemp("verify") / "work")
 
 
 def faults(work: Path, *, deep: bool = False) -> tuple[Fault, ...]:
-    return verify_shards(work=work, deep=deep, workers=2).faults
+    return verify_shards(work=work, deep=deep, workers=1).faults
 
 
 def test_sound_shards_have_no_faults(done: Path) -> None:
-    verified = verify_shards(work=done, deep=True)
+    verified = verify_shards(work=done, deep=True, workers=2)
     assert verified.faults == ()
     assert verified.clips == len(TRAIN) + len(VAL)
     tars = list((done / "shards").glob("*.tar"))
@@ -38,23 +50,81 @@ def test_sound_shards_have_no_faults(done: Path) -> None:
     assert verified.bytes == sum(path.stat().st_size for path in tars)
 
 
-@settings(max_examples=60, deadline=None)
+def files_of_shards(work: Path) -> dict[int, list[Path]]:
+    """The tar and the table of each shard."""
+    tables = sorted((work / "shards").glob("*.parquet"))
+    return {int(path.stem): [path.with_suffix(".tar"), path] for path in tables}
+
+
+def check_flips(work: Path, flips: Mapping[Path, tuple[int, int]]) -> None:
+    """With each file's byte at a place changed by a mask, each shard is named, and no other."""
+    sound = {path: path.read_bytes() for path in flips}
+    for path, (at, mask) in flips.items():
+        data = bytearray(sound[path])
+        data[at] ^= mask
+        path.write_bytes(data)
+    try:
+        found = faults(work)
+    finally:
+        for path, content in sound.items():
+            path.write_bytes(content)
+    first = {fault.shard: fault.what for fault in reversed(found)}
+    named = {int(path.stem): f"shards/{path.name}" for path in flips}
+    assert {shard for shard in first if shard is not None} == set(named)
+    assert all(name in str(first[shard]) for shard, name in named.items())
+
+
+def check_drawn_flips(work: Path, data: st.DataObject) -> None:
+    """One byte of each shard, in its tar or in its table, anywhere."""
+    flips = {}
+    for paths in files_of_shards(work).values():
+        path = data.draw(st.sampled_from(paths))
+        at = data.draw(st.integers(0, path.stat().st_size - 1))
+        flips[path] = at, data.draw(st.integers(1, 255))
+    check_flips(work, flips)
+
+
+@settings(max_examples=6, deadline=None)
 @given(data=st.data())
 def test_one_flipped_byte_anywhere_in_a_shard_is_found(done: Path, data: st.DataObject) -> None:
-    paths = [*(done / "shards").glob("*.tar"), *(done / "shards").glob("*.parquet")]
-    path = data.draw(st.sampled_from(sorted(paths)))
-    content = bytearray(path.read_bytes())
-    at = data.draw(st.integers(0, len(content) - 1))
-    content[at] ^= data.draw(st.integers(1, 255))
-    sound = path.read_bytes()
-    path.write_bytes(content)
-    try:
-        found = faults(done)
-    finally:
-        path.write_bytes(sound)
-    assert found
-    assert found[0].shard == int(path.stem)
-    assert f"shards/{path.name}" in found[0].what
+    check_drawn_flips(done, data)
+
+
+@pytest.mark.slow
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_many_flipped_bytes_are_found(done: Path, data: st.DataObject) -> None:
+    check_drawn_flips(done, data)
+
+
+def places(path: Path) -> list[int]:
+    """A byte of every kind that a file of a shard has."""
+    size = path.stat().st_size
+    if path.suffix == ".parquet":  # magic, pages, footer, its length, magic
+        return [0, size // 4, size - 40, size - 7, size - 1]
+    with tarfile.open(path) as tar:
+        members = tar.getmembers()
+    found = [size - 1, size - 1024]  # of the end
+    for member in members[:2]:  # a clip and its .json
+        header, data = member.offset, member.offset_data
+        found += [header, header + 125, header + 150, data, data + member.size - 1]
+        if member.size % 512:
+            found.append(data + member.size)  # what fills its last block
+    return found
+
+
+def test_a_flipped_byte_of_every_kind_is_found(done: Path) -> None:
+    queues = {
+        shard: [(path, at) for path in paths for at in places(path)]
+        for shard, paths in files_of_shards(done).items()
+    }
+    # Each kind in some shard: every shard begins with another.
+    for number in range(-(-max(map(len, queues.values())) // len(queues))):
+        flips = {}
+        for place, kinds in enumerate(queues.values()):
+            path, at = kinds[(number * len(queues) + place) % len(kinds)]
+            flips[path] = at, 1
+        check_flips(done, flips)
 
 
 @pytest.mark.parametrize("end", [-1, -512, -10_240, 512, 1])
@@ -206,10 +276,10 @@ def test_a_run_that_was_stopped_is_no_fault(done: Path, tmp_path: Path) -> None:
 
 def test_other_folders_with_similar_names_are_not_read(done: Path, tmp_path: Path) -> None:
     copy_of(done, tmp_path / "w1")
-    work = ready(tmp_path / "in")
+    work = ready(tmp_path / "in", **FEW)
     work = work.rename(tmp_path / "w[1]")
     shard(work)
-    assert len(rows_of(work, "index")) == len(TRAIN) + len(VAL)
+    assert len(rows_of(work, "index")) == len(FEW["train"]) + len(FEW["val"])
     assert faults(work, deep=True) == ()
 
 
@@ -222,10 +292,11 @@ def test_a_mistyped_folder_is_not_made(tmp_path: Path) -> None:
 
 
 def test_missing_clips_and_unfinished_shards_are_no_faults(tmp_path: Path) -> None:
-    work = build(tmp_path)
-    index_videos([write_videos(tmp_path / "few", TRAIN[::2])], work=work)
+    rows = FEW["train"]
+    work = build(tmp_path, **FEW)
+    index_videos([write_videos(tmp_path / "few", rows[::2])], work=work)
     shard(work)
-    assert len(rows_of(work, "index")) == len(TRAIN[::2])
+    assert len(rows_of(work, "index")) == len(rows[::2])
     assert faults(work, deep=True) == ()
     for path in work.glob("*/000000.*"):
         path.unlink()

@@ -11,7 +11,7 @@ import pytest
 import webdataset
 from command_line import K710, k710
 from real_clips import CLIPS, lay_out
-from sharding import TRAIN, VAL, build, ready, write_videos
+from sharding import FEW, TRAIN, VAL, build, ready, write_videos
 from test_readme import shown
 
 from k710.video import read_frames
@@ -19,14 +19,18 @@ from k710.video import read_frames
 WAY = ("index --videos videos", "shard --views k400/train,k400/val", "verify --deep")
 
 
-@pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The real videos, indexed and in shards."""
+@pytest.fixture(scope="module", params=["64", pytest.param("320", marks=pytest.mark.slow)])
+def real(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real videos, indexed and in shards of that short side; README shows them with 320."""
     folder = lay_out(tmp_path_factory.mktemp("real"))
     for command in WAY:
-        done = k710(*command.split(), cwd=folder)
+        words = command.split()
+        words += ["--short-side", request.param] if words[0] == "shard" else []
+        done = k710(*words, cwd=folder)
         assert (done.returncode, done.stderr) == (0, "")
-        (folder / f"{command.split()[0]}.txt").write_text(done.stdout)
+        (folder / f"{words[0]}.txt").write_text(done.stdout)
+    again = k710("shard", *WAY[1].split()[1:], "--short-side", request.param, "--json", cwd=folder)
+    (folder / "shard.json").write_text(again.stdout)
     return folder
 
 
@@ -34,8 +38,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_all_that_can_become_of_a_clip_in_one_run(real: Path) -> None:
-    done = k710("shard", "--views", "k400/train,k400/val", "--json", cwd=real)
-    summary = json.loads(done.stdout)
+    summary = json.loads((real / "shard.json").read_text())
     fates = {(f["view"], f["status"]): (f["clips"], f["stored"]) for f in summary["fates"]}
     assert fates == {
         ("k400/train", "missing"): (1, 0),
@@ -146,8 +149,8 @@ def test_a_cluster_that_is_not_there_is_said(tmp_path: Path) -> None:
 
 
 def test_a_join_says_what_is_missing(tmp_path: Path) -> None:
-    ready(tmp_path)
-    views = ("--views", "k400/train", "--shard-size", "500kB")
+    ready(tmp_path, **FEW)
+    views = ("--views", "k400/train", "--shard-size", "100kB", "--workers", 1)
     assert k710("shard", *views, "--part", "2/2", cwd=tmp_path).returncode == 0
     done = k710("shard", *views, "--finish", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
@@ -162,11 +165,12 @@ def test_words_of_files_are_never_read_as_markup(tmp_path: Path) -> None:
     done = k710("index", "--videos", folder, cwd=tmp_path)
     assert done.returncode == 0
     assert "[red]videos[/red]\\x1b[31m/[bold]x.mp4" in done.stdout
-    assert k710("shard", "--views", "k400/val", cwd=tmp_path).returncode == 0
+    done = k710("shard", "--views", "k400/val", "--workers", 1, cwd=tmp_path)
+    assert done.returncode == 0
 
 
 def test_a_bar_with_rates_is_shown_on_a_terminal(tmp_path: Path) -> None:
-    ready(tmp_path)
+    ready(tmp_path, **FEW)
     reader, writer = pty.openpty()
     command = [K710, "shard", "--views", "k400/train,k400/val", "--work", "work", "--workers", "1"]
     process = subprocess.Popen(
@@ -185,4 +189,4 @@ def test_a_bar_with_rates_is_shown_on_a_terminal(tmp_path: Path) -> None:
             break
     os.close(reader)
     assert process.wait() == 0
-    assert b"clips" in shown and f"/{len(TRAIN) + len(VAL)}".encode() in shown
+    assert b"clips" in shown and f"/{len(FEW['train']) + len(FEW['val'])}".encode() in shown
