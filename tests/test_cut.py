@@ -84,16 +84,20 @@ def test_windows_at_whole_seconds_of_a_broken_rate(tmp_path: Path, rate: Fractio
 
 
 @pytest.mark.parametrize("form", ["mp4", "matroska"])
-@settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 1 << 30), fps=st.sampled_from([None, Fraction(10), Fraction(60)]))
-def test_pictures_at_any_times(folder: Path, form: str, seed: int, fps: Fraction | None) -> None:
-    at_ms = np.cumsum(np.random.default_rng(seed).integers(5, 120, 60)).tolist()
-    path = folder / "any.video"
-    make_video(path, range(60), at_ms=lambda number: at_ms[number] - at_ms[0], form=form)
-    times = {number: Fraction(at_ms[number] - at_ms[0], 1000) for number in range(60)}
-    for start_s in (0, 1):
-        cut, numbers = cut_of(path, start_s, 1, fps=fps)
-        assert numbers == expected(times, start_s, 1, cut.fps)
+@pytest.mark.parametrize("examples", [6, pytest.param(60, marks=pytest.mark.slow)])
+def test_pictures_at_any_times(folder: Path, form: str, examples: int) -> None:
+    @settings(max_examples=examples, deadline=None)
+    @given(seed=st.integers(0, 1 << 30), fps=st.sampled_from([None, Fraction(10), Fraction(60)]))
+    def law(seed: int, fps: Fraction | None) -> None:
+        at_ms = np.cumsum(np.random.default_rng(seed).integers(5, 120, 60)).tolist()
+        path = folder / "any.video"
+        make_video(path, range(60), at_ms=lambda number: at_ms[number] - at_ms[0], form=form)
+        times = {number: Fraction(at_ms[number] - at_ms[0], 1000) for number in range(60)}
+        for start_s in (0, 1):
+            cut, numbers = cut_of(path, start_s, 1, fps=fps)
+            assert numbers == expected(times, start_s, 1, cut.fps)
+
+    law()
 
 
 def test_a_gap_is_filled_with_the_picture_before_it(tmp_path: Path) -> None:
@@ -231,16 +235,20 @@ def test_damage_is_found_a_second_time(folder: Path) -> None:
     assert found[0][0] == "damaged"
 
 
-@settings(max_examples=60, deadline=None)
-@given(kind=st.sampled_from(["one group", "open in mkv", "hevc"]), where=st.floats(0, 1))
-def test_a_hole_in_a_file_is_found(folder: Path, kind: str, where: float) -> None:
-    path = made(kind, folder)
-    large = [packet for packet in packets_of(path) if packet[2] > 200]
-    _, place, size, _ = large[int(where * (len(large) - 1))]
-    at = place + 30 + int(where * (size - 130))
-    data = bytearray(path.read_bytes())
-    data[at : at + 64] = bytes(64)
-    assert cut_of(bytes(data), 0, 4)[0].status()[0] == "damaged"
+@pytest.mark.parametrize("examples", [20, pytest.param(200, marks=pytest.mark.slow)])
+def test_a_hole_in_a_file_is_found(folder: Path, examples: int) -> None:
+    @settings(max_examples=examples, deadline=None)
+    @given(kind=st.sampled_from(["one group", "open in mkv", "hevc"]), where=st.floats(0, 1))
+    def law(kind: str, where: float) -> None:
+        path = made(kind, folder)
+        large = [packet for packet in packets_of(path) if packet[2] > 200]
+        _, place, size, _ = large[int(where * (len(large) - 1))]
+        at = place + 30 + int(where * (size - 130))
+        data = bytearray(path.read_bytes())
+        data[at : at + 64] = bytes(64)
+        assert cut_of(bytes(data), 0, 4)[0].status()[0] == "damaged"
+
+    law()
 
 
 def share_found(path: Path, times: int) -> float:
@@ -256,11 +264,14 @@ def share_found(path: Path, times: int) -> float:
     return found / times
 
 
+@pytest.mark.parametrize("times", [40, pytest.param(400, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("options", "least"), [("cabac=0", 0.65), ("cabac=1", 0.4)])
-def test_wrong_bytes_in_h264_are_mostly_found(tmp_path: Path, options: str, least: float) -> None:
+def test_wrong_bytes_in_h264_are_mostly_found(
+    tmp_path: Path, options: str, least: float, times: int
+) -> None:
     # With CABAC anything decodes to something; in a larger picture it soon shows.
     path = make_video(tmp_path / "a.mp4", range(50), options={"x264-params": options})
-    assert share_found(path, 100) >= least
+    assert share_found(path, times) >= least
 
 
 @pytest.mark.slow
@@ -311,15 +322,18 @@ def real_videos() -> list[str]:
     return sorted(n for n in names if n[-4:] in (".mp4", ".mkv", ".avi"))
 
 
+@pytest.mark.parametrize("window_s", [5, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", real_videos())
-def test_real_videos_are_sound_in_every_window_but_the_one_that_is_not(name: str) -> None:
+def test_real_videos_are_sound_in_every_window_but_the_one_that_is_not(
+    name: str, window_s: int
+) -> None:
     path = shared("videos", name)
     with open_video(path) as (container, stream):
         seconds = int((stream.duration or 5 / stream.time_base) * stream.time_base)
     found = set()
-    for start_s in range(0, seconds + 1, 2):
+    for start_s in range(0, seconds + 1, window_s):
         with decoder_log() as log, open_video(path) as (container, stream):
-            cut = Cut(2, constant_rate(stream))
+            cut = Cut(window_s, constant_rate(stream))
             for _ in cut.frames(container, stream, log, from_s=start_s):
                 pass
         found.add(cut.status()[0])

@@ -217,19 +217,19 @@ def walled(folder: Path, count: int = 8) -> Path:
 def test_after_walls_in_a_row_it_stops_and_the_rest_is_pending(
     server: Loopback, tmp_path: Path, status: int
 ) -> None:
-    work = walled(tmp_path)
-    for number in range(8):
+    work = walled(tmp_path, 6)
+    for number in range(6):
         tell(server, f"v{number}", Answer(status=status))
-    summary = download(work, fetching(server, workers=2, walls=4, retries=1, backoff_s=60))
+    summary = download(work, fetching(server, workers=2, walls=3, retries=1, backoff_s=60))
     assert summary.is_stopped
-    assert 4 <= len(lines(work)) <= 5, "those in flight end"
+    assert 3 <= len(lines(work)) <= 4, "those in flight end"
     told = found(work)
     assert set(told.values()) == {"missing", "blocked" if status == 403 else "transient"}
     if status == 429:
         return
-    for number in range(8):
+    for number in range(6):
         tell(server, f"v{number}")
-    assert not download(work, fetching(server, workers=2, walls=4)).is_stopped
+    assert not download(work, fetching(server, walls=3)).is_stopped
     assert set(found(work).values()) == {"ok"}
 
 

@@ -94,21 +94,27 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return manifest_of(tmp_path_factory.mktemp("built"), A, ("bowling", "b", 0, 10))
 
 
-@settings(max_examples=10, deadline=None)
-@given(names=st.lists(NAMES, max_size=20), members=st.lists(st.text(max_size=40), max_size=20))
-@example(names=["%s", "'", '"; drop table manifest; --', "$roots", "\x1b[31m", "*?[a]"], members=[])
-@example(names=[], members=["", "/", "//", "a/", ".", "..", "\n", "a\0b", clip("a") + "\n"])
-def test_junk_names_are_only_counted(built: Path, names: list[str], members: list[str]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        (built / "sources.parquet").unlink(missing_ok=True)
-        videos = Path(folder, "videos")
-        put(videos, {f"{clip('a')}.mp4": 9})
-        files = {name[:60] + ".mp4" for name in names if len(name.encode()) < 200}
-        put(videos, {name: 1 for name in files if not name.startswith(".")})
-        pack(videos / "x.tar", {f"{member}.mp4": 1 for member in members})
-        summary = index_videos([videos], work=built)
-        assert (summary.used, counts(summary)["k400/train"]) == (1, (1, 1))
-        assert summary.videos == summary.used + summary.duplicates + summary.unknown
+@pytest.mark.parametrize("examples", [3, pytest.param(30, marks=pytest.mark.slow)])
+def test_junk_names_are_only_counted(built: Path, examples: int) -> None:
+    @settings(max_examples=examples, deadline=None)
+    @given(names=st.lists(NAMES, max_size=20), members=st.lists(st.text(max_size=40), max_size=20))
+    @example(
+        names=["%s", "'", '"; drop table manifest; --', "$roots", "\x1b[31m", "*?[a]"], members=[]
+    )
+    @example(names=[], members=["", "/", "//", "a/", ".", "..", "\n", "a\0b", clip("a") + "\n"])
+    def law(names: list[str], members: list[str]) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            (built / "sources.parquet").unlink(missing_ok=True)
+            videos = Path(folder, "videos")
+            put(videos, {f"{clip('a')}.mp4": 9})
+            files = {name[:60] + ".mp4" for name in names if len(name.encode()) < 200}
+            put(videos, {name: 1 for name in files if not name.startswith(".")})
+            pack(videos / "x.tar", {f"{member}.mp4": 1 for member in members})
+            summary = index_videos([videos], work=built)
+            assert (summary.used, counts(summary)["k400/train"]) == (1, (1, 1))
+            assert summary.videos == summary.used + summary.duplicates + summary.unknown
+
+    law()
 
 
 # --- which of several
@@ -150,49 +156,51 @@ COPIES = st.lists(
 )
 
 
-@settings(max_examples=10, deadline=None)
-@given(copies=COPIES, seed=st.integers(0, 99))
-def test_the_choice_is_a_law_and_does_not_depend_on_order(
-    built: Path, copies: Any, seed: int
-) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        (built / "sources.parquet").unlink(missing_ok=True)
-        root = Path(folder)
-        files: dict[str, int] = {}
-        packed: dict[str, dict[str, int]] = {}
-        best: dict[str, tuple[Any, ...]] = {}
-        for name, where, kind, ending, size in copies:
-            file = (clip(name) if kind == "clip" else vid(name)) + ending
-            archive, colon, inside = where.rpartition(":")
-            if colon:
-                packed.setdefault(archive, {})[inside + file] = size
-            else:
-                files[where + file] = size
-            uri = archive if colon else where + file
-            key = (kind != "clip", -size, uri, inside + file if colon else "")
-            best[clip(name)] = min(best.get(clip(name), key), key)
-        written = [root / str(turn) for turn in range(2)]
-        for turn, videos in enumerate(written):
-            videos.mkdir()
-            shuffled = random.Random(seed + turn)
-            put(videos, dict(shuffled.sample(list(files.items()), len(files))))
-            for archive, inside in packed.items():
-                pack(videos / archive, dict(shuffled.sample(list(inside.items()), len(inside))))
-            summary = index_videos([videos], work=built, workers=turn + 1)
-            found = {
-                clip_id: (row["uri"], row["member"] or "")
-                for clip_id, row in sources(built).items()
-                if row["uri"]
-            }
-            (built / "sources.parquet").unlink()
-            assert found == {
-                clip_id: (f"{videos}/{uri}", member)
-                for clip_id, (*_, uri, member) in best.items()
-                if clip_id != clip("z")
-            }
-            fits = [copy for copy in copies if copy[0] != "z"]
-            assert summary.videos == len(copies)
-            assert (summary.used, summary.duplicates) == (len(found), len(fits) - len(found))
+@pytest.mark.parametrize("examples", [5, pytest.param(50, marks=pytest.mark.slow)])
+def test_the_choice_is_a_law_and_does_not_depend_on_order(built: Path, examples: int) -> None:
+    @settings(max_examples=examples, deadline=None)
+    @given(copies=COPIES, seed=st.integers(0, 99))
+    def law(copies: Any, seed: int) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            (built / "sources.parquet").unlink(missing_ok=True)
+            root = Path(folder)
+            files: dict[str, int] = {}
+            packed: dict[str, dict[str, int]] = {}
+            best: dict[str, tuple[Any, ...]] = {}
+            for name, where, kind, ending, size in copies:
+                file = (clip(name) if kind == "clip" else vid(name)) + ending
+                archive, colon, inside = where.rpartition(":")
+                if colon:
+                    packed.setdefault(archive, {})[inside + file] = size
+                else:
+                    files[where + file] = size
+                uri = archive if colon else where + file
+                key = (kind != "clip", -size, uri, inside + file if colon else "")
+                best[clip(name)] = min(best.get(clip(name), key), key)
+            written = [root / str(turn) for turn in range(2)]
+            for turn, videos in enumerate(written):
+                videos.mkdir()
+                shuffled = random.Random(seed + turn)
+                put(videos, dict(shuffled.sample(list(files.items()), len(files))))
+                for archive, inside in packed.items():
+                    pack(videos / archive, dict(shuffled.sample(list(inside.items()), len(inside))))
+                summary = index_videos([videos], work=built, workers=turn + 1)
+                found = {
+                    clip_id: (row["uri"], row["member"] or "")
+                    for clip_id, row in sources(built).items()
+                    if row["uri"]
+                }
+                (built / "sources.parquet").unlink()
+                assert found == {
+                    clip_id: (f"{videos}/{uri}", member)
+                    for clip_id, (*_, uri, member) in best.items()
+                    if clip_id != clip("z")
+                }
+                fits = [copy for copy in copies if copy[0] != "z"]
+                assert summary.videos == len(copies)
+                assert (summary.used, summary.duplicates) == (len(found), len(fits) - len(found))
+
+    law()
 
 
 def test_a_whole_video_is_the_copy_of_all_its_windows(tmp_path: Path) -> None:

@@ -283,43 +283,43 @@ def test_the_leak_matrix_counts_ids_clips_and_labels(build: Build) -> None:
 # --- laws
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(
-    named=ANY_LISTS,
-    protect=st.sampled_from([(), ("val",), ("test",), ("val", "test")]),
-    prefer=st.permutations(["k400", "k600", "k700"]),
-    dedup=st.sampled_from(["id", "clip"]),
-)
+@pytest.mark.parametrize("examples", [10, pytest.param(100, marks=pytest.mark.slow)])
 def test_counts_close_and_nothing_leaks(
-    tmp_path_factory: pytest.TempPathFactory,
-    named: Lists,
-    protect: tuple[str, ...],
-    prefer: list[str],
-    dedup: Any,
+    tmp_path_factory: pytest.TempPathFactory, examples: int
 ) -> None:
-    root = tmp_path_factory.mktemp("laws")
-    folder = write_lists(root / "annotations", named)
-    summary = build_manifest(
-        folder, work=root / "work", protect=protect, prefer=prefer, dedup=dedup, threads=1
+    @settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(
+        named=ANY_LISTS,
+        protect=st.sampled_from([(), ("val",), ("test",), ("val", "test")]),
+        prefer=st.permutations(["k400", "k600", "k700"]),
+        dedup=st.sampled_from(["id", "clip"]),
     )
-    work = root / "work"
-    check_counts(named, summary)
-    guarded = [name for name in LISTS if name.partition("/")[2] in protect]
-    held = {row[1] for name in named for row in named[name] if _list_of(name) in guarded}
-    train = rows(
-        work, "select youtube_id, time_start, found_in from manifest where view = 'k710/train'"
-    )
-    assert not {row[0] for row in train} & held
-    ids = [row[0] if dedup == "id" else row[:2] for row in train]
-    assert len(ids) == len(set(ids))
-    # Nothing is dropped without need: every id that may be there is.
-    order = rows(work, "select view, youtube_id, time_start, time_end from manifest")
-    assert order == sorted(set(order))
-    wanted = {row[1] for name in named if name.endswith("/train") for row in named[name]} - held
-    assert {row[0] for row in train} == wanted
-    for youtube_id, _, found_in in train:
-        homes = {_list_of(n) for n in named if youtube_id in {row[1] for row in named[n]}}
-        assert found_in == sorted(homes)
+    def law(named: Lists, protect: tuple[str, ...], prefer: list[str], dedup: Any) -> None:
+        root = tmp_path_factory.mktemp("laws")
+        folder = write_lists(root / "annotations", named)
+        summary = build_manifest(
+            folder, work=root / "work", protect=protect, prefer=prefer, dedup=dedup, threads=1
+        )
+        work = root / "work"
+        check_counts(named, summary)
+        guarded = [name for name in LISTS if name.partition("/")[2] in protect]
+        held = {row[1] for name in named for row in named[name] if _list_of(name) in guarded}
+        train = rows(
+            work, "select youtube_id, time_start, found_in from manifest where view = 'k710/train'"
+        )
+        assert not {row[0] for row in train} & held
+        ids = [row[0] if dedup == "id" else row[:2] for row in train]
+        assert len(ids) == len(set(ids))
+        # Nothing is dropped without need: every id that may be there is.
+        order = rows(work, "select view, youtube_id, time_start, time_end from manifest")
+        assert order == sorted(set(order))
+        wanted = {row[1] for name in named if name.endswith("/train") for row in named[name]} - held
+        assert {row[0] for row in train} == wanted
+        for youtube_id, _, found_in in train:
+            homes = {_list_of(n) for n in named if youtube_id in {row[1] for row in named[n]}}
+            assert found_in == sorted(homes)
+
+    law()
 
 
 def check_counts(named: Lists, summary: Summary) -> None:

@@ -105,21 +105,21 @@ def test_what_was_looked_into_is_not_again(tmp_path: Path, monkeypatch: pytest.M
     work = manifest_of(tmp_path, *archery("a", "b"))
     write(tmp_path / "videos" / f"{clip('a', 10)}.mp4", video(10))
     write(tmp_path / "videos" / f"{vid('b')}.mp4", video(30))
-    index_videos([tmp_path / "videos"], work=work, probe=True)
+    index_videos([tmp_path / "videos"], work=work, probe=True, workers=1)
     before = (work / "sources.parquet").read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(probing, "probe_copies", no_probe)
-        index_videos([tmp_path / "videos"], work=work, probe=True)
+        index_videos([tmp_path / "videos"], work=work, probe=True, workers=1)
         refresh(work)
         assert (work / "sources.parquet").read_bytes() == before
         # Nor what a shard run has decoded.
         write(tmp_path / "videos" / f"{clip('a', 10)}.mp4", video(8))
         index_videos([tmp_path / "videos"], work=work)
         outcome(work, 0, {"clip_id": clip("a", 10), "status": "damaged", "stored": False})
-        index_videos([tmp_path / "videos"], work=work, probe=True)
+        index_videos([tmp_path / "videos"], work=work, probe=True, workers=1)
         assert sources(work)[clip("a", 10)]["status"] == "damaged"
     write(tmp_path / "videos" / f"{clip('a', 10)}.mp4", video(10))
-    index_videos([tmp_path / "videos"], work=work, probe=True)
+    index_videos([tmp_path / "videos"], work=work, probe=True, workers=1)
     assert (work / "sources.parquet").read_bytes() == before
 
 
@@ -129,7 +129,7 @@ def test_a_file_that_is_another_window_makes_room_for_the_next_copy(tmp_path: Pa
     write(videos / "bowling" / f"{vid('a')}.mp4", video(10, fps=8))
     write(videos / "whole" / f"{vid('a')}.mp4", video(60, fps=1))
     assert len(video(10, fps=8)) > len(video(60, fps=1))
-    index_videos([videos], work=work, probe=True)
+    index_videos([videos], work=work, probe=True, workers=1)
     rows = sources(work)
     chosen = {clip_id: Path(row["uri"]).parent.name for clip_id, row in rows.items()}
     assert chosen == {clip("a", 10): "whole", clip("a", 40): "bowling"}
@@ -176,6 +176,7 @@ def test_a_stop_costs_only_what_was_under_way(tmp_path: Path) -> None:
         [tmp_path / "a.tar.gz"],
         work=work,
         probe=True,
+        workers=1,
         on_progress=lambda what, done, total: told.append(total) if what == "probing" else None,
     )
     assert set(told) == {3}
@@ -193,10 +194,10 @@ def test_a_copy_that_kills_its_worker_is_tried_again_next_time(
 
     with monkeypatch.context() as patch:
         patch.setattr(probing, "run_local", failing)
-        index_videos([tmp_path / "videos"], work=work, probe=True)
+        index_videos([tmp_path / "videos"], work=work, probe=True, workers=1)
     row = sources(work)[clip("a", 10)]
     assert (row["status"], row["detail"]) == ("ours", "the worker died (SIGKILL)")
-    index_videos([tmp_path / "videos"], work=work, probe=True)
+    index_videos([tmp_path / "videos"], work=work, probe=True, workers=1)
     row = sources(work)[clip("a", 10)]
     assert (row["status"], row["trimmed"]) == ("ok", True)
 

@@ -121,19 +121,20 @@ def test_bytes_are_the_same_whatever_was_in_memory_before() -> None:
             stdout=subprocess.PIPE,
             check=True,
         ).stdout
-        for filling in ("0", "85", "170", "255")
+        for filling in ("0", "170")
     }
     assert len(printed) == 1
     assert len(printed.pop().split()) == len(PROFILES)
 
 
+@pytest.mark.parametrize("times", [40, pytest.param(240, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", PROFILES)
-def test_damage_gives_no_other_picture(folder: Path, name: str) -> None:
+def test_damage_gives_no_other_picture(folder: Path, name: str, times: int) -> None:
     path = encoded(name, folder)
     sound = all_frames(path)
     rng = random.Random(0)
     num_errors = 0
-    for _ in range(60):
+    for _ in range(times):
         data = damaged(path.read_bytes(), rng, rng.choice((1, 3, 500)))
         indices = sorted(rng.sample(range(NUM_FRAMES), 4))
         try:

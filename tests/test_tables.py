@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from indexing import clip, manifest_of, open_work, outcome, put, refresh, sources
+from indexing import clip, manifest_of, open_work, outcome, put, refresh, sources, table
 
 from k710.errors import StageError
 from k710.files import locked
 from k710.index import index_videos
-from k710.tables import read_sidecar, settle, table_path
+from k710.tables import TableSpec, read_sidecar, settle, table_path, write_table
 
 A = ("archery", "a", 0, 10)
 
@@ -21,7 +21,8 @@ A = ("archery", "a", 0, 10)
 def test_who_reads_while_it_is_written_always_finds_it(tmp_path: Path) -> None:
     work = manifest_of(tmp_path, A)
     refresh(work)
-    outcome(work, 0, {"clip_id": clip("a"), "stored": False, "detail": "0"})
+    row = {"clip_id": clip("a"), "stored": False, "shard": 0, "position": 0}
+    outcome(work, 0, row)
     path = table_path(work, "outcomes/000000")
     done = threading.Event()
     missed: list[int] = []
@@ -34,8 +35,10 @@ def test_who_reads_while_it_is_written_always_finds_it(tmp_path: Path) -> None:
     reader = threading.Thread(target=look)
     reader.start()
     try:
-        for number in range(1, 40):
-            outcome(work, 0, {"clip_id": clip("a"), "stored": False, "detail": str(number)})
+        with open_work(work) as con:
+            for number in range(1, 40):
+                con.register("rows", table("outcomes", [{**row, "detail": str(number)}]))
+                write_table(con, work, TableSpec("outcomes", {}, {}, file="outcomes/000000"))
     finally:
         done.set()
         reader.join()
