@@ -86,7 +86,7 @@ def goes_on(work: Path, undisturbed: dict[str, bytes]) -> None:
 
 
 @pytest.mark.parametrize(
-    "number", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(1, 20))]
+    "number", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, *range(2, 20)))]
 )
 def test_killed_at_random_moments(
     untouched: Path, tmp_path: Path, undisturbed: dict[str, bytes], number: int

@@ -232,7 +232,7 @@ def test_ids_that_look_like_options_are_ids(demo: Path, youtube_id: str) -> None
 def test_a_real_id_that_begins_with_a_dash(real_lists: Path, tmp_path: Path) -> None:
     (tmp_path / "kinetics400").mkdir()
     (tmp_path / "kinetics400" / "test.csv").symlink_to(real_lists / "kinetics400" / "test.csv")
-    k710("build-manifest", "--annotations", tmp_path, "--work", tmp_path / "work")
+    k710("build-manifest", "--annotations", tmp_path / "kinetics400", "--work", tmp_path / "work")
     done = k710("explain", "-aU-xCCzkT0", "--work", tmp_path / "work")
     assert done.stdout == "k400/test  61-71 s  abseiling  [test.csv:2]\n    in no k710 view\n"
 

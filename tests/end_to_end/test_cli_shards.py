@@ -19,7 +19,7 @@ from k710.video import read_frames
 WAY = ("index --videos videos", "shard --views k400/train,k400/val", "verify --deep")
 
 
-@pytest.fixture(scope="module", params=["64", pytest.param("320", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=["32", pytest.param("320", marks=pytest.mark.slow)])
 def real(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The real videos, indexed and in shards of that short side; README shows them with 320."""
     folder = lay_out(tmp_path_factory.mktemp("real"))

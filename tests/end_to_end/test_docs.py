@@ -8,17 +8,18 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from command_line import k710
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 CLUSTER = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
-K710 = str(Path(sys.executable).with_name("k710"))
 COMMANDS = re.findall(r"k710 ([a-z][a-z-]+)((?:[^`\n]|\\\n)*)", CLUSTER)
 
 
 @cache
 def options_of(command: str) -> set[str]:
-    done = subprocess.run([K710, command, "--help"], capture_output=True, text=True, check=True)
+    done = k710(command, "--help")
+    assert done.returncode == 0
     return set(re.findall(r"--[a-z][a-z-]*", done.stdout))
 
 
