@@ -9,6 +9,7 @@ of the table are those that it tells of.
 import contextlib
 import datetime
 import glob
+import functools
 import hashlib
 import json
 import logging
@@ -418,5 +419,6 @@ def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
 
 
+@functools.cache
 def _version() -> str:
     return metadata.version("k710")

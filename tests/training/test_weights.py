@@ -11,7 +11,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
-from test_uniformerv2_model import TEMPORAL, TINY, clips, drawn
+from test_model import TEMPORAL, TINY, clips, drawn
 from torch.nn.functional import linear
 
 from k710.errors import K710Error, LabelError, WeightsError

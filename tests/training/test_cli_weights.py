@@ -8,7 +8,7 @@ import pytest
 import torch
 from command_line import k710
 from sharding import write_video
-from test_uniformerv2_weights import CONFIG, published
+from test_weights import CONFIG, published
 
 from k710.labels import class_names
 from k710.video import read_frames

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 from command_line import k710
-from test_uniformerv2_model import TINY, clips, drawn
-from test_uniformerv2_weights import CONFIG, published
+from test_model import TINY, clips, drawn
+from test_weights import CONFIG, published
 
 from k710.errors import MissingExtra, WeightsError
 from k710.labels import class_names

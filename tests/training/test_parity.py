@@ -1,6 +1,7 @@
 """Equal to the reference to rounding: logits, loss and every gradient, by its own fixtures."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -64,11 +65,25 @@ def test_traced_as_one_graph(name: str) -> None:
     check(name, lambda model: torch.compile(model, backend="aot_eager", fullgraph=True))
 
 
-@pytest.mark.parametrize(
-    "name",
-    # A cold compilation takes half a minute: one of each kind here, the others before a release.
-    [n if n in ("scene", "temporal") else pytest.param(n, marks=pytest.mark.slow) for n in NAMES],
-)
+# Inductor's own graph and loops, in one file for g++, neither vectorised nor optimised: half the
+# time of what `test_compiled` compiles.
+QUICK = {
+    "cpp_wrapper": True,
+    "cpp.simdlen": 1,
+    "aot_inductor.debug_compile": True,
+    "compile_threads": 1,
+}
+
+
+@pytest.mark.parametrize("name", ["scene", "temporal"])
+def test_compiled_quickly(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    torch._dynamo.reset()
+    check(name, lambda model: torch.compile(model, fullgraph=True, options=QUICK))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
 def test_compiled(name: str) -> None:
     torch._dynamo.reset()
     check(name, lambda model: torch.compile(model, fullgraph=True))

@@ -9,7 +9,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
-from test_uniformerv2_model import TINY, clips, drawn
+from test_model import TINY, clips, drawn
 from timm.layers import resample_abs_pos_embed
 
 from k710.errors import WeightsError
