@@ -3,6 +3,7 @@
 import fcntl
 import importlib.util
 import os
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import pytest
 from hypothesis import strategies as st
 
 from k710.manifest import LISTS
+
+# Small tensors, and a test on each core: threads of PyTorch stand in each other's way.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # What needs PyTorch is not collected where it is not installed: the data tests run without.
 collect_ignore = [] if importlib.util.find_spec("torch") else ["training"]
