@@ -3,7 +3,6 @@
 import fcntl
 import importlib.util
 import os
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 

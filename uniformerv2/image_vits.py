@@ -230,7 +230,8 @@ def _hf_as_clip(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
             clip[f"{before}attn.in_proj_{kind}"] = torch.cat([tensors[p] for p in parts])
             continue
         layer, _, last = part.rpartition(".")
-        clip[before + (_HF.get(part) or (f"{_HF[layer]}.{last}" if layer in _HF else part))] = tensor
+        part = _HF.get(part) or (f"{_HF[layer]}.{last}" if layer in _HF else part)
+        clip[before + part] = tensor
     return clip
 
 
