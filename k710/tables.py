@@ -8,8 +8,8 @@ of the table are those that it tells of.
 
 import contextlib
 import datetime
-import glob
 import functools
+import glob
 import hashlib
 import json
 import logging
