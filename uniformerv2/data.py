@@ -6,7 +6,9 @@ each. Only indices matter, never times. Source: slowfast/datasets/decoder.py of 
 
 import itertools
 
-__all__ = ["train_bounds", "view_frames"]
+import numpy as np
+
+__all__ = ["generator_of", "train_bounds", "train_frames", "view_frames"]
 
 
 def _edges(video_frames: int, clip_frames: int) -> list[int]:
@@ -24,6 +26,23 @@ def train_bounds(video_frames: int, clip_frames: int) -> list[tuple[int, int]]:
     edges = _edges(video_frames, clip_frames)
     last = video_frames - 1
     return [(min(a, last), min(b, last)) for a, b in itertools.pairwise(edges)]
+
+
+def train_frames(generator: np.random.Generator, video_frames: int, clip_frames: int) -> list[int]:
+    """One frame of each segment, drawn evenly; a frame at a border may come twice."""
+    bounds = train_bounds(video_frames, clip_frames)
+    return [int(generator.integers(first, last, endpoint=True)) for first, last in bounds]
+
+
+def generator_of(seed: int, epoch: int, position: int, repetition: int = 0) -> np.random.Generator:
+    """The generator of all that chance decides of the clip at a position of an epoch's order.
+
+    A stream of its own for each: neither rank, worker nor what was drawn before has a part in it.
+    """
+    # A counter-based generator: `position` and `repetition` are the upper words of its counter.
+    return np.random.Generator(
+        np.random.Philox(key=[seed, epoch], counter=[0, 0, position, repetition])
+    )
 
 
 def view_frames(video_frames: int, clip_frames: int, view: int, views: int) -> list[int]:
