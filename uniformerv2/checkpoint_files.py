@@ -8,32 +8,45 @@ which nobody asks for, never comes into memory.
 import json
 import pickle
 import re
+import struct
 import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import safetensors
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
-from k710.errors import WeightsError, shown
-from k710.files import replacing, word_os_errors
+from k710.errors import LabelError, WeightsError, shown
+from k710.files import disk_full, replacing, word_os_errors
 
-__all__ = ["is_torchscript", "read_tensors", "write_tensors"]
+__all__ = ["TORCH_SUFFIXES", "is_torchscript", "read_tensors", "write_tensors"]
 
 TORCH_SUFFIXES = (".pth", ".pt", ".pyth")
 _WRAPPERS = ("model_state", "state_dict", "model")
 _PREFIXES = ("module.", "_orig_mod.")
+_SAFETENSORS_DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
 # What a file of any bytes makes PyTorch's and safetensors' readers raise.
 _READ_ERRORS = (
     OSError,
-    RuntimeError,
+    RuntimeError,  # NotImplementedError too
     ValueError,
     TypeError,
     LookupError,
+    struct.error,
     AttributeError,
     EOFError,
     OverflowError,
@@ -48,7 +61,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     """The tensors of a checkpoint under its own names, and what k710 recorded beside them, if so.
 
     Prefixes of DDP and torch.compile are dropped. A folder is a run, or one step of a run: its
-    newest complete step is read. WeightsError for anything else than a file of tensors.
+    newest complete step is read. WeightsError for anything else than a file of tensors; LabelError
+    for a record that is none.
     """
     if path.is_dir():
         path = _model_of_run(path)
@@ -64,10 +78,19 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
         raise WeightsError(
             f"{shown(path)} holds a {type(loaded).__name__}, and no dict of tensors."
         )
-    record = loaded.get("k710")
+    record = _record(loaded.get("k710"), path)
     key = next((key for key in _WRAPPERS if isinstance(loaded.get(key), Mapping)), None)
-    tensors = loaded if key is None else loaded[key]
-    return _named(tensors, path), record if isinstance(record, dict) else None
+    tensors = {k: v for k, v in loaded.items() if k != "k710"} if key is None else loaded[key]
+    return _named(tensors, path), record
+
+
+def _record(record: object, path: Path) -> dict[str, Any] | None:
+    """What k710 wrote of the classes. One that can't be read is never taken for none."""
+    if record is not None and not isinstance(record, dict):
+        raise LabelError(
+            f"{shown(path)} says of its classes {shown(repr(record)[:80])}: no record of k710's."
+        )
+    return record
 
 
 def _model_of_run(folder: Path) -> Path:
@@ -90,7 +113,7 @@ def _from_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | N
         record = None if text is None else json.loads(text)
     except _READ_ERRORS as error:
         raise WeightsError(f"{shown(path)} is no whole safetensors file: {_why(error)}") from error
-    return _named(tensors, path), record if isinstance(record, dict) else None
+    return _named(tensors, path), _record(record, path)
 
 
 def _loaded(path: Path, *, is_zip: bool) -> Any:
@@ -106,7 +129,11 @@ def _loaded(path: Path, *, is_zip: bool) -> Any:
     except pickle.UnpicklingError as error:
         asks = re.search(r"GLOBAL ([\w.]+)", str(error))
         if asks is None:
-            raise WeightsError(f"{shown(path)} is no PyTorch file: {_why(error)}") from error
+            with path.open("rb") as file:
+                start = file.read(16)
+            raise WeightsError(
+                f"{shown(path)} is no PyTorch file of tensors: it begins with {start!r}."
+            ) from error
         raise WeightsError(
             f"{shown(path)} is more than tensors: it asks for {shown(asks[1])}. A pickle can carry "
             "any code, so k710 loads none. Ask its author for a file of the state_dict alone."
@@ -120,7 +147,7 @@ def is_torchscript(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith("/constants.pkl") for name in archive.namelist())
-    except (zipfile.BadZipFile, ValueError, OSError):
+    except (zipfile.BadZipFile, *_READ_ERRORS):
         return False  # a torn file, of which torch.load tells more
 
 
@@ -137,6 +164,14 @@ def _named(tensors: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
             raise WeightsError(
                 f"{shown(path)} is no checkpoint of a model: {shown(str(name))} is a "
                 f"{type(tensor).__name__}, and no tensor. It holds {_keys(tensors)}."
+            )
+        if tensor.dtype not in _SAFETENSORS_DTYPES or (
+            (tensor.layout, tensor.device.type, tensor.is_quantized)
+            != (torch.strided, "cpu", False)
+        ):
+            raise WeightsError(
+                f"{shown(path)} is no checkpoint of a model: {shown(name)} is a tensor of "
+                f"{tensor.dtype}, {tensor.layout}, on {tensor.device}."
             )
         while name.startswith(_PREFIXES):
             name = name.partition(".")[2]
@@ -159,25 +194,64 @@ def write_tensors(
     """Write a `.safetensors` file with `record` as metadata, or a PyTorch file by its suffix.
 
     The PyTorch file is {wrapper: tensors, "k710": record}, readable with `weights_only=True`. It
-    appears whole or not at all. The same tensors give the same bytes.
+    appears whole or not at all. The same tensors give the same bytes. WeightsError for another
+    suffix, StageError where it can't be written.
     """
-    # A view of a larger tensor would be written with all of it.
-    plain = {
-        name: tensor if _is_whole(tensor) else tensor.clone().contiguous()
-        for name, tensor in tensors.items()
-    }
-    with word_os_errors(path.parent), replacing(path) as partial:
+    if path.suffix not in (".safetensors", *TORCH_SUFFIXES):
+        raise WeightsError(
+            f"{shown(path)} should end with .safetensors, {', '.join(TORCH_SUFFIXES)}."
+        )
+    with word_os_errors(path.parent), replacing(path) as partial, partial.open("wb") as file:
         if path.suffix == ".safetensors":
-            save_file(plain, partial, {"k710": json.dumps(record, sort_keys=True)})
-        elif path.suffix in TORCH_SUFFIXES:
-            with partial.open("wb") as file:  # given a name, torch.save would write it inside
-                torch.save({wrapper: plain, "k710": dict(record)}, file)
+            _write_safetensors(file, tensors, {"k710": json.dumps(record, sort_keys=True)})
         else:
-            raise WeightsError(
-                f"{shown(path)} should end with .safetensors, {', '.join(TORCH_SUFFIXES)}."
-            )
+            _write_pickle(file, {wrapper: _separate(tensors), "k710": dict(record)}, path)
 
 
-def _is_whole(tensor: Tensor) -> bool:
-    size = tensor.numel() * tensor.element_size()
-    return tensor.is_contiguous() and tensor.untyped_storage().nbytes() == size
+def _write_safetensors(
+    file: IO[bytes], tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
+) -> None:
+    """The format is a header of JSON and the bytes of the tensors, the widest numbers first.
+
+    Its own library writes through a file of another name and closes it to other users.
+    """
+    order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name in order:
+        start, end = end, end + tensors[name].numel() * tensors[name].element_size()
+        header[name] = {
+            "dtype": _SAFETENSORS_DTYPES[tensors[name].dtype],
+            "shape": list(tensors[name].shape),
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    file.write(struct.pack("<Q", len(text)) + text)
+    for name in order:
+        flat = tensors[name].detach().contiguous().reshape(-1)
+        file.write(flat.view(torch.uint8).numpy().data)
+
+
+def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A view of a larger tensor would be written with all of it; what two share, as shared."""
+    seen: set[int] = set()
+    separate = {}
+    for name, tensor in tensors.items():
+        storage = tensor.untyped_storage()
+        size = tensor.numel() * tensor.element_size()
+        is_own = storage.data_ptr() not in seen and storage.nbytes() == size
+        seen.add(storage.data_ptr())
+        separate[name] = (
+            tensor if is_own and tensor.is_contiguous() else tensor.clone().contiguous()
+        )
+    return separate
+
+
+def _write_pickle(file: IO[bytes], value: object, path: Path) -> None:
+    try:
+        torch.save(value, file)  # given a name, it would write that inside
+    except RuntimeError as error:  # what its archive makes of a file that takes no more
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from error
+        raise disk_full(path.parent, _why(error)) from error

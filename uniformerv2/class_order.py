@@ -1,6 +1,5 @@
 """Which class each row of a head is: it travels with the weights, and decides what fits to what."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -63,10 +62,11 @@ def order_of_record(record: Mapping[str, Any], num_classes: int, where: str) -> 
     dataset: Any
     family: Any
     dataset, family, sha256 = (record.get(key) for key in ("dataset", "family", "labels_sha256"))
-    if dataset not in get_args(Classes) or family not in FAMILIES:
-        said = json.dumps([dataset, family], default=str)
+    if "dataset" not in record:
+        dataset = _NUM.get(num_classes)
+    if dataset not in list(get_args(Classes)) or family not in list(FAMILIES):
         raise LabelError(
-            f"{where} says that its classes are {shown(said)}: known are "
+            f"{where} says that its classes are {shown(repr((dataset, family)))}: known are "
             f"{', '.join(_NUM.values())} in {' or '.join(FAMILIES)} order."
         )
     if sha256 != labels_sha256():

@@ -1,5 +1,6 @@
 """A K710 head becomes that of one of its datasets; weights change their names, order, or form."""
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from k710.errors import LabelError, WeightsError, shown
 from k710.labels import NUM_CLASSES, Dataset, Family
-from uniformerv2.checkpoint_files import write_tensors
+from uniformerv2.checkpoint_files import TORCH_SUFFIXES, write_tensors
 from uniformerv2.class_order import ClassOrder, positions
 from uniformerv2.names import Format, head_names
 from uniformerv2.weights import Checkpoint, load_model, ours, read, record_of, renamed
@@ -28,7 +29,7 @@ class Remapped:
 
     path: Path
     source: ClassOrder
-    is_recorded: bool  # the file said its order; or else it was taken from its names, or told
+    known_by: Literal["record", "told", "names"]  # whose word the source's order is
     target: ClassOrder
     rows: tuple[int, ...]  # position i: the row of the old head that is row i of the new one
 
@@ -69,7 +70,7 @@ def remap_head(
     aim = ClassOrder(target, family or source.family)
     out = Path(out) if out is not None else _beside(checkpoint, f"_{target}")
     rows = positions(source, aim)
-    tensors = _picked(checkpoint, rows)
+    tensors = _picked(checkpoint, rows) | checkpoint.normalisation
     config = replace(checkpoint.config, num_classes=len(rows))
     if checkpoint.format == "k710" and out.suffix != ".safetensors":
         raise WeightsError(
@@ -82,7 +83,10 @@ def remap_head(
         record=record_of(config, aim, checkpoint.format),
         wrapper=WRAPPERS[checkpoint.format],
     )
-    return Remapped(out, source, checkpoint.is_recorded, aim, tuple(rows))
+    known_by: Literal["record", "told", "names"] = "names" if source_family is None else "told"
+    if checkpoint.is_recorded:
+        known_by = "record"
+    return Remapped(out, source, known_by, aim, tuple(rows))
 
 
 def _source(checkpoint: Checkpoint, told: Family | None) -> ClassOrder:
@@ -111,10 +115,12 @@ def _picked(checkpoint: Checkpoint, rows: list[int]) -> dict[str, Tensor]:
 
 
 def _beside(checkpoint: Checkpoint, ending: str, suffix: str | None = None) -> Path:
-    path = checkpoint.path.resolve()
+    # Beside the name that was given, not beside what a link points to: a cache, say.
+    path = Path(os.path.abspath(checkpoint.path))
     if path.is_dir():
         return path.with_name(f"{path.name}{ending}.safetensors")
-    return path.with_name(f"{path.stem}{ending}{suffix or path.suffix or '.pth'}")
+    own = path.suffix if path.suffix in (".safetensors", *TORCH_SUFFIXES) else ".pth"
+    return path.with_name(f"{path.stem}{ending}{suffix or own}")
 
 
 def convert(
@@ -141,6 +147,8 @@ def convert(
     family: Format = "k710" if to == "safetensors" else to
     suffix = {"k710": ".safetensors", "opengvlab": ".pyth", "mmaction2": ".pth"}[family]
     out = Path(out) if out is not None else _beside(checkpoint, f"_{to}", suffix)
+    if family == "k710" and out.suffix != suffix:
+        raise WeightsError(f"{shown(out)} should end with {suffix}: --to safetensors.")
     source = target = checkpoint.order
     if source is not None and family != "k710":
         target = ClassOrder(source.dataset, "opengvlab" if to == "opengvlab" else "alphabetical")

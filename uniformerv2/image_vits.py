@@ -9,12 +9,15 @@ After the last block, before any final norm, every token of every frame is the i
 classifiers, decoders.
 
 A TorchScript archive is opened with `torch.jit.load` on the CPU. Only its state dict is read, and
-nothing in it is called; but PyTorch does parse the program in it. It is the one exception to
-`weights_only=True`: take such files from where you would take programs.
+nothing in it is called: one that would run code of its own while it is opened is refused. But
+PyTorch does parse the program in it. It is the one exception to `weights_only=True`: take such
+files from where you would take programs.
 """
 
 import json
+import math
 import warnings
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +29,7 @@ from torch import Tensor, nn
 from k710.errors import MissingExtra, WeightsError, shown
 from uniformerv2.checkpoint_files import is_torchscript, read_tensors
 from uniformerv2.model import Config, UniFormerV2, resize_positions
-from uniformerv2.names import names_in
+from uniformerv2.names import names_in, shapes_in
 from uniformerv2.weights import compare, shapes_of
 
 _jit_load: Callable[..., Any] = torch.jit.load
@@ -35,6 +38,9 @@ __all__ = ["ImageViT", "arm", "from_timm", "image_vit"]
 
 Activation = Literal["quick_gelu", "gelu"]
 _VISION = "vision_model."
+_ALONE = "embeddings.class_embedding"
+# Widths of open_clip whose heads are not of 64 channels: H, g, G.
+_HEADS = {1280: 16, 1408: 16, 1664: 16}
 _HF = {
     "embeddings.class_embedding": "class_embedding",
     "embeddings.patch_embedding.weight": "conv1.weight",
@@ -129,8 +135,8 @@ def _depth(tensors: Mapping[str, Tensor]) -> int:
 def image_vit(init: str, *, activation: Activation | None = None) -> ImageViT:
     """The image model that `--init` names: a file, a folder, or timm:NAME.
 
-    timm downloads what it does not have. `activation` is for files that don't tell: OpenAI's and
-    those of open_clip's -quickgelu configs have quick_gelu, the default; LAION's have gelu.
+    timm downloads what it does not have. `activation` is for open_clip's files, which don't tell:
+    LAION's weights have gelu, those of -quickgelu configs quick_gelu, as OpenAI's files.
     WeightsError says what does not fit, MissingExtra if timm is not installed.
     """
     if init.startswith("timm:"):
@@ -138,16 +144,34 @@ def image_vit(init: str, *, activation: Activation | None = None) -> ImageViT:
     path = Path(init)
     if path.is_dir() and (path / "config.json").is_file():
         return _from_hf_folder(path)
-    tensors = _script_tensors(path) if is_torchscript(path) else read_tensors(path)[0]
+    is_script = is_torchscript(path)
+    tensors = _script_tensors(path) if is_script else read_tensors(path)[0]
+    # OpenAI's own files, or the bare image encoder out of one, as the reference starts from it.
+    is_openai = is_script or "input_resolution" in tensors
+    is_openai |= not any(key.startswith("visual.") for key in tensors)
+    if "vision_model.embeddings.class_embedding" in tensors or _ALONE in tensors:
+        is_openai = False
+    if activation is None and not is_openai:
+        raise WeightsError(
+            f"{shown(path)} does not tell its activation: say gelu (LAION's and most of open_clip) "
+            "or quick_gelu (OpenAI's, and -quickgelu). Of Hugging Face give the folder, which does."
+        )
     return _from_clip(tensors, str(path), activation or "quick_gelu")
 
 
 def _script_tensors(path: Path) -> dict[str, Tensor]:
     try:
+        with zipfile.ZipFile(path) as archive:
+            code = [name for name in archive.namelist() if "/code/" in name]
+            if any(b"__setstate__" in archive.read(name) for name in code):
+                raise WeightsError(
+                    f"{shown(path)} runs code of its own as soon as it is opened (__setstate__): "
+                    "give its state dict instead."
+                )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of PyTorch's farewell to TorchScript
             return dict(_jit_load(path, map_location="cpu").state_dict())
-    except RuntimeError as error:
+    except (RuntimeError, zipfile.BadZipFile, OSError, ValueError) as error:
         raise WeightsError(f"{shown(path)} is no whole TorchScript archive.") from error
 
 
@@ -173,7 +197,7 @@ def _from_clip(tensors: Mapping[str, Tensor], name: str, activation: Activation)
     if any(key.startswith("vision_model.") for key in tensors):
         vision = {k.removeprefix(_VISION): t for k, t in tensors.items() if k.startswith(_VISION)}
         clip = _hf_as_clip(vision, name)
-    elif "embeddings.class_embedding" in tensors:  # transformers 5 saves the encoder alone so
+    elif _ALONE in tensors:  # transformers 5 saves the encoder alone so
         clip = _hf_as_clip(tensors, name)
     elif any(key.startswith("visual.") for key in tensors):
         clip = {k.removeprefix("visual."): t for k, t in tensors.items() if k.startswith("visual.")}
@@ -182,31 +206,32 @@ def _from_clip(tensors: Mapping[str, Tensor], name: str, activation: Activation)
     try:
         (width,) = clip["class_embedding"].shape
         patch = clip["conv1.weight"].shape[-1]
-        side = round((len(clip["positional_embedding"]) - 1) ** 0.5)
-    except (KeyError, ValueError, IndexError) as error:
+        side = math.isqrt(len(clip["positional_embedding"]) - 1)
+        if side * side + 1 != len(clip["positional_embedding"]):
+            raise ValueError("positions of no square")
+        depth = len({k.split(".")[2] for k in clip if k.startswith("transformer.resblocks.")})
+        heads = _HEADS.get(width, max(width // 64, 1))
+        like = Config(
+            size=side * patch,
+            patch=patch,
+            width=width,
+            depth=depth,
+            heads=heads,
+            global_layers=(depth - 1,),
+        )
+    except (KeyError, ValueError, IndexError, TypeError) as error:
         some = ", ".join(shown(key) for key in list(tensors)[:4])
         raise WeightsError(
             f"{shown(name)} is no image encoder of CLIP: {error} is missing, or has another shape "
             f"({some}, ...). Other ViTs: --init timm:NAME."
         ) from error
-    depth = len({k.split(".")[2] for k in clip if k.startswith("transformer.resblocks.")})
-    heads = max(width // 64, 1)
-    like = Config(
-        size=side * patch,
-        patch=patch,
-        width=width,
-        depth=max(depth, 1),
-        heads=heads,
-        global_layers=(max(depth, 1) - 1,),
-    )
     names = names_in(like, "opengvlab")
     theirs = {o: t.removeprefix("backbone.") for o, t in names.items() if _is_of_vit(o)}
     dropped = ("ln_post.", "proj")
-    extra = [k for k in clip if k not in theirs.values() and not k.startswith(dropped)]
-    lacking = [k for k in theirs.values() if k not in clip]
-    if extra or lacking:
-        # Shapes are compared by `arm`; here only names, so that nothing is left out unsaid.
-        compare({k: () for k in lacking}, {k: tuple(clip[k].shape) for k in extra}, Path(name))
+    wanted = {theirs[o]: shape for o, shape in shapes_in(like, "k710").items() if o in theirs}
+    wanted["conv1.weight"] = (width, 3, patch, patch)
+    found = {k: tuple(t.shape) for k, t in clip.items() if not k.startswith(dropped)}
+    compare(wanted, found, Path(name))
     ours = {mine: clip[k] for mine, k in theirs.items()}
     return ImageViT(name, ours, heads, activation, norm_eps=1e-5, norm_before=True)
 
@@ -245,8 +270,8 @@ def _of_timm(name: str) -> ImageViT:
         raise MissingExtra("--init timm:NAME needs timm: pip install 'k710[train]'") from error
     try:
         model = timm.create_model(name, pretrained=True)
-    except RuntimeError as error:  # no such model, or no weights of it
-        raise WeightsError(f"timm has no {shown(name)}: {shown(str(error))}") from error
+    except (RuntimeError, OSError) as error:  # no such model, no weights of it, or no network
+        raise WeightsError(f"timm can't give {shown(name)}: {shown(str(error)[:300])}") from error
     return from_timm(model, name)
 
 

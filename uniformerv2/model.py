@@ -15,67 +15,16 @@ class token first), C width, Q queries, K classes.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from uniformerv2.config import SIZES, Config
+
 __all__ = ["SIZES", "Config", "UniFormerV2", "resize_positions"]
-
-Fusion = Literal["sequential", "parallel", "hierarchical_kv", "hierarchical_q"]
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    """All that decides the shapes and the arithmetic of a model. The defaults are B/16 for K710."""
-
-    num_classes: int = 710
-    size: int = 224  # pixels of the square input that the table of positions is for
-    patch: int = 16  # pixels
-    width: int = 768
-    depth: int = 12
-    heads: int = 12
-    global_layers: tuple[int, ...] = (8, 9, 10, 11)  # a global UniBlock after each, from 0
-    global_mlp_ratio: float = 4.0
-    fusion: Fusion = "sequential"
-    frozen: bool = False  # the video token alone: no weighted sum with the class token
-    temporal_downsample: bool = False
-    local: Literal["none", "single", "double"] = "none"  # before attention; and before the FFN
-    local_width: int | None = None  # None: width / 1.5
-    # The image ViT that it starts from: CLIP's unless told.
-    activation: Literal["quick_gelu", "gelu"] = "quick_gelu"
-    norm_eps: float = 1e-5
-    norm_before: bool = True  # CLIP's ln_pre
-    layer_scale: bool = False  # DeiT III, DINOv2, BEiT
-    relative_positions: bool = False  # BEiT
-    # Training.
-    drop_path: float = 0.0  # of the last block; of the first one 0, linear between
-    global_drop_path: float = 0.0  # of the last global UniBlock
-    drop_path_mode: Literal["sample", "reference"] = "sample"
-    global_dropout: tuple[float, ...] | float = 0.5
-    head_dropout: float = 0.5
-    checkpoint_blocks: int = 0  # how many of the first blocks keep no activations
-
-    def __post_init__(self) -> None:
-        if self.size % self.patch or self.width % self.heads:
-            raise ValueError(
-                f"size ({self.size}) must be a multiple of patch ({self.patch}), "
-                f"and width ({self.width}) of heads ({self.heads})"
-            )
-        layers = self.global_layers
-        if (
-            not layers
-            or list(layers) != sorted(set(layers))
-            or not (layers[0] >= 0 and layers[-1] < self.depth)
-        ):
-            raise ValueError(f"global_layers {layers} must ascend from 0 to {self.depth - 1}")
-        dropout = self.global_dropout
-        if isinstance(dropout, tuple) and len(dropout) != len(layers):
-            raise ValueError(f"global_dropout has {len(dropout)} rates for {len(layers)} blocks")
-
 
 # --- parts
 
@@ -88,7 +37,8 @@ def depthwise_3x3x3(x_NTHWC: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 def depthwise_3x1x1(x_NTPC: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """The temporal depth-wise convolution of the local UniBlock: weight (C, 1, 3)."""
-    # Three shifted products: cheaper than a convolution for three taps, and one kernel if compiled.
+    # Three shifted products: cheaper to learn through than a convolution, most of all if compiled
+    # (benchmarks/dpe.py).
     past = F.pad(x_NTPC[:, :-1], (0, 0, 0, 0, 1, 0))
     future = F.pad(x_NTPC[:, 1:], (0, 0, 0, 0, 0, 1))
     before, here, after = weight[:, 0].to(x_NTPC.dtype).unbind(1)
@@ -228,7 +178,7 @@ class Block(nn.Module):
         else:
             y = branch(normed)
         if scale is not None:
-            y = y * scale
+            y = y * scale.to(y.dtype)
         if self.training and self.rate:
             # The reference drops along its first axis, which is that of the tokens.
             shape = (y.shape[0], 1, 1, 1) if self.by_sample else (1, 1, y.shape[2], 1)
@@ -246,7 +196,7 @@ class CrossAttention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, query_NQC: Tensor, tokens_NMC: Tensor) -> Tensor:
-        """With few queries it is cheaper to bring them to the tokens than the tokens to them.
+        """With few queries less has to be computed if they are brought to the tokens.
 
         q (W_k y) = (W_k' q) y, and the sum of a (W_v y) is W_v (sum of a y): keys and values are
         the tokens themselves, two matrix products of M tokens with C x C less. The bias of the keys
@@ -451,16 +401,3 @@ def initialise(model: UniFormerV2) -> None:
         nn.init.zeros_(model.join.bias)
     nn.init.trunc_normal_(model.class_token, std=0.02)
     nn.init.trunc_normal_(model.positions, std=0.02)
-
-
-# --- the published sizes; other classes, frames or rates by dataclasses.replace
-
-SIZES = {
-    "b16": Config(),
-    "l14": Config(patch=14, width=1024, depth=24, heads=16, global_layers=(20, 21, 22, 23)),
-    "l14_336": Config(
-        size=336, patch=14, width=1024, depth=24, heads=16, global_layers=(20, 21, 22, 23)
-    ),
-    # For tests and the demo: no published weights.
-    "tiny": Config(size=64, width=64, depth=4, heads=4, global_layers=(2, 3)),
-}

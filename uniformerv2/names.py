@@ -12,7 +12,16 @@ from torch import Tensor
 
 from uniformerv2.model import Config, UniFormerV2
 
-__all__ = ["FORMATS", "Format", "format_of", "from_names", "head_names", "names_in", "to_names"]
+__all__ = [
+    "FORMATS",
+    "Format",
+    "format_of",
+    "from_names",
+    "head_names",
+    "names_in",
+    "shapes_in",
+    "to_names",
+]
 
 Format = Literal["k710", "opengvlab", "mmaction2"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -52,7 +61,7 @@ _GLOBAL = _ATTENTION | {"norm_query": "ln_1", "norm_mlp": "ln_2", "norm_tokens":
 def names_in(config: Config, family: Format) -> dict[str, str]:
     """Each tensor of such a model: our name -> the name in `family`, in the model's order.
 
-    KeyError for what the other two have no name for: see `uniformerv2.weights.writable`.
+    KeyError for what the other two have no name for: `uniformerv2.weights.renamed` refuses it.
     """
     with torch.device("meta"):
         names = list(UniFormerV2(config).state_dict())

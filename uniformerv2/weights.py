@@ -4,7 +4,7 @@
     .pyth, bare       opengvlab     rows in OpenGVLab's order     the reference's model zoo
     .pyth             opengvlab     the same, in `model_state`    the reference's trainer
     .pth              mmaction2     alphabetical, `state_dict`    MMAction2
-    .safetensors      ours          as recorded                   k710, with the whole Config
+    .safetensors      any of these  as recorded                   k710; ours with the whole Config
     a run's folder    ours          as recorded                   k710 pretrain, k710 finetune
 
 Loading is strict both ways. Something-Something checkpoints of the reference expect BGR frames: its
@@ -37,6 +37,7 @@ __all__ = [
     "read",
     "record_of",
     "renamed",
+    "shapes_of",
 ]
 
 _SHOWN_NAMES = 10
@@ -54,6 +55,7 @@ class Checkpoint:
     order: ClassOrder | None  # None: its classes are none of Kinetics
     is_recorded: bool  # the file says its order; or else it is taken from the names
     config: Config
+    normalisation: dict[str, Tensor]  # MMAction2's buffers, where it has them; ours is a constant
 
 
 def read(path: str | Path) -> Checkpoint:
@@ -71,7 +73,8 @@ def read(path: str | Path) -> Checkpoint:
             f"{shown(path)} is no UniFormerV2: its names are those of neither OpenGVLab, MMAction2 "
             f"nor k710 ({some}, ...). An image model is given to --init."
         )
-    tensors = {n: t for n, t in tensors.items() if not _is_normalisation(n, t, path)}
+    normalisation = {n: t for n, t in tensors.items() if _is_normalisation(n, t, path)}
+    tensors = {n: t for n, t in tensors.items() if n not in normalisation}
     weight, bias = head_names(family)
     lacking = [name for name in (weight, bias) if name not in tensors]
     if lacking:
@@ -79,18 +82,20 @@ def read(path: str | Path) -> Checkpoint:
     if tensors[weight].ndim != 2:
         raise WeightsError(f"{shown(path)}: {weight} is no matrix.")
     recorded = family == "k710"
-    config = _recorded_config(record, tensors, path) if recorded else _config_of(tensors, path)
+    config = (
+        _recorded_config(record, tensors, path) if recorded else _config_of(tensors, family, path)
+    )
     compare(shapes_in(config, family), shapes_of(tensors), path)
     num = config.num_classes
-    said = record is not None and "dataset" in record
     order: ClassOrder | None
-    if record is None or not said:
+    if record is None:
         order = assumed_order(num, "alphabetical" if family == "mmaction2" else "opengvlab")
-    elif record["dataset"] is None:
+    elif record.get("dataset", "") is None:
         order = None
     else:
         order = order_of_record(record, num, shown(path))
-    return Checkpoint(path, tensors, family, order, said, config)
+    is_recorded = record is not None
+    return Checkpoint(path, tensors, family, order, is_recorded, config, normalisation)
 
 
 def ours(checkpoint: Checkpoint) -> dict[str, Tensor]:
@@ -197,26 +202,46 @@ def _expects_bgr(family: Format, config: Config) -> bool:
 
 
 def _check_writable(config: Config, family: Format) -> None:
-    """The other families have one fusion and CLIP's ViT, and MMAction2 no frozen model."""
+    """The other families have one fusion and CLIP's ViT, and no place to say what shapes don't."""
     plain = Config()
+    alike = {
+        "heads": _heads(config.width),
+        "global_layers": _last(config.depth, len(config.global_layers)),
+        **{
+            name: getattr(plain, name)
+            for name in (
+                "fusion",
+                "activation",
+                "norm_eps",
+                "norm_before",
+                "layer_scale",
+                "relative_positions",
+            )
+        },
+    }
     lacking = [
         f"{name} = {getattr(config, name)}"
-        for name in (
-            "fusion",
-            "activation",
-            "norm_eps",
-            "norm_before",
-            "layer_scale",
-            "relative_positions",
-        )
-        if getattr(config, name) != getattr(plain, name)
+        for name, value in alike.items()
+        if getattr(config, name) != value
     ]
+    if config.local_width not in (None, int(config.width // 1.5)):
+        lacking.append(f"local_width = {config.local_width}")
     if family == "mmaction2" and config.frozen:
         lacking.append("frozen = True")
     if lacking:
         raise WeightsError(
             f"{family} has no such model ({', '.join(lacking)}): --to safetensors keeps all."
         )
+
+
+def _heads(width: int) -> int:
+    """Of 64 channels, as all published models have them."""
+    return max(width // 64, 1)
+
+
+def _last(depth: int, num: int) -> tuple[int, ...]:
+    """The layers that all published models have their global UniBlocks after."""
+    return tuple(range(depth - num, depth))
 
 
 def _config_of_reference(arguments: Mapping[str, Any]) -> Config:
@@ -255,7 +280,7 @@ def _config_of_reference(arguments: Mapping[str, Any]) -> Config:
         raise WeightsError(f"The reference's arguments lack {error}.") from error
 
 
-def _config_of(tensors: Mapping[str, Tensor], path: Path) -> Config:
+def _config_of(tensors: Mapping[str, Tensor], family: Format, path: Path) -> Config:
     """What the shapes tell, and for the rest what all published models have in common: 64 channels
 
     a head, global UniBlocks after the last layers.
@@ -268,22 +293,25 @@ def _config_of(tensors: Mapping[str, Tensor], path: Path) -> Config:
         depth = _count(tensors, f"{start}resblocks.")
         blocks = _count(tensors, f"{start}dec.")
         mlp = tensors[f"{start}dec.0.mlp.c_fc.weight"].shape[0]
-    except (KeyError, ValueError) as error:
+    except KeyError as error:
+        raise WeightsError(f"{shown(path)} is no whole UniFormerV2: {error} is missing.") from error
+    except (ValueError, IndexError) as error:
         raise WeightsError(
-            f"{shown(path)} is no whole UniFormerV2: {error} is missing, or has another shape."
+            f"{shown(path)} is no UniFormerV2: its patch embedding, positions or global UniBlocks "
+            f"have another shape ({error})."
         ) from error
     local = [f"{start}resblocks.0.lmhra{n}.pos_embed.1.weight" in tensors for n in (1, 2)]
     try:
         return Config(
-            num_classes=len(tensors[head_names(format_of(tensors) or "opengvlab")[0]]),
+            num_classes=len(tensors[head_names(family)[0]]),
             size=side * patch,
             patch=patch,
             width=width,
             depth=depth,
-            heads=max(width // 64, 1),
-            global_layers=tuple(range(depth - blocks, depth)),
+            heads=_heads(width),
+            global_layers=_last(depth, blocks),
             global_mlp_ratio=mlp / width,
-            frozen=f"{start}balance" not in tensors,
+            frozen=family == "opengvlab" and f"{start}balance" not in tensors,
             temporal_downsample=taps == 3,
             local="double" if local[1] else "single" if local[0] else "none",
         )
@@ -309,7 +337,7 @@ def _recorded_config(
         if made.depth != _count(tensors, "blocks.") or made.width != len(tensors["class_token"]):
             raise ValueError(f"depth {made.depth} and width {made.width}, and its tensors another")
         return made
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, KeyError) as error:
         raise WeightsError(
             f"{shown(path)} records a model that this version does not have: {shown(str(error))}."
         ) from error

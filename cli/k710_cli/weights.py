@@ -1,5 +1,6 @@
 """remap-head, convert, predict: what can be done with a checkpoint."""
 
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -69,12 +70,12 @@ def remap_head(
         source_family=None if source_family is None else source_family.value,
         out=out,
     )
-    if as_json:
-        print_json(done)
-        return
-    print(f"From: {_words(done.source)}, {_known(done.is_recorded)}")
-    print(f"To:   {_words(done.target)}")
     names = done.names
+    if as_json:
+        print_json({**asdict(done), "first_class": names[0], "last_class": names[-1]})
+        return
+    print(f"From: {_words(done.source)}, {_KNOWN_BY[done.known_by]}")
+    print(f"To:   {_words(done.target)}")
     for position in (0, 1, 2, len(names) - 1):
         print(f"  row {position:>3}  {names[position]}  (was row {done.rows[position]})")
     print(f"Written to {printable(str(done.path))}")
@@ -84,8 +85,11 @@ def _words(order: Any) -> str:
     return f"{len(order.rows())} classes of {order.dataset} in {order.family} order"
 
 
-def _known(is_recorded: bool) -> str:
-    return "as the file records" if is_recorded else "as such tensor names have them: no record"
+_KNOWN_BY = {
+    "record": "as the file records",
+    "told": "as --source-family says: no record",
+    "names": "as such tensor names have them: no record",
+}
 
 
 def convert(

@@ -35,6 +35,11 @@ def test_a_person_sees_which_classes_went_where(checkpoint: Path) -> None:
     assert lines[5] == f"  row 399  {class_names()[399]}  (was row 399)"
     assert lines[6].endswith("k710_k400.pyth")
     told = ("--target", "k400", "--source-family", "alphabetical")
+    done = k710("remap-head", "k710.pyth", *told, "--out", "b.pyth", cwd=checkpoint)
+    assert done.stdout.splitlines()[0].endswith("order, as --source-family says: no record")
+    done = k710("remap-head", "k710.pyth", *told, "--json", "--out", "b.pyth", cwd=checkpoint)
+    said = json.loads(done.stdout)
+    assert said["known_by"] == "told" and said["first_class"] == min(class_names()[:400])
     done = k710("remap-head", "k710_k400.pyth", *told, cwd=checkpoint)
     assert done.returncode == 1
     assert "only one of 710" in done.stderr

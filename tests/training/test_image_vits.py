@@ -14,7 +14,7 @@ from timm.layers import resample_abs_pos_embed
 
 from k710.errors import WeightsError
 from uniformerv2.image_vits import arm, from_timm, image_vit
-from uniformerv2.model import SIZES, Config, resize_positions
+from uniformerv2.model import SIZES, Config, UniFormerV2, resize_positions
 from uniformerv2.names import names_in
 
 NAMES = (
@@ -189,7 +189,7 @@ def test_clip_is_read_in_each_packaging(tmp_path: Path, vit: Any, kind: str) -> 
         torch.jit.save(torch.jit.script(holder), path)
     else:
         start = "visual." if kind == "openai" else ""
-        text = {"logit_scale": torch.ones(1)} if start else {}
+        text = {"logit_scale": torch.ones(1), "input_resolution": torch.tensor(64)} if start else {}
         torch.save({f"{start}{k}": t for k, t in (clip | extra).items()} | text, path)
     found = image_vit(str(path))
     assert found.activation == ("gelu" if kind.startswith("hf") else "quick_gelu")
@@ -232,7 +232,8 @@ def tree_of(tensors: dict[str, torch.Tensor]) -> torch.nn.Module:
 
 def test_half_precision_and_a_patch_deep_in_time(tmp_path: Path, vit: Any) -> None:
     torch.save({f"visual.{k}": t.half() for k, t in clip_tensors(vit).items()}, tmp_path / "c.pt")
-    deep = arm(image_vit(str(tmp_path / "c.pt")), replace(vit.config, temporal_downsample=True))
+    found = image_vit(str(tmp_path / "c.pt"), activation="quick_gelu")
+    deep = arm(found, replace(vit.config, temporal_downsample=True))
     weight = deep.patch_embedding.weight
     assert weight.dtype == torch.float32 and not weight[:, :, [0, 2]].any()
     assert torch.equal(weight[:, :, 1], vit.patch_embedding.weight[:, :, 0].half().float())
@@ -242,10 +243,67 @@ def test_what_is_no_clip_is_said(tmp_path: Path, vit: Any) -> None:
     clip = clip_tensors(vit)
     clip.pop("transformer.resblocks.1.ln_1.bias")
     torch.save(clip, tmp_path / "a.pt")
-    with pytest.raises(WeightsError, match=r"missing: 1 of 1\n +'.*blocks.1.ln_1.bias'"):
+    with pytest.raises(WeightsError, match=r"missing: 1 of \d\d\n +'.*blocks.1.ln_1.bias' .64,."):
         image_vit(str(tmp_path / "a.pt"))
     torch.save({"a": torch.ones(1)}, tmp_path / "b.pt")
     with pytest.raises(WeightsError, match="is no image encoder of CLIP"):
         image_vit(str(tmp_path / "b.pt"))
     with pytest.raises(WeightsError, match="can't be read: No such file"):
         image_vit(str(tmp_path / "c.pt"))
+    clip = clip_tensors(vit)
+    torch.save(clip | {"positional_embedding": torch.ones(18, 64)}, tmp_path / "d.pt")
+    with pytest.raises(WeightsError, match="positions of no square"):
+        image_vit(str(tmp_path / "d.pt"))
+    torch.save({f"visual.{k}": t for k, t in clip.items()}, tmp_path / "e.pt")
+    with pytest.raises(WeightsError, match="does not tell its activation: say gelu"):
+        image_vit(str(tmp_path / "e.pt"))
+    assert image_vit(str(tmp_path / "e.pt"), activation="gelu").activation == "gelu"
+
+
+def test_the_widest_of_open_clip_have_wider_heads(tmp_path: Path) -> None:
+    config = replace(TINY, size=28, patch=14, width=1280, heads=16, depth=1, global_layers=(0,))
+    with torch.device("meta"):
+        huge = UniFormerV2(config)
+    huge.to_empty(device="cpu")
+    torch.save(clip_tensors(huge), tmp_path / "h.pt")
+    assert image_vit(str(tmp_path / "h.pt")).heads == 16
+
+
+class Talks(torch.nn.Module):
+    """A module whose archive runs code as soon as it is opened."""
+
+    @torch.jit.export
+    def __getstate__(self) -> int:
+        return 3
+
+    @torch.jit.export
+    def __setstate__(self, state: int) -> None:
+        print("it ran", state)
+        self.training = False
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+def test_an_archive_that_runs_when_it_is_opened_is_not(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.pt"
+    torch.jit.save(torch.jit.script(Talks()), path)
+    torch.jit.load(path)
+    assert "it ran 3" in capfd.readouterr().out, "or else this would prove nothing"
+    with pytest.raises(WeightsError, match="runs code of its own as soon as it is opened"):
+        image_vit(str(path))
+    assert capfd.readouterr().out == ""
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_without_network_and_weights_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(WeightsError, match=r"timm can't give '?vit_tiny_patch16_224"):
+        image_vit("timm:vit_tiny_patch16_224")

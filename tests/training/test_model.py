@@ -67,6 +67,16 @@ def test_a_fresh_model_is_the_image_model_and_a_head(base: Config, fusion: str) 
     assert torch.allclose(model(x), model.head(model.norm(0.5 * mean)), atol=1e-6)
 
 
+def test_a_fresh_local_relation_adds_nothing() -> None:
+    model = UniFormerV2(replace(TINY, local="double")).eval()
+    plain = UniFormerV2(TINY).eval()
+    state = model.state_dict()
+    plain.load_state_dict({k: t for k, t in state.items() if ".local_" not in k})
+    assert torch.equal(model(clips()), plain(clips()))
+    torch.nn.init.normal_(model.blocks[0].local_1.expand.weight)
+    assert not torch.allclose(model(clips()), plain(clips()))
+
+
 @pytest.mark.parametrize("fusion", FUSIONS)
 @pytest.mark.parametrize("frames", [1, 4, 5])
 def test_every_parameter_learns(fusion: str, frames: int) -> None:
@@ -91,6 +101,32 @@ def test_fusions_differ_and_trace_as_one_graph(fusion: str) -> None:
         assert not torch.allclose(other(clips()), logits, atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"drop_path": 0.3, "global_drop_path": 0.3, "head_dropout": 0.5, "global_dropout": 0.5},
+        {"drop_path": 0.3, "global_drop_path": 0.3, "drop_path_mode": "reference"},
+        {"checkpoint_blocks": 2, "layer_scale": True, "relative_positions": True},
+    ],
+    ids=["sample", "reference", "checkpoints"],
+)
+def test_training_traces_as_one_graph(changes: dict[str, object]) -> None:
+    torch._dynamo.reset()
+    model = drawn(replace(TEMPORAL, **changes)).train()
+    whole = torch.compile(model, backend="eager", fullgraph=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = whole(clips()).float().square().sum()
+    loss.backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+def test_the_stream_is_as_narrow_as_the_work() -> None:
+    for changes in ({}, {"layer_scale": True, "relative_positions": True}):
+        model = drawn(replace(TINY, **changes)).eval()
+        with torch.autocast("cpu", torch.bfloat16):
+            assert model.tokens(clips()).dtype == torch.bfloat16
+
+
 def test_keys_and_values_are_as_with_plain_attention() -> None:
     block = drawn(TINY).global_blocks[0].attention
     query, tokens = torch.randn(2, 3, 64), torch.randn(2, 50, 64)
@@ -106,14 +142,21 @@ def test_keys_and_values_are_as_with_plain_attention() -> None:
 
 @pytest.mark.parametrize("base", [TINY, TEMPORAL], ids=["scene", "temporal"])
 def test_blocks_that_keep_no_activations_learn_the_same(base: Config) -> None:
-    gradients, statistics = [], []
+    gradients, statistics, kept = [], [], []
     for num in (0, 3):
         model = drawn(replace(base, checkpoint_blocks=num))
-        model(clips()).square().sum().backward()
+        sizes: list[int] = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t, sizes=sizes: sizes.append(t.nbytes) or t, lambda t: t
+        ):
+            logits = model(clips())
+        kept.append(sum(sizes))
+        logits.square().sum().backward()
         gradients.append([p.grad.clone() for p in model.parameters()])
         statistics.append([b.clone() for b in model.buffers()])
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
     assert all(torch.equal(a, b) for a, b in zip(*statistics, strict=True))
+    assert kept[1] < 0.7 * kept[0]
 
 
 def test_other_sizes_are_interpolated_and_others_refused() -> None:
@@ -168,6 +211,15 @@ def test_autocast_is_near_float32_and_learns(dtype: torch.dtype) -> None:
         ({"global_layers": (3, 2)}, "must ascend"),
         ({"global_layers": (2, 4)}, "must ascend from 0 to 3"),
         ({"global_dropout": (0.1,)}, "1 rates for 2 blocks"),
+        ({"fusion": "hierarchical-kv"}, "fusion .'hierarchical-kv'. must be sequential or"),
+        ({"activation": "relu"}, "activation .'relu'. must be quick_gelu or gelu"),
+        ({"heads": 0}, "heads .0. must be above 0"),
+        ({"size": 1e300}, "size .1e.300. must be int"),
+        ({"depth": True}, "depth .True. must be int"),
+        ({"global_layers": [2, 3]}, "global_layers .* must be tuple"),
+        ({"local_width": -3}, "local_width .-3. must be above 0"),
+        ({"norm_eps": float("nan")}, "norm_eps within 0 and 1"),
+        ({"head_dropout": 7}, "rates .* must be from 0 to below 1"),
     ],
 )
 def test_what_can_not_be_built_is_said(changes: dict[str, object], words: str) -> None:

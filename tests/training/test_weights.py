@@ -1,7 +1,10 @@
 """Weights in and out: both families, every refusal, and heads that never scramble a class."""
 
 import json
+import os
 import pickle
+import resource
+import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +14,13 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from test_model import TEMPORAL, TINY, clips, drawn
 from torch.nn.functional import linear
 
-from k710.errors import K710Error, LabelError, WeightsError
+from k710.errors import LabelError, StageError, WeightsError
 from k710.labels import class_names, head_map, k710_order, labels_sha256
+from uniformerv2.checkpoint_files import read_tensors, write_tensors
 from uniformerv2.head import convert, remap_head
 from uniformerv2.model import Config, UniFormerV2
 from uniformerv2.names import head_names
@@ -161,6 +166,56 @@ def test_an_order_is_never_mixed_up(tmp_path: Path) -> None:
             read(tmp_path / "c.pyth")
 
 
+def test_a_record_is_never_taken_for_none(tmp_path: Path) -> None:
+    published(tmp_path / "a.pyth")
+    tensors = torch.load(tmp_path / "a.pyth", weights_only=True)["model_state"]
+    half = {"family": "alphabetical", "labels_sha256": labels_sha256()}
+    torch.save({"model_state": tensors, "k710": half}, tmp_path / "b.pyth")
+    found = read(tmp_path / "b.pyth")
+    assert found.is_recorded and found.order is not None
+    assert (found.order.dataset, found.order.family) == ("k710", "alphabetical")
+    for record in ("alphabetical", ["x"], 7):
+        torch.save({"model_state": tensors, "k710": record}, tmp_path / "c.pyth")
+        with pytest.raises(LabelError, match="no record of k710's"):
+            read(tmp_path / "c.pyth")
+        torch.save({**tensors, "k710": record}, tmp_path / "c.pyth")
+        with pytest.raises(LabelError, match="no record of k710's"):
+            read(tmp_path / "c.pyth")
+        save_file(tensors, tmp_path / "c.safetensors", {"k710": json.dumps(record)})
+        with pytest.raises(LabelError, match="no record of k710's"):
+            read(tmp_path / "c.safetensors")
+    for record in ({}, {"family": ("a", "b")}, {"dataset": [1]}, {("a", "b"): 1}):
+        torch.save({"model_state": tensors, "k710": record}, tmp_path / "c.pyth")
+        with pytest.raises(LabelError, match="says that its classes are"):
+            read(tmp_path / "c.pyth")
+
+
+def test_the_output_lies_beside_the_name_that_was_given(tmp_path: Path) -> None:
+    (tmp_path / "blobs").mkdir()
+    published(tmp_path / "blobs" / "abc.pth")
+    (tmp_path / "k710.pyth").symlink_to(tmp_path / "blobs" / "abc.pth")
+    assert remap_head(tmp_path / "k710.pyth", "k400").path == tmp_path / "k710_k400.pyth"
+    (tmp_path / "blobs" / "abc.pth").rename(tmp_path / "k710.bin")
+    assert remap_head(tmp_path / "k710.bin", "k400").path == tmp_path / "k710_k400.pth"
+
+
+def test_normalisation_is_compared_and_kept(tmp_path: Path) -> None:
+    published(tmp_path / "a.pth", family="mmaction2")
+    tensors = torch.load(tmp_path / "a.pth", weights_only=True)["state_dict"]
+    mean, std = torch.full((3, 1, 1), 114.75), torch.full((3, 1, 1), 57.375)
+    buffers = {"data_preprocessor.mean": mean, "data_preprocessor.std": std}
+    torch.save({"state_dict": tensors | buffers}, tmp_path / "b.pth")
+    done = remap_head(tmp_path / "b.pth", "k400")
+    after = torch.load(done.path, weights_only=True)["state_dict"]
+    assert after.keys() == (tensors | buffers).keys()
+    assert all(torch.equal(after[k], t) for k, t in buffers.items())
+    torch.save(
+        {"state_dict": tensors | buffers | {"data_preprocessor.mean": std}}, tmp_path / "b.pth"
+    )
+    with pytest.raises(WeightsError, match=r"its pictures are normalised in another way"):
+        read(tmp_path / "b.pth")
+
+
 # --- refusals
 
 
@@ -209,6 +264,85 @@ def test_a_torn_file_is_said(tmp_path: Path, suffix: str, share: float) -> None:
         read(path)
 
 
+def test_a_torn_file_of_the_old_format_is_said(tmp_path: Path) -> None:
+    small = {"a.weight": torch.ones(2), "b": torch.zeros(3, 3)}
+    torch.save(small, tmp_path / "a.pth", _use_new_zipfile_serialization=False)
+    data = (tmp_path / "a.pth").read_bytes()
+    for end in range(0, len(data), 3):
+        (tmp_path / "b.pth").write_bytes(data[:end])
+        with pytest.raises(WeightsError):
+            read(tmp_path / "b.pth")
+    (tmp_path / "b.pth").write_bytes(b"<html>not found</html>")
+    with pytest.raises(WeightsError, match=r"no PyTorch file of tensors: it begins with b'<html>"):
+        read(tmp_path / "b.pth")
+
+
+def test_any_flipped_byte_is_read_or_said(tmp_path: Path) -> None:
+    torch.save({"model_state": {"a": torch.ones(2)}}, tmp_path / "a.pth")
+    data = (tmp_path / "a.pth").read_bytes()
+    for place in range(0, len(data), 7):
+        flipped = bytearray(data)
+        flipped[place] ^= 1 << place % 8
+        (tmp_path / "b.pth").write_bytes(flipped)
+        with pytest.raises(WeightsError):  # for at best it is no UniFormerV2
+            read(tmp_path / "b.pth")
+
+
+@pytest.mark.filterwarnings("ignore:Sparse")
+@pytest.mark.parametrize(
+    ("tensor", "words"),
+    [
+        (torch.ones(128, 3, 1, 16, 16, dtype=torch.complex64), "a tensor of torch.complex64"),
+        (torch.ones(128).to_sparse(), "torch.sparse_coo"),
+        (torch.ones(128, device="meta"), "on meta"),
+        (torch.tensor(1.0), "another shape"),
+    ],
+)
+def test_tensors_of_other_kinds_are_refused(tmp_path: Path, tensor: Any, words: str) -> None:
+    published(tmp_path / "a.pyth")
+    tensors = torch.load(tmp_path / "a.pyth", weights_only=True)["model_state"]
+    for name in ("backbone.conv1.weight", "backbone.positional_embedding"):
+        torch.save({**tensors, name: tensor}, tmp_path / "b.pyth")
+        with pytest.raises(WeightsError, match=words):
+            read(tmp_path / "b.pyth")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"heads": 0},
+        {"patch": 0},
+        {"num_classes": -1},
+        {"num_classes": "x"},
+        {"width": 128.0},
+        {"depth": 3.0},
+        {"size": 1e300},
+        {"local": "triple"},
+        {"activation": "gelu_tanh"},
+        {"head_dropout": 7},
+        {"unknown": 1},
+    ],
+)
+def test_a_record_of_no_model_is_said(tmp_path: Path, change: dict[str, Any]) -> None:
+    published(tmp_path / "a.pyth")
+    path = convert(tmp_path / "a.pyth", "safetensors").path
+    with safe_open(path, "pt") as file:
+        record = json.loads(file.metadata()["k710"])
+    record["config"] |= change
+    save_file(load_file(path), tmp_path / "b.safetensors", {"k710": json.dumps(record)})
+    with pytest.raises(WeightsError, match="records a model that this version does not have"):
+        read(tmp_path / "b.safetensors")
+
+
+def test_a_model_of_mmaction2_lacks_nothing(tmp_path: Path) -> None:
+    published(tmp_path / "a.pth", family="mmaction2")
+    tensors = torch.load(tmp_path / "a.pth", weights_only=True)["state_dict"]
+    tensors.pop("backbone.transformer.balance")
+    torch.save(tensors, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match=r"missing: 1 of \d+\n +'?backbone.transformer.balance"):
+        read(tmp_path / "a.pth")
+
+
 def test_what_does_not_fit_is_told_both_ways(tmp_path: Path) -> None:
     published(tmp_path / "a.pyth")
     loaded = torch.load(tmp_path / "a.pyth", weights_only=True)
@@ -245,13 +379,57 @@ def test_what_is_no_checkpoint_is_said(tmp_path: Path, change: Any, words: str) 
         read(tmp_path / "none.pyth")
 
 
-def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_full_disk_is_worded_and_leaves_the_old_file(tmp_path: Path, suffix: str) -> None:
     published(tmp_path / "a.pyth")
-    with pytest.raises(K710Error):
-        remap_head(tmp_path / "a.pyth", "k400", out=tmp_path / "none" / "b.pyth")
+    out = tmp_path / f"b{suffix}"
+    out.write_text("old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, before[1]))
+        with pytest.raises(StageError, match="No room left to write in"):
+            remap_head(tmp_path / "a.pyth", "k400", out=out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert out.read_text() == "old"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.pyth", out.name]
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_what_can_not_be_written_is_said(tmp_path: Path, suffix: str) -> None:
+    published(tmp_path / "a.pyth")
+    with pytest.raises(StageError, match="No such file or directory"):
+        remap_head(tmp_path / "a.pyth", "k400", out=tmp_path / "none" / f"b{suffix}")
     with pytest.raises(WeightsError, match="should end with"):
         remap_head(tmp_path / "a.pyth", "k400", out=tmp_path / "b.zip")
+    with pytest.raises(WeightsError, match=r"b.pth'? should end with \.safetensors"):
+        convert(tmp_path / "a.pyth", "safetensors", out=tmp_path / "b.pth")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.pyth"]
+
+
+def test_any_tensors_are_written_as_safetensors_reads_them(tmp_path: Path) -> None:
+    whole = torch.randn(6, 4)
+    tensors = {
+        "a": whole,
+        "b": whole,  # the same, by another name
+        "part": whole[1:3],
+        "turned": whole.t(),
+        "bf16": torch.randn(3, dtype=torch.bfloat16),
+        "count": torch.tensor(7),
+        "none": torch.zeros(0, 3, dtype=torch.uint8),
+        "bool": torch.tensor([True, False, True]),
+    }
+    for name in ("x.safetensors", "x.pth"):
+        write_tensors(tmp_path / name, tensors, record={"dataset": None}, wrapper="model_state")
+        umask = os.umask(0)
+        os.umask(umask)
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o666 & ~umask
+        for read_back in (read_tensors(tmp_path / name)[0], load_file(tmp_path / "x.safetensors")):
+            assert read_back.keys() == tensors.keys()
+            assert all(torch.equal(read_back[k], t) for k, t in tensors.items())
+            assert all(read_back[k].dtype == t.dtype for k, t in tensors.items())
 
 
 def test_the_same_weights_give_the_same_bytes(tmp_path: Path) -> None:
@@ -287,5 +465,8 @@ def test_what_a_family_does_not_have_is_refused(tmp_path: Path) -> None:
     model = drawn(replace(TEMPORAL, activation="gelu", fusion="parallel"))
     with pytest.raises(WeightsError, match="fusion = parallel, activation = gelu"):
         renamed(model.state_dict(), model.config, "opengvlab")
+    for change in ({"heads": 4}, {"global_layers": (0, 2)}, {"local_width": 7}):
+        with pytest.raises(WeightsError, match=f"{next(iter(change))} = "):
+            renamed({}, replace(CONFIG, **change), "opengvlab")
     with pytest.raises(WeightsError, match="frozen = True"):
         renamed({}, replace(CONFIG, frozen=True), "mmaction2")

@@ -1,0 +1,107 @@
+"""All that decides a UniFormerV2's shapes and arithmetic, and the published sizes."""
+
+from dataclasses import dataclass, fields
+from types import UnionType
+from typing import Any, Literal, get_args, get_origin
+
+__all__ = ["SIZES", "Config"]
+
+Fusion = Literal["sequential", "parallel", "hierarchical_kv", "hierarchical_q"]
+Local = Literal["none", "single", "double"]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The defaults are B/16 for K710. ValueError names what can't be built."""
+
+    num_classes: int = 710
+    size: int = 224  # pixels of the square input that the table of positions is for
+    patch: int = 16  # pixels
+    width: int = 768
+    depth: int = 12
+    heads: int = 12
+    global_layers: tuple[int, ...] = (8, 9, 10, 11)  # a global UniBlock after each, from 0
+    global_mlp_ratio: float = 4.0
+    fusion: Fusion = "sequential"
+    frozen: bool = False  # the video token alone: no weighted sum with the class token
+    temporal_downsample: bool = False
+    local: Local = "none"  # before attention; and before the FFN
+    local_width: int | None = None  # None: width / 1.5
+    # The image ViT that it starts from: CLIP's unless told.
+    activation: Literal["quick_gelu", "gelu"] = "quick_gelu"
+    norm_eps: float = 1e-5
+    norm_before: bool = True  # CLIP's ln_pre
+    layer_scale: bool = False  # DeiT III, DINOv2, BEiT
+    relative_positions: bool = False  # BEiT
+    # Training.
+    drop_path: float = 0.0  # of the last block; of the first one 0, linear between
+    global_drop_path: float = 0.0  # of the last global UniBlock
+    drop_path_mode: Literal["sample", "reference"] = "sample"
+    global_dropout: tuple[float, ...] | float = 0.5
+    head_dropout: float = 0.5
+    checkpoint_blocks: int = 0  # how many of the first blocks keep no activations
+
+    def __post_init__(self) -> None:
+        # A config may come out of a file that anyone wrote.
+        for field in fields(self):
+            _check_type(field.name, field.type, getattr(self, field.name))
+        for name in ("num_classes", "size", "patch", "width", "depth", "heads", "local_width"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < 1 << 24:
+                raise ValueError(f"{name} ({value}) must be above 0, and below 2^24")
+        if self.checkpoint_blocks < 0 or not (0 < self.norm_eps < 1):
+            raise ValueError("checkpoint_blocks must not be negative, norm_eps within 0 and 1")
+        if not 0 < self.global_mlp_ratio <= 64:
+            raise ValueError(f"global_mlp_ratio ({self.global_mlp_ratio}) must be from 0 to 64")
+        if self.size % self.patch or self.width % self.heads:
+            raise ValueError(
+                f"size ({self.size}) must be a multiple of patch ({self.patch}), "
+                f"and width ({self.width}) of heads ({self.heads})"
+            )
+        layers = self.global_layers
+        if (
+            not layers
+            or list(layers) != sorted(set(layers))
+            or not (layers[0] >= 0 and layers[-1] < self.depth)
+        ):
+            raise ValueError(f"global_layers {layers} must ascend from 0 to {self.depth - 1}")
+        dropout = self.global_dropout
+        if isinstance(dropout, tuple) and len(dropout) != len(layers):
+            raise ValueError(f"global_dropout has {len(dropout)} rates for {len(layers)} blocks")
+        rates = dropout if isinstance(dropout, tuple) else (dropout,)
+        rates = (*rates, self.drop_path, self.global_drop_path, self.head_dropout)
+        if not all(0 <= rate < 1 for rate in rates):
+            raise ValueError(f"dropout and drop path rates {rates} must be from 0 to below 1")
+
+
+def _check_type(name: str, wanted: Any, value: object) -> None:
+    for option in get_args(wanted) if isinstance(wanted, UnionType) else (wanted,):
+        if get_origin(option) is Literal:
+            if value in get_args(option):
+                return
+        elif get_origin(option) is tuple:
+            of = get_args(option)[0]
+            if isinstance(value, tuple) and all(_is(one, of) for one in value):
+                return
+        elif _is(value, option):
+            return
+    is_choice = get_origin(wanted) is Literal
+    words = " or ".join(get_args(wanted)) if is_choice else getattr(wanted, "__name__", wanted)
+    raise ValueError(f"{name} ({value!r}) must be {words}")
+
+
+def _is(value: object, of: Any) -> bool:
+    if of is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, of) and (of is bool or not isinstance(value, bool))
+
+
+SIZES = {
+    "b16": Config(),
+    "l14": Config(patch=14, width=1024, depth=24, heads=16, global_layers=(20, 21, 22, 23)),
+    "l14_336": Config(
+        size=336, patch=14, width=1024, depth=24, heads=16, global_layers=(20, 21, 22, 23)
+    ),
+    # For tests and the demo: no published weights.
+    "tiny": Config(size=64, width=64, depth=4, heads=4, global_layers=(2, 3)),
+}
