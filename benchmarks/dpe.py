@@ -9,11 +9,12 @@ temporal one 512), channels last as the model has them, forward alone and with a
     copied      the same on a copy in PyTorch's own layout, channels first
     shifted     a product and a sum for each tap of a padded tensor
     compiled    the same through torch.compile
-    triton      two kernels written for it (benchmarks/dpe_triton.py; where there is CUDA)
+    triton      two kernels written for 3 x 3 x 3 (benchmarks/dpe_triton.py; where there is CUDA)
+    model       what uniformerv2/model.py does, as it is and compiled
 
 All forms are first compared with conv3d in float64, then timed in turn in each round. Prints and
-writes medians and ratios to conv3d. On CUDA in bfloat16, on a CPU in float32. Needs PyTorch, and
-nothing else running.
+writes medians, quartiles, and ratios of medians to conv3d. On CUDA in bfloat16, on a CPU in
+float32. Needs PyTorch, and nothing else running.
 """
 
 import argparse
@@ -28,6 +29,8 @@ import machine
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from uniformerv2.model import depthwise_3x1x1, depthwise_3x3x3
 
 HERE = Path(__file__).resolve().parent
 SIDE, WIDTH, LOCAL_WIDTH = 14, 768, 512
@@ -65,14 +68,28 @@ def shifted(x_NTHWC: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return out
 
 
+def compiled(form: Form) -> Form:
+    """In one graph, for these shapes."""
+    made: Form = torch.compile(form, fullgraph=True, dynamic=False)
+    return made
+
+
+def temporal(x_NTHWC: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """The model's function for 3 x 1 x 1, which has the places of a frame in one row."""
+    x = x_NTHWC.flatten(2, 3)
+    return depthwise_3x1x1(x, weight.flatten(2), bias).view_as(x_NTHWC)
+
+
 def forms(kernel: str, device: str) -> dict[str, Form]:
     """Name -> form, for the kernel `3x3x3` or `3x1x1`."""
     found: dict[str, Form] = {
         "conv3d": conv3d,
         "copied": copied,
         "shifted": shifted,
-        "compiled": torch.compile(shifted, fullgraph=True, dynamic=False),
+        "compiled": compiled(shifted),
     }
+    own = depthwise_3x3x3 if kernel == "3x3x3" else temporal
+    found |= {"model": own, "model, compiled": compiled(own)}
     if device == "cuda" and kernel == "3x3x3":
         import dpe_triton
 
@@ -114,7 +131,7 @@ def measure(form: Form, given: tuple[Tensor, Tensor, Tensor], *, backward: bool)
     for _ in range(repeats):
         y = form(*leaves)
         if backward:
-            y.backward(gradient)
+            torch.autograd.grad(y, leaves, gradient)
     settle(given[0])
     return (time.perf_counter() - start) / repeats * 1e3
 
@@ -145,7 +162,9 @@ def compare(kernel: str, clips: int, frames: int, device: str, rounds: int) -> d
         base = statistics.median(taken["conv3d"])
         for name, times in taken.items():
             median = statistics.median(times)
+            low, _, high = statistics.quantiles(times, n=4)
             found[name][key] = float(f"{median:.3g}")
+            found[name][f"{key}_quartiles"] = [float(f"{low:.3g}"), float(f"{high:.3g}")]
             found[name][key.replace("_ms", "_times_conv3d")] = round(base / median, 2)
     return found
 

@@ -130,9 +130,9 @@ def read_frames(
 
 
 def num_frames(source: str | Path | bytes) -> int:
-    """How many frames `read_frames` finds: by the packets where they tell, else all are decoded.
+    """How many frames a sound file has: by its packets where they tell, else all are decoded.
 
-    MediaError where that is no video.
+    Of a damaged one `read_frames` may find fewer. MediaError where that is no video.
     """
     with open_video(source) as (container, stream):
         scan = _scan(container, stream)
