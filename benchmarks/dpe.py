@@ -175,7 +175,7 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--clips", type=int, default=32 if device == "cuda" else 2)
     parser.add_argument("--frames", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=7, help="two at least")
     parser.add_argument("--out", type=Path, default=HERE / "results" / f"dpe_{device}.json")
     arguments = parser.parse_args()
     report = {

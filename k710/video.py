@@ -130,7 +130,7 @@ def read_frames(
 
 
 def num_frames(source: str | Path | bytes) -> int:
-    """How many frames a sound file has: by its packets where they tell, else all are decoded.
+    """How many frames an undamaged file has: by its packets where they tell, else all are decoded.
 
     Of a damaged one `read_frames` may find fewer. MediaError where that is no video.
     """

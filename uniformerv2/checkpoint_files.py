@@ -20,9 +20,16 @@ import torch
 from torch import Tensor
 
 from k710.errors import LabelError, WeightsError, shown
-from k710.files import disk_full, replacing, word_os_errors
+from k710.files import replacing, word_os_errors
 
-__all__ = ["TORCH_SUFFIXES", "is_torchscript", "read_tensors", "write_tensors"]
+__all__ = [
+    "READ_ERRORS",
+    "TORCH_SUFFIXES",
+    "is_torchscript",
+    "named",
+    "read_tensors",
+    "write_tensors",
+]
 
 TORCH_SUFFIXES = (".pth", ".pt", ".pyth")
 _WRAPPERS = ("model_state", "state_dict", "model")
@@ -40,7 +47,7 @@ _SAFETENSORS_DTYPES = {
     torch.bool: "BOOL",
 }
 # What a file of any bytes makes PyTorch's and safetensors' readers raise.
-_READ_ERRORS = (
+READ_ERRORS = (
     OSError,
     RuntimeError,  # NotImplementedError too
     ValueError,
@@ -78,17 +85,17 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
         raise WeightsError(
             f"{shown(path)} holds a {type(loaded).__name__}, and no dict of tensors."
         )
-    record = _record(loaded.get("k710"), path)
+    record = _record(loaded["k710"], path) if "k710" in loaded else None
     key = next((key for key in _WRAPPERS if isinstance(loaded.get(key), Mapping)), None)
     tensors = {k: v for k, v in loaded.items() if k != "k710"} if key is None else loaded[key]
-    return _named(tensors, path), record
+    return named(tensors, path), record
 
 
-def _record(record: object, path: Path) -> dict[str, Any] | None:
+def _record(record: object, path: Path) -> dict[str, Any]:
     """What k710 wrote of the classes. One that can't be read is never taken for none."""
-    if record is not None and not isinstance(record, dict):
+    if not isinstance(record, dict):
         raise LabelError(
-            f"{shown(path)} says of its classes {shown(repr(record)[:80])}: no record of k710's."
+            f"{shown(path)} says of its classes a {type(record).__name__}: no record of k710's."
         )
     return record
 
@@ -110,10 +117,10 @@ def _from_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | N
             names = file.keys()
             tensors = {name: file.get_tensor(name) for name in names}
             text = (file.metadata() or {}).get("k710")
-        record = None if text is None else json.loads(text)
-    except _READ_ERRORS as error:
+        said = None if text is None else json.loads(text)
+    except READ_ERRORS as error:
         raise WeightsError(f"{shown(path)} is no whole safetensors file: {_why(error)}") from error
-    return _named(tensors, path), _record(record, path)
+    return named(tensors, path), None if text is None else _record(said, path)
 
 
 def _loaded(path: Path, *, is_zip: bool) -> Any:
@@ -129,6 +136,11 @@ def _loaded(path: Path, *, is_zip: bool) -> Any:
     except pickle.UnpicklingError as error:
         asks = re.search(r"GLOBAL ([\w.]+)", str(error))
         if asks is None:
+            if is_zip:
+                raise WeightsError(
+                    f"{shown(path)} is more than tensors: a pickle of other things, which can "
+                    "carry code. Ask its author for a file of the state_dict alone."
+                ) from error
             with path.open("rb") as file:
                 start = file.read(16)
             raise WeightsError(
@@ -138,7 +150,7 @@ def _loaded(path: Path, *, is_zip: bool) -> Any:
             f"{shown(path)} is more than tensors: it asks for {shown(asks[1])}. A pickle can carry "
             "any code, so k710 loads none. Ask its author for a file of the state_dict alone."
         ) from error
-    except _READ_ERRORS as error:
+    except READ_ERRORS as error:
         raise WeightsError(f"{shown(path)} is no whole PyTorch file: {_why(error)}") from error
 
 
@@ -147,7 +159,7 @@ def is_torchscript(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith("/constants.pkl") for name in archive.namelist())
-    except (zipfile.BadZipFile, *_READ_ERRORS):
+    except (zipfile.BadZipFile, *READ_ERRORS):
         return False  # a torn file, of which torch.load tells more
 
 
@@ -157,12 +169,12 @@ def _why(error: BaseException) -> str:
     return shown(text[:200])
 
 
-def _named(tensors: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
+def named(tensors: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
     named: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
             raise WeightsError(
-                f"{shown(path)} is no checkpoint of a model: {shown(str(name))} is a "
+                f"{shown(path)} is no checkpoint of a model: {_key(name)} is a "
                 f"{type(tensor).__name__}, and no tensor. It holds {_keys(tensors)}."
             )
         if tensor.dtype not in _SAFETENSORS_DTYPES or (
@@ -184,8 +196,11 @@ def _named(tensors: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
 
 
 def _keys(tensors: Mapping[Any, Any]) -> str:
-    names = [shown(str(name)) for name in list(tensors)[:5]]
-    return ", ".join(names) + (", ..." if len(tensors) > 5 else "")
+    return ", ".join(map(_key, list(tensors)[:5])) + (", ..." if len(tensors) > 5 else "")
+
+
+def _key(name: object) -> str:
+    return shown(name) if isinstance(name, str) else f"a {type(name).__name__}"
 
 
 def write_tensors(
@@ -201,11 +216,16 @@ def write_tensors(
         raise WeightsError(
             f"{shown(path)} should end with .safetensors, {', '.join(TORCH_SUFFIXES)}."
         )
-    with word_os_errors(path.parent), replacing(path) as partial, partial.open("wb") as file:
-        if path.suffix == ".safetensors":
-            _write_safetensors(file, tensors, {"k710": json.dumps(record, sort_keys=True)})
-        else:
-            _write_pickle(file, {wrapper: _separate(tensors), "k710": dict(record)}, path)
+    with word_os_errors(path.parent), replacing(path) as partial:
+        try:
+            with partial.open("wb") as file:
+                if path.suffix == ".safetensors":
+                    _write_safetensors(file, tensors, {"k710": json.dumps(record, sort_keys=True)})
+                else:
+                    _write_pickle(file, {wrapper: _separate(tensors), "k710": dict(record)})
+        except OSError as error:
+            error.filename = error.filename or str(path)  # of a write there is none
+            raise
 
 
 def _write_safetensors(
@@ -248,10 +268,10 @@ def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return separate
 
 
-def _write_pickle(file: IO[bytes], value: object, path: Path) -> None:
+def _write_pickle(file: IO[bytes], value: object) -> None:
     try:
         torch.save(value, file)  # given a name, it would write that inside
     except RuntimeError as error:  # what its archive makes of a file that takes no more
         if isinstance(error.__context__, OSError):
             raise error.__context__ from error
-        raise disk_full(path.parent, _why(error)) from error
+        raise

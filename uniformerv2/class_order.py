@@ -64,10 +64,10 @@ def order_of_record(record: Mapping[str, Any], num_classes: int, where: str) -> 
     dataset, family, sha256 = (record.get(key) for key in ("dataset", "family", "labels_sha256"))
     if "dataset" not in record:
         dataset = _NUM.get(num_classes)
-    if dataset not in list(get_args(Classes)) or family not in list(FAMILIES):
+    if dataset not in get_args(Classes) or family not in FAMILIES:
         raise LabelError(
-            f"{where} says that its classes are {shown(repr((dataset, family)))}: known are "
-            f"{', '.join(_NUM.values())} in {' or '.join(FAMILIES)} order."
+            f"{where} says that its classes are {_said(dataset)} in {_said(family)} order: "
+            f"known are {', '.join(_NUM.values())} in {' or '.join(FAMILIES)} order."
         )
     if sha256 != labels_sha256():
         raise LabelError(
@@ -78,6 +78,10 @@ def order_of_record(record: Mapping[str, Any], num_classes: int, where: str) -> 
     if len(order.rows()) != num_classes:
         raise LabelError(f"{where} says {dataset}, and its head has {num_classes:,} rows.")
     return order
+
+
+def _said(value: object) -> str:
+    return shown(value) if isinstance(value, str) else f"a {type(value).__name__}"
 
 
 def assumed_order(num_classes: int, family: Family) -> ClassOrder | None:

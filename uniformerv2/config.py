@@ -1,5 +1,6 @@
 """All that decides a UniFormerV2's shapes and arithmetic, and the published sizes."""
 
+import reprlib
 from dataclasses import dataclass, fields
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin
@@ -8,6 +9,8 @@ __all__ = ["SIZES", "Config"]
 
 Fusion = Literal["sequential", "parallel", "hierarchical_kv", "hierarchical_q"]
 Local = Literal["none", "single", "double"]
+# Far above any use: what anyone wrote into a file shall not ask for all memory.
+_MOST = {"num_classes": 1 << 20, "size": 1024, "patch": 256, "depth": 256, "heads": 1024}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +50,16 @@ class Config:
             _check_type(field.name, field.type, getattr(self, field.name))
         for name in ("num_classes", "size", "patch", "width", "depth", "heads", "local_width"):
             value = getattr(self, name)
-            if value is not None and not 0 < value < 1 << 24:
-                raise ValueError(f"{name} ({value}) must be above 0, and below 2^24")
-        if self.checkpoint_blocks < 0 or not (0 < self.norm_eps < 1):
-            raise ValueError("checkpoint_blocks must not be negative, norm_eps within 0 and 1")
+            if value is not None and not 0 < value <= _MOST.get(name, 1 << 16):
+                most = _MOST.get(name, 1 << 16)
+                raise ValueError(f"{name} ({value}) must be above 0, and not above {most:,}")
+        if self.checkpoint_blocks < 0:
+            raise ValueError(f"checkpoint_blocks ({self.checkpoint_blocks}) must not be negative")
+        if not 0 < self.norm_eps < 1:
+            raise ValueError(f"norm_eps ({self.norm_eps}) must be between 0 and 1")
         if not 0 < self.global_mlp_ratio <= 64:
-            raise ValueError(f"global_mlp_ratio ({self.global_mlp_ratio}) must be from 0 to 64")
+            ratio = self.global_mlp_ratio
+            raise ValueError(f"global_mlp_ratio ({ratio}) must be above 0, and not above 64")
         if self.size % self.patch or self.width % self.heads:
             raise ValueError(
                 f"size ({self.size}) must be a multiple of patch ({self.patch}), "
@@ -87,7 +94,7 @@ def _check_type(name: str, wanted: Any, value: object) -> None:
             return
     is_choice = get_origin(wanted) is Literal
     words = " or ".join(get_args(wanted)) if is_choice else getattr(wanted, "__name__", wanted)
-    raise ValueError(f"{name} ({value!r}) must be {words}")
+    raise ValueError(f"{name} ({reprlib.repr(value)}) must be {words}")
 
 
 def _is(value: object, of: Any) -> bool:

@@ -18,6 +18,7 @@ import json
 import math
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,8 +28,9 @@ import torch
 from torch import Tensor, nn
 
 from k710.errors import MissingExtra, WeightsError, shown
-from uniformerv2.checkpoint_files import is_torchscript, read_tensors
-from uniformerv2.model import Config, UniFormerV2, resize_positions
+from uniformerv2.checkpoint_files import READ_ERRORS, is_torchscript, named, read_tensors
+from uniformerv2.config import Config
+from uniformerv2.model import UniFormerV2, resize_positions
 from uniformerv2.names import names_in, shapes_in
 from uniformerv2.weights import compare, shapes_of
 
@@ -39,8 +41,8 @@ __all__ = ["ImageViT", "arm", "from_timm", "image_vit"]
 Activation = Literal["quick_gelu", "gelu"]
 _VISION = "vision_model."
 _ALONE = "embeddings.class_embedding"
-# Widths of open_clip whose heads are not of 64 channels: H, g, G.
-_HEADS = {1280: 16, 1408: 16, 1664: 16}
+# The width of H/14, whose heads are not of 64 channels. g and G have another FFN, and are refused.
+_HEADS = {1280: 16}
 _HF = {
     "embeddings.class_embedding": "class_embedding",
     "embeddings.patch_embedding.weight": "conv1.weight",
@@ -135,8 +137,8 @@ def _depth(tensors: Mapping[str, Tensor]) -> int:
 def image_vit(init: str, *, activation: Activation | None = None) -> ImageViT:
     """The image model that `--init` names: a file, a folder, or timm:NAME.
 
-    timm downloads what it does not have. `activation` is for open_clip's files, which don't tell:
-    LAION's weights have gelu, those of -quickgelu configs quick_gelu, as OpenAI's files.
+    timm downloads what it does not have. `activation` is for state dicts of open_clip and of
+    OpenAI's model, which don't tell: LAION's weights have gelu, OpenAI's quick_gelu.
     WeightsError says what does not fit, MissingExtra if timm is not installed.
     """
     if init.startswith("timm:"):
@@ -144,35 +146,47 @@ def image_vit(init: str, *, activation: Activation | None = None) -> ImageViT:
     path = Path(init)
     if path.is_dir() and (path / "config.json").is_file():
         return _from_hf_folder(path)
-    is_script = is_torchscript(path)
-    tensors = _script_tensors(path) if is_script else read_tensors(path)[0]
-    # OpenAI's own files, or the bare image encoder out of one, as the reference starts from it.
-    is_openai = is_script or "input_resolution" in tensors
-    is_openai |= not any(key.startswith("visual.") for key in tensors)
-    if "vision_model.embeddings.class_embedding" in tensors or _ALONE in tensors:
-        is_openai = False
-    if activation is None and not is_openai:
+    tensors = _script_tensors(path) if is_torchscript(path) else read_tensors(path)[0]
+    # A bare image encoder (class_embedding) is taken for one out of OpenAI's file, with which the
+    # reference starts. open_clip's state dicts have the names of OpenAI's.
+    tells = {"input_resolution", "class_embedding"} & tensors.keys()
+    if activation is None and not tells and not _is_of_no_clip(tensors):
         raise WeightsError(
-            f"{shown(path)} does not tell its activation: say gelu (LAION's and most of open_clip) "
-            "or quick_gelu (OpenAI's, and -quickgelu). Of Hugging Face give the folder, which does."
+            f"{shown(path)} does not tell its activation: give activation='gelu' (LAION's weights, "
+            "most of open_clip) or 'quick_gelu' (OpenAI's, and -quickgelu). Of Hugging Face give "
+            "the folder: its config.json tells."
         )
     return _from_clip(tensors, str(path), activation or "quick_gelu")
 
 
+def _is_of_no_clip(tensors: Mapping[str, Tensor]) -> bool:
+    names = ("visual.class_embedding", _ALONE, _VISION + _ALONE)
+    return not any(name in tensors for name in names)
+
+
 def _script_tensors(path: Path) -> dict[str, Tensor]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            code = [name for name in archive.namelist() if "/code/" in name]
-            if any(b"__setstate__" in archive.read(name) for name in code):
-                raise WeightsError(
-                    f"{shown(path)} runs code of its own as soon as it is opened (__setstate__): "
-                    "give its state dict instead."
-                )
+        _refuse_what_runs(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of PyTorch's farewell to TorchScript
-            return dict(_jit_load(path, map_location="cpu").state_dict())
-    except (RuntimeError, zipfile.BadZipFile, OSError, ValueError) as error:
+            state = dict(_jit_load(path, map_location="cpu").state_dict())
+    except (zipfile.BadZipFile, zlib.error, *READ_ERRORS) as error:
         raise WeightsError(f"{shown(path)} is no whole TorchScript archive.") from error
+    return named(state, path)
+
+
+def _refuse_what_runs(path: Path) -> None:
+    """WeightsError for an archive with code that PyTorch would call while it is opened."""
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        # PyTorch finds a member whatever the case of its name, and may take another of its like.
+        names = [member.filename.lower() for member in members]
+        is_odd = len(set(names)) != len(names) or any(n.endswith("model.json") for n in names)
+        if is_odd or any(b"__setstate__" in archive.read(member) for member in members):
+            raise WeightsError(
+                f"{shown(path)} may run code of its own as soon as it is opened (__setstate__, or "
+                "members that are not as torch.jit.save writes them): give its state dict instead."
+            )
 
 
 def _from_hf_folder(folder: Path) -> ImageViT:
@@ -182,7 +196,9 @@ def _from_hf_folder(folder: Path) -> ImageViT:
         act = vision.get("hidden_act", "quick_gelu")
         heads = int(vision.get("num_attention_heads", 0))  # 0: as the width tells
         eps = float(vision.get("layer_norm_eps", 1e-5))
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+        if not 0 < eps < 1:
+            raise ValueError(f"layer_norm_eps is {eps}")
+    except (OSError, ValueError, AttributeError, TypeError, OverflowError) as error:
         raise WeightsError(f"{shown(folder)}/config.json can't be read: {error}.") from error
     if act not in ("quick_gelu", "gelu"):
         raise WeightsError(f"{shown(folder)} has the activation {shown(str(act))}: not supported.")
@@ -221,9 +237,10 @@ def _from_clip(tensors: Mapping[str, Tensor], name: str, activation: Activation)
         )
     except (KeyError, ValueError, IndexError, TypeError) as error:
         some = ", ".join(shown(key) for key in list(tensors)[:4])
+        why = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise WeightsError(
-            f"{shown(name)} is no image encoder of CLIP: {error} is missing, or has another shape "
-            f"({some}, ...). Other ViTs: --init timm:NAME."
+            f"{shown(name)} is no image encoder of CLIP: {why} ({some}, ...). "
+            "Other ViTs: --init timm:NAME."
         ) from error
     names = names_in(like, "opengvlab")
     theirs = {o: t.removeprefix("backbone.") for o, t in names.items() if _is_of_vit(o)}

@@ -22,9 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from uniformerv2.config import SIZES, Config
+from uniformerv2.config import Config
 
-__all__ = ["SIZES", "Config", "UniFormerV2", "resize_positions"]
+__all__ = ["UniFormerV2", "resize_positions"]
 
 # --- parts
 

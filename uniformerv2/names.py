@@ -10,7 +10,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from uniformerv2.model import Config, UniFormerV2
+from uniformerv2.config import Config
+from uniformerv2.model import UniFormerV2
 
 __all__ = [
     "FORMATS",

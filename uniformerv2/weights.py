@@ -25,7 +25,8 @@ from torch import Tensor
 from k710.errors import WeightsError, shown
 from uniformerv2.checkpoint_files import read_tensors
 from uniformerv2.class_order import ClassOrder, assumed_order, order_of_record
-from uniformerv2.model import Config, UniFormerV2
+from uniformerv2.config import Config
+from uniformerv2.model import UniFormerV2
 from uniformerv2.names import Format, format_of, from_names, head_names, shapes_in, to_names
 
 __all__ = [
@@ -202,7 +203,7 @@ def _expects_bgr(family: Format, config: Config) -> bool:
 
 
 def _check_writable(config: Config, family: Format) -> None:
-    """The other families have one fusion and CLIP's ViT, and no place to say what shapes don't."""
+    """The other families have one fusion and CLIP's ViT, and say nothing but shapes."""
     plain = Config()
     alike = {
         "heads": _heads(config.width),
@@ -230,7 +231,7 @@ def _check_writable(config: Config, family: Format) -> None:
         lacking.append("frozen = True")
     if lacking:
         raise WeightsError(
-            f"{family} has no such model ({', '.join(lacking)}): --to safetensors keeps all."
+            f"A checkpoint of {family} can't say {', '.join(lacking)}: --to safetensors keeps all."
         )
 
 
@@ -278,6 +279,8 @@ def _config_of_reference(arguments: Mapping[str, Any]) -> Config:
         )
     except KeyError as error:
         raise WeightsError(f"The reference's arguments lack {error}.") from error
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        raise WeightsError(f"The reference's arguments are of no model: {error}.") from error
 
 
 def _config_of(tensors: Mapping[str, Tensor], family: Format, path: Path) -> Config:

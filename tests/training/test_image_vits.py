@@ -1,6 +1,8 @@
 """Every token of every frame is the image model's own, whatever ViT a model starts from."""
 
+import contextlib
 import json
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,9 @@ from test_model import TINY, clips, drawn
 from timm.layers import resample_abs_pos_embed
 
 from k710.errors import WeightsError
+from uniformerv2.config import SIZES, Config
 from uniformerv2.image_vits import arm, from_timm, image_vit
-from uniformerv2.model import SIZES, Config, UniFormerV2, resize_positions
+from uniformerv2.model import UniFormerV2, resize_positions
 from uniformerv2.names import names_in
 
 NAMES = (
@@ -186,6 +189,7 @@ def test_clip_is_read_in_each_packaging(tmp_path: Path, vit: Any, kind: str) -> 
     elif kind == "script":
         holder = torch.nn.Module()
         holder.visual = tree_of(clip | extra)
+        holder.register_buffer("input_resolution", torch.tensor(64))  # as OpenAI's has
         torch.jit.save(torch.jit.script(holder), path)
     else:
         start = "visual." if kind == "openai" else ""
@@ -205,7 +209,9 @@ def test_tokens_are_those_of_open_clip(tmp_path: Path, name: str) -> None:
     torch.manual_seed(0)
     theirs = open_clip.create_model(name, pretrained=None).eval()
     torch.save(theirs.state_dict(), tmp_path / "clip.pt")
-    found = image_vit(str(tmp_path / "clip.pt"), activation=None if "quick" in name else "gelu")
+    found = image_vit(
+        str(tmp_path / "clip.pt"), activation="quick_gelu" if "quick" in name else "gelu"
+    )
     model = arm(found, replace(SIZES["b16"], num_classes=5)).eval()
     last: list[torch.Tensor] = []
     theirs.visual.transformer.resblocks[-1].register_forward_hook(lambda *a: last.append(a[2]))
@@ -255,7 +261,7 @@ def test_what_is_no_clip_is_said(tmp_path: Path, vit: Any) -> None:
     with pytest.raises(WeightsError, match="positions of no square"):
         image_vit(str(tmp_path / "d.pt"))
     torch.save({f"visual.{k}": t for k, t in clip.items()}, tmp_path / "e.pt")
-    with pytest.raises(WeightsError, match="does not tell its activation: say gelu"):
+    with pytest.raises(WeightsError, match="does not tell its activation: give activation="):
         image_vit(str(tmp_path / "e.pt"))
     assert image_vit(str(tmp_path / "e.pt"), activation="gelu").activation == "gelu"
 
@@ -287,6 +293,7 @@ class Talks(torch.nn.Module):
 
 @pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_an_archive_that_runs_when_it_is_opened_is_not(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -294,9 +301,32 @@ def test_an_archive_that_runs_when_it_is_opened_is_not(
     torch.jit.save(torch.jit.script(Talks()), path)
     torch.jit.load(path)
     assert "it ran 3" in capfd.readouterr().out, "or else this would prove nothing"
-    with pytest.raises(WeightsError, match="runs code of its own as soon as it is opened"):
-        image_vit(str(path))
-    assert capfd.readouterr().out == ""
+    for way in ("plain", "capitals", "twice"):
+        other = tmp_path / f"{way}.pt"
+        with zipfile.ZipFile(path) as given, zipfile.ZipFile(other, "w") as made:
+            for member in given.infolist():
+                name, data = member.filename, given.read(member)
+                made.writestr(name.replace("/code/", "/CODE/") if way == "capitals" else name, data)
+                if way == "twice" and b"__setstate__" in data:
+                    made.writestr(name, b"")
+        with pytest.raises(WeightsError, match="may run code of its own as soon as it is opened"):
+            image_vit(str(other))
+        assert capfd.readouterr().out == ""
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+def test_a_damaged_archive_is_said(tmp_path: Path, vit: Any) -> None:
+    holder = torch.nn.Module()
+    holder.visual = tree_of(clip_tensors(vit))
+    torch.jit.save(torch.jit.script(holder), tmp_path / "a.pt")
+    data = (tmp_path / "a.pt").read_bytes()
+    places = [*range(0, len(data), len(data) // 40), *range(len(data) - 400, len(data), 10)]
+    for place in places:
+        for damaged in (data[:place], data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]):
+            (tmp_path / "b.pt").write_bytes(damaged)
+            with contextlib.suppress(WeightsError):  # what lies in a tensor is read as it is
+                image_vit(str(tmp_path / "b.pt"))
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -7,7 +7,8 @@ import pytest
 import torch
 from conftest import shared
 
-from uniformerv2.model import SIZES, Config, UniFormerV2, resize_positions
+from uniformerv2.config import SIZES, Config
+from uniformerv2.model import UniFormerV2, resize_positions
 from uniformerv2.names import shapes_in
 
 TINY = replace(SIZES["tiny"], num_classes=7, head_dropout=0.0, global_dropout=0.0)
@@ -218,7 +219,7 @@ def test_autocast_is_near_float32_and_learns(dtype: torch.dtype) -> None:
         ({"depth": True}, "depth .True. must be int"),
         ({"global_layers": [2, 3]}, "global_layers .* must be tuple"),
         ({"local_width": -3}, "local_width .-3. must be above 0"),
-        ({"norm_eps": float("nan")}, "norm_eps within 0 and 1"),
+        ({"norm_eps": float("nan")}, "norm_eps .nan. must be between 0 and 1"),
         ({"head_dropout": 7}, "rates .* must be from 0 to below 1"),
     ],
 )

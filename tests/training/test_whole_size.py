@@ -11,8 +11,8 @@ import torch
 from conftest import shared
 
 from k710.labels import class_names, head_map
+from uniformerv2.config import SIZES, Config
 from uniformerv2.head import convert
-from uniformerv2.model import SIZES, Config
 from uniformerv2.names import shapes_in
 from uniformerv2.weights import read
 
