@@ -7,6 +7,7 @@ import platform
 import random
 import subprocess
 import sys
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -112,7 +113,10 @@ for profile in test_profiles.PROFILES.values():
 """
 
 
-def test_bytes_are_the_same_whatever_was_in_memory_before() -> None:
+@pytest.mark.parametrize(
+    "fillings", [("0", "170"), pytest.param(("0", "85", "170", "255"), marks=pytest.mark.slow)]
+)
+def test_bytes_are_the_same_whatever_was_in_memory_before(fillings: Sequence[str]) -> None:
     printed = {
         subprocess.run(
             [sys.executable, "-c", PRINT_HASHES],
@@ -121,7 +125,7 @@ def test_bytes_are_the_same_whatever_was_in_memory_before() -> None:
             stdout=subprocess.PIPE,
             check=True,
         ).stdout
-        for filling in ("0", "170")
+        for filling in fillings
     }
     assert len(printed) == 1
     assert len(printed.pop().split()) == len(PROFILES)

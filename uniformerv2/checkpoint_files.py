@@ -49,7 +49,7 @@ _SAFETENSORS_DTYPES = {
 # What a file of any bytes makes PyTorch's and safetensors' readers raise.
 READ_ERRORS = (
     OSError,
-    RuntimeError,  # NotImplementedError too
+    RuntimeError,  # NotImplementedError and RecursionError are of its kind
     ValueError,
     TypeError,
     LookupError,
@@ -138,7 +138,7 @@ def _loaded(path: Path, *, is_zip: bool) -> Any:
         if asks is None:
             if is_zip:
                 raise WeightsError(
-                    f"{shown(path)} is more than tensors: a pickle of other things, which can "
+                    f"{shown(path)} is damaged, or more than tensors: a pickle of other things can "
                     "carry code. Ask its author for a file of the state_dict alone."
                 ) from error
             with path.open("rb") as file:

@@ -41,6 +41,7 @@ __all__ = ["ImageViT", "arm", "from_timm", "image_vit"]
 Activation = Literal["quick_gelu", "gelu"]
 _VISION = "vision_model."
 _ALONE = "embeddings.class_embedding"
+_UNTOLD = ("visual.class_embedding", _ALONE, _VISION + _ALONE)  # names of either activation
 # The width of H/14, whose heads are not of 64 channels. g and G have another FFN, and are refused.
 _HEADS = {1280: 16}
 _HF = {
@@ -149,19 +150,14 @@ def image_vit(init: str, *, activation: Activation | None = None) -> ImageViT:
     tensors = _script_tensors(path) if is_torchscript(path) else read_tensors(path)[0]
     # A bare image encoder (class_embedding) is taken for one out of OpenAI's file, with which the
     # reference starts. open_clip's state dicts have the names of OpenAI's.
-    tells = {"input_resolution", "class_embedding"} & tensors.keys()
-    if activation is None and not tells and not _is_of_no_clip(tensors):
+    is_open = any(name in tensors for name in _UNTOLD) and "input_resolution" not in tensors
+    if activation is None and is_open:
         raise WeightsError(
             f"{shown(path)} does not tell its activation: give activation='gelu' (LAION's weights, "
             "most of open_clip) or 'quick_gelu' (OpenAI's, and -quickgelu). Of Hugging Face give "
             "the folder: its config.json tells."
         )
     return _from_clip(tensors, str(path), activation or "quick_gelu")
-
-
-def _is_of_no_clip(tensors: Mapping[str, Tensor]) -> bool:
-    names = ("visual.class_embedding", _ALONE, _VISION + _ALONE)
-    return not any(name in tensors for name in names)
 
 
 def _script_tensors(path: Path) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ Frames are uint8 (T, 3, H, W), RGB, in any memory layout.
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -36,23 +36,7 @@ Name = Literal[
     "translate_x",
     "translate_y",
 ]
-OPS: tuple[Name, ...] = (
-    "auto_contrast",
-    "equalize",
-    "invert",
-    "rotate",
-    "posterize",
-    "solarize",
-    "solarize_add",
-    "color",
-    "contrast",
-    "brightness",
-    "sharpness",
-    "shear_x",
-    "shear_y",
-    "translate_x",
-    "translate_y",
-)
+OPS: tuple[Name, ...] = get_args(Name)
 _SIGNED = {"rotate", "color", "contrast", "brightness", "sharpness"}
 _SIGNED |= {"shear_x", "shear_y", "translate_x", "translate_y"}
 _FILL = 128  # where there is no picture

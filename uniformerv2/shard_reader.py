@@ -72,11 +72,8 @@ class ShardReader:
     def __del__(self) -> None:
         self.close()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"folder": self.folder}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["folder"])  # type: ignore[misc]
+    def __reduce__(self) -> tuple[type["ShardReader"], tuple[str]]:
+        return ShardReader, (self.folder,)
 
 
 def _pread(descriptor: int, offset: int, num_bytes: int) -> bytes:
