@@ -5,81 +5,18 @@ given: where the frames are changed then, on a GPU or on a CPU, decides nothing.
 """
 
 import math
-from dataclasses import dataclass
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from uniformerv2.rand_augment import Op, apply, draw_ops
+from uniformerv2.draws import Draw
+from uniformerv2.rand_augment import apply
 
-__all__ = ["MEAN", "STD", "Box", "Draw", "draw", "evaluation_clip", "normalised", "training_clip"]
+__all__ = ["MEAN", "STD", "evaluation_clip", "normalised", "training_clip"]
 
 # Of every colour, on a scale of 0 to 1: the reference's, and not CLIP's own.
 MEAN, STD = 0.45, 0.225
-
-
-_TRIES = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Box:
-    """A part of a frame, in pixels."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-
-
-@dataclass(frozen=True, slots=True)
-class Draw:
-    """What chance decides of one clip; the same for all its frames."""
-
-    ops: tuple[Op, ...]  # of RandAugment, on the whole frame
-    box: Box
-    is_flipped: bool
-
-
-def draw(
-    generator: np.random.Generator,
-    height: int,
-    width: int,
-    *,
-    with_ops: bool = True,
-    flip_probability: float = 0.5,
-    area: tuple[float, float] = (0.08, 1.0),
-    aspect: tuple[float, float] = (0.75, 1.3333),
-) -> Draw:
-    """The draw for a clip of frames of that size, as the reference's training has it.
-
-    The box has a share of the picture's area and a width to height within these bounds; after ten
-    boxes that don't fit, it is the middle of the picture. Always the same number of draws.
-    """
-    ops = draw_ops(generator)
-    box = _box(generator, height, width, area, aspect)
-    is_flipped = bool(generator.random() < flip_probability)
-    return Draw(ops if with_ops else (), box, is_flipped)
-
-
-def _box(
-    generator: np.random.Generator,
-    height: int,
-    width: int,
-    area: tuple[float, float],
-    aspect: tuple[float, float],
-) -> Box:
-    areas = generator.uniform(*area, _TRIES) * (height * width)
-    ratios = np.exp(generator.uniform(math.log(aspect[0]), math.log(aspect[1]), _TRIES))
-    down, right = generator.random(2)
-    for size, ratio in zip(areas.tolist(), ratios.tolist(), strict=True):
-        w, h = round(math.sqrt(size * ratio)), round(math.sqrt(size / ratio))
-        if 0 < w <= width and 0 < h <= height:
-            return Box(int(down * (height - h + 1)), int(right * (width - w + 1)), h, w)
-    w = min(width, round(height * aspect[1]))
-    h = min(height, round(width / aspect[0]))
-    return Box((height - h) // 2, (width - w) // 2, h, w)
 
 
 def training_clip(frames: Tensor, drawn: Draw, size: int, *, antialias: bool = False) -> Tensor:

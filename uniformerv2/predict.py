@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from k710.video import num_frames, read_frames
 from uniformerv2.augment import evaluation_clip
 from uniformerv2.class_order import ClassOrder
-from uniformerv2.data import view_frames
+from uniformerv2.frames import view_frames
 
 __all__ = ["Prediction", "predict"]
 

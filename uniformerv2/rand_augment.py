@@ -9,95 +9,17 @@ Frames are uint8 (T, 3, H, W), RGB, in any memory layout.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 from torchvision.transforms import functional as V
 
-__all__ = ["OPS", "Op", "apply", "draw_ops"]
+from uniformerv2.draws import Op
 
-Name = Literal[
-    "auto_contrast",
-    "equalize",
-    "invert",
-    "rotate",
-    "posterize",
-    "solarize",
-    "solarize_add",
-    "color",
-    "contrast",
-    "brightness",
-    "sharpness",
-    "shear_x",
-    "shear_y",
-    "translate_x",
-    "translate_y",
-]
-OPS: tuple[Name, ...] = get_args(Name)
-_SIGNED = {"rotate", "color", "contrast", "brightness", "sharpness"}
-_SIGNED |= {"shear_x", "shear_y", "translate_x", "translate_y"}
+__all__ = ["apply"]
+
 _FILL = 128  # where there is no picture
-
-
-@dataclass(frozen=True, slots=True)
-class Op:
-    """One operation on all frames of a clip. `value` is what it needs, and 0 if nothing:
-
-    degrees; bits that are kept; the level from which on is inverted; what is added; the factor of
-    an enhancement; the slope of a shear; the share of width or height of a translation.
-    """
-
-    name: Name
-    value: float
-
-
-def draw_ops(
-    generator: np.random.Generator,
-    *,
-    num_ops: int = 4,
-    magnitude: float = 7.0,
-    magnitude_std: float = 0.5,
-    probability: float = 0.5,
-) -> tuple[Op, ...]:
-    """Up to `num_ops` operations for a clip, with replacement, each left out by chance.
-
-    Magnitudes are normal, and clipped to 0..10. Always the same number of draws from `generator`.
-    """
-    names = generator.integers(len(OPS), size=num_ops)
-    is_applied = generator.random(num_ops) < probability
-    magnitudes = np.clip(generator.normal(magnitude, magnitude_std, num_ops), 0, 10)
-    is_negative = generator.random(num_ops) < 0.5
-    return tuple(
-        Op(OPS[name], _value(OPS[name], float(m) / 10, bool(negative)))
-        for name, m, negative, applied in zip(
-            names, magnitudes, is_negative, is_applied, strict=True
-        )
-        if applied
-    )
-
-
-def _value(name: Name, share: float, is_negative: bool) -> float:
-    sign = -1 if is_negative and name in _SIGNED else 1
-    match name:
-        case "rotate":
-            return sign * 30 * share
-        case "posterize":
-            return 4 - int(4 * share)
-        case "solarize":
-            return 256 - int(256 * share)
-        case "solarize_add":
-            return int(110 * share)
-        case "color" | "contrast" | "brightness" | "sharpness":
-            return 1 + sign * 0.9 * share
-        case "shear_x" | "shear_y":
-            return sign * 0.3 * share
-        case "translate_x" | "translate_y":
-            return sign * 0.45 * share
-        case _:
-            return 0.0
 
 
 def apply(frames: Tensor, op: Op) -> Tensor:

@@ -13,7 +13,7 @@ from test_weights import CONFIG, published
 from k710.labels import class_names
 from k710.video import read_frames
 from uniformerv2.augment import evaluation_clip
-from uniformerv2.data import view_frames
+from uniformerv2.frames import view_frames
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageEnhance, ImageOps
 
 from k710.video import read_frames
-from uniformerv2.rand_augment import OPS, Op, apply, draw_ops
+from uniformerv2.draws import OPS, Op, draw_ops
+from uniformerv2.rand_augment import apply
 
 GREY = (128, 128, 128)
 FACTORS = (0.1, 0.37, 0.999, 1.0, 1.63, 1.9)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from uniformerv2.augment import evaluation_clip
-from uniformerv2.data import train_bounds, view_frames
+from uniformerv2.frames import train_bounds, view_frames
 
 
 def test_frames_are_those_of_the_reference() -> None:
