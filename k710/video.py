@@ -55,9 +55,15 @@ class _Pictures:
     """The array that is being read, filled by frames in any order."""
 
     def __init__(
-        self, indices: Sequence[int], size: tuple[int, int] | None, pixels: str, name: str
+        self,
+        indices: Sequence[int],
+        size: tuple[int, int] | None,
+        pixels: str,
+        name: str,
+        out: npt.NDArray[np.uint8] | None,
     ) -> None:
         self.size = size
+        self.out = out
         self.pixels = pixels
         self.name = name
         self.rows: dict[int, list[int]] = {}  # index of a frame -> where it goes
@@ -74,8 +80,13 @@ class _Pictures:
         if not rgb and (width % 2 or height % 2):
             raise ValueError(f"yuv420p needs even sizes, and {self.name} is {width}x{height}.")
         if self.array is None:
-            shape = (height, width, 3) if rgb else (height * 3 // 2, width)
-            self.array = np.empty((self.num_rows, *shape), np.uint8)
+            picture = (height, width, 3) if rgb else (height * 3 // 2, width)
+            shape = (self.num_rows, *picture)
+            if self.out is not None and self.out.shape != shape:
+                raise MediaError(
+                    f"{self.name} gives pictures of {shape}, and {self.out.shape} are expected."
+                )
+            self.array = np.empty(shape, np.uint8) if self.out is None else self.out
             self.height, self.width = height, width
         elif (height, width) != (self.height, self.width):
             raise MediaError(
@@ -101,6 +112,7 @@ def read_frames(
     *,
     size: tuple[int, int] | None = None,
     pixels: Literal["rgb24", "yuv420p"] = "rgb24",
+    out: npt.NDArray[np.uint8] | None = None,
 ) -> npt.NDArray[np.uint8]:
     """The frames at `indices` as RGB: uint8 of shape (len(indices), height, width, 3).
 
@@ -109,12 +121,16 @@ def read_frames(
     video's own, and height and width must be even.
 
     Frames count from 0 in the order in which they are shown; an index may stand there twice, in any
-    order. `size` is (width, height) to scale to, in the pass that makes RGB of them. `source` is a
-    path or a whole file as bytes. MediaError where that is no video, or an index is not in it.
+    order. `size` is (width, height) to scale to, in the pass that makes RGB of them. `out` is what
+    is filled and returned, if it is given: of that shape, contiguous. `source` is a path or a whole
+    file as bytes. MediaError where that is no video, an index is not in it, or `out` has another
+    shape; what `out` holds then is undefined.
     """
     indices = [operator.index(index) for index in indices]
     _check(indices, size, pixels)
-    pictures = _Pictures(indices, size, pixels, _name(source))
+    if out is not None and not (out.dtype == np.uint8 and out.flags.c_contiguous):
+        raise ValueError("out must be a contiguous array of uint8")
+    pictures = _Pictures(indices, size, pixels, _name(source), out)
     with open_video(source) as (container, stream):
         scan = _scan(container, stream)
         done = (

@@ -1,57 +1,101 @@
 """The bytes of clips out of shards: on any disk, or below any URL that fsspec knows."""
 
+import contextlib
+import hashlib
 import os
+import time
+import uuid
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from k710.errors import MissingExtra, StageError, printable, shown
 from k710.shard_files import shard_name
+from k710.stage_store import is_url
 
-__all__ = ["ShardReader"]
+__all__ = ["Part", "ShardReader"]
 
 _MOST_OPEN = 64  # files: more than the shards of a window
+_PAUSES_S = (1.0, 5.0)  # before a request over the network is made again
+
+
+class Part(NamedTuple):
+    """A clip's bytes within a shard, and their SHA-256 in hexadecimal."""
+
+    shard: int
+    offset: int
+    num_bytes: int
+    digest: str
 
 
 class ShardReader:
-    """Reads what lies at a place of a shard, by one `pread`, or one ranged request.
+    """Reads parts of shards, each by one `pread`, or one ranged request.
 
-    `folder` holds the tars. It can be sent to another process, which opens files of its own.
+    `folder` holds the tars. What comes over a network is kept in the folder `cache`, if there is
+    one: under its hash, so that no other bytes are ever taken for it; nothing is thrown away there.
+    A reader can be sent to another process, which opens files of its own.
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = str(folder)
+    def __init__(self, folder: str | Path, cache: Path | None = None) -> None:
+        self.folder = str(folder).rstrip("/") if is_url(str(folder)) else str(folder)
+        self.cache = cache
         self._files: OrderedDict[int, int] = OrderedDict()  # shard -> descriptor, latest last
         self._remote: Any = None
 
-    def read(self, shard: int, offset: int, num_bytes: int) -> bytes:
-        """`num_bytes` bytes from `offset` on. StageError where they can't be had."""
-        name = f"{self.folder.rstrip('/')}/{shard_name(shard)}.tar"
+    def read(self, parts: Sequence[Part]) -> list[bytes]:
+        """The bytes of each part; over a network all are asked for at once.
+
+        StageError where they can't be had.
+        """
+        if not is_url(self.folder):
+            return [_whole(self._path(part), part, self._pread(part)) for part in parts]
+        found = {part: data for part in parts if (data := self._cached(part)) is not None}
+        missing = [part for part in dict.fromkeys(parts) if part not in found]
+        for part, data in zip(missing, self._over_network(missing), strict=True):
+            found[part] = _whole(self._path(part), part, data)
+            self._keep(part, data)
+        return [found[part] for part in parts]
+
+    def _path(self, part: Part) -> str:
+        return f"{self.folder}/{shard_name(part.shard)}.tar"
+
+    def _pread(self, part: Part) -> bytes:
+        path = self._path(part)
         try:
-            if "://" in self.folder:
-                data = self._over_network(name, offset, num_bytes)
-            else:
-                data = _pread(self._opened(shard, name), offset, num_bytes)
+            descriptor = self._files.pop(part.shard, None)
+            if descriptor is None:
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._files[part.shard] = descriptor
+            if len(self._files) > _MOST_OPEN:
+                os.close(self._files.popitem(last=False)[1])
+            return _pread(descriptor, part.offset, part.num_bytes)
         except OSError as error:
-            words = error.strerror or str(error)
-            raise StageError(f"{printable(name)} can't be read: {printable(words)}.") from error
-        if len(data) != num_bytes:
-            raise StageError(
-                f"{printable(name)} ends {num_bytes - len(data):,} bytes early: it is not "
-                "the shard that the index is of. k710 verify tells more."
-            )
-        return data
+            words = printable(error.strerror or str(error))
+            raise StageError(f"{printable(path)} can't be read: {words}.") from error
 
-    def _opened(self, shard: int, name: str) -> int:
-        descriptor = self._files.pop(shard, None)
-        if descriptor is None:
-            descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
-        self._files[shard] = descriptor
-        if len(self._files) > _MOST_OPEN:
-            os.close(self._files.popitem(last=False)[1])
-        return descriptor
+    def _over_network(self, parts: Sequence[Part]) -> list[bytes]:
+        if not parts:
+            return []
+        paths = [self._path(part) for part in parts]
+        starts = [part.offset for part in parts]
+        ends = [part.offset + part.num_bytes for part in parts]
+        for pause_s in (*_PAUSES_S, None):
+            try:
+                data: list[bytes] = self._opened().cat_ranges(paths, starts, ends, on_error="raise")
+                return data
+            except (MissingExtra, StageError):
+                raise
+            except Exception as error:  # backends raise what they like
+                if pause_s is None or isinstance(error, FileNotFoundError):
+                    words = printable(str(error) or type(error).__name__)
+                    raise StageError(
+                        f"{printable(paths[0])} can't be read, or a shard after it: {words}."
+                    ) from error
+                time.sleep(pause_s)
+        raise AssertionError("the last try returns or raises")
 
-    def _over_network(self, name: str, offset: int, num_bytes: int) -> bytes:
+    def _opened(self) -> Any:
         if self._remote is None:
             try:
                 from fsspec.core import url_to_fs
@@ -61,8 +105,33 @@ class ShardReader:
                 raise MissingExtra(f"{shown(self.folder)}: {printable(str(error))}") from error
             except ValueError as error:  # no such protocol
                 raise StageError(f"{shown(self.folder)}: {printable(str(error))}") from error
-        data: bytes = self._remote.cat_file(name, start=offset, end=offset + num_bytes)
-        return data
+        return self._remote
+
+    def _cached(self, part: Part) -> bytes | None:
+        if self.cache is None:
+            return None
+        try:
+            data = _place(self.cache, part).read_bytes()
+        except FileNotFoundError:
+            return None
+        # A machine that stopped may have left a file without its bytes.
+        return data if hashlib.sha256(data).hexdigest() == part.digest else None
+
+    def _keep(self, part: Part, data: bytes) -> None:
+        if self.cache is None:
+            return
+        path = _place(self.cache, part)
+        partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_bytes(data)
+            partial.replace(path)
+        except OSError as error:
+            words = printable(error.strerror or str(error))
+            raise StageError(f"{printable(str(self.cache))} can't be written: {words}.") from error
+        finally:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close all files; they are opened again if need be."""
@@ -72,8 +141,22 @@ class ShardReader:
     def __del__(self) -> None:
         self.close()
 
-    def __reduce__(self) -> tuple[type["ShardReader"], tuple[str]]:
-        return ShardReader, (self.folder,)
+    def __reduce__(self) -> tuple[type["ShardReader"], tuple[str, Path | None]]:
+        return ShardReader, (self.folder, self.cache)
+
+
+def _place(cache: Path, part: Part) -> Path:
+    name = bytes.fromhex(part.digest).hex()  # a hash and nothing else, whatever a table says
+    return cache / name[:2] / f"{name}.mp4"
+
+
+def _whole(path: str, part: Part, data: bytes) -> bytes:
+    if len(data) != part.num_bytes:
+        raise StageError(
+            f"{printable(path)} ends {part.num_bytes - len(data):,} bytes early: it is not "
+            "the shard that the index is of. k710 verify tells more."
+        )
+    return data
 
 
 def _pread(descriptor: int, offset: int, num_bytes: int) -> bytes:

@@ -27,6 +27,9 @@ class View:
     offsets: Ints  # of the clip's video in its tar, bytes
     num_bytes: Ints
     num_frames: Ints
+    heights: Ints  # of the frames, pixels
+    widths: Ints
+    digests: npt.NDArray[np.bytes_]  # SHA-256 of the clip's bytes, in hexadecimal
     num_wanted: int  # clips of the view, those in no shard too
     sha256: str  # of clips, places and labels: what is equal gives the same order
 
@@ -61,7 +64,7 @@ def read_view(work: Path, name: str) -> View:
     clip_ids = [str(clip_id) for clip_id in rows["clip_id"]]
     digest.update("\n".join(clip_ids).encode())
     columns: dict[str, Ints] = {}
-    for column in ("label", "shard", "offset", "bytes", "num_frames"):
+    for column in ("label", "shard", "offset", "bytes", "num_frames", "height", "width"):
         columns[column] = np.ascontiguousarray(rows[column], dtype=np.int64)
         digest.update(columns[column].astype("<i8").tobytes())
     return View(
@@ -72,6 +75,9 @@ def read_view(work: Path, name: str) -> View:
         offsets=columns["offset"],
         num_bytes=columns["bytes"],
         num_frames=columns["num_frames"],
+        heights=columns["height"],
+        widths=columns["width"],
+        digests=np.asarray(rows["sha256"], dtype="S64"),
         num_wanted=counts[name],
         sha256=digest.hexdigest(),
     )

@@ -6,6 +6,9 @@ select
     index."offset",
     index.bytes,
     index.num_frames,
+    index.height,
+    index.width,
+    index.sha256,
 from manifest
 join index using (clip_id)
 where manifest.view = $view

@@ -1,0 +1,391 @@
+"""The loader: the clips of a view, decoded by workers straight from shards, as batches on a device.
+
+    with Loader(view, reading, batch=64, workers=16, device="cuda") as loader:
+        for batch in loader.batches(first_step=1000):  # in training: without end, epoch after epoch
+            clips = training_batch(batch.frames, batch.draws, size=224)
+
+A batch is a function of the view, the seed and the step: it has the same clips, frames and draws on
+any number of ranks and workers, and wherever a run goes on.
+
+On CUDA the frames go from the memory that the workers fill to the GPU without another copy, on a
+stream of their own, one batch ahead.
+"""
+
+import contextlib
+import itertools
+import logging
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from k710.errors import MediaError, StageError
+from uniformerv2.draws import Draw, generator_of
+from uniformerv2.reading import Place, Reading, Request, read_clip, spread
+from uniformerv2.sampler import PADDING, Order, batch_rows, num_steps, order_of
+from uniformerv2.shard_reader import Part
+from uniformerv2.view import View
+from uniformerv2.workers import Answer, Workers, answers_here
+
+__all__ = ["Batch", "Broken", "Loader", "Totals"]
+
+_CHUNK = 4  # clips that one worker reads at a time
+_REPLACEMENTS = 10  # tries
+_REPLACED = 1 << 32  # a repetition that no recipe has: its stream picks replacements
+_MOST_BROKEN = 0.01  # of the clips that were asked for
+_BEFORE_COUNTING = 1000  # clips: one broken clip among the first ten tells nothing
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A clip that could not be decoded."""
+
+    clip_id: str
+    error: str
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """One step's clips of this rank, or a part of them where gradients are accumulated."""
+
+    step: int  # since the start of the run
+    part: int  # of the step, from 0
+    rows: list[int]  # of the view, one for each clip
+    labels: Tensor  # int64 (clips,): rows of K710, -1 where the list has none
+    frames: list[Tensor]  # uint8 (T, H, W, 3) of each clip; in evaluation the views' one by one
+    draws: list[tuple[Draw, ...]]  # in training, one for each repetition
+    broken: list[Broken]  # not among the clips; in training others stand in their place
+    prepared: Any = None  # what `prepare` made of it
+
+
+@dataclass(slots=True)
+class Totals:
+    """What a loader has read so far, on this rank. Seconds are of workers, added up."""
+
+    clips: int = 0
+    video_bytes: int = 0
+    frame_bytes: int = 0
+    fetch_s: float = 0.0
+    decode_s: float = 0.0
+    broken: list[Broken] = field(default_factory=list)
+
+
+class Loader:
+    """Batches of a view; `reading` says what is read of each clip, and whether it is for training.
+
+    `batch` is the number of clips of a step on all ranks and in all of its `parts`. With `workers`
+    0 all is done by the process itself. ValueError where ranks and parts don't divide the batch;
+    StageError where the view can't be trained on.
+    """
+
+    def __init__(
+        self,
+        view: View,
+        reading: Reading,
+        *,
+        batch: int,
+        parts: int = 1,
+        rank: int = 0,
+        ranks: int = 1,
+        workers: int = 0,
+        window_shards: int = 16,
+        device: str | torch.device = "cpu",
+        skip_broken: bool = False,
+        memory_bytes: int | None = None,
+    ) -> None:
+        if batch % (ranks * parts):
+            raise ValueError(f"a batch of {batch} can't be shared by {ranks} ranks x {parts} parts")
+        self.view, self.reading = view, reading
+        self.is_training = reading.chances is not None
+        self.batch, self.parts, self.rank, self.ranks = batch, parts, rank, ranks
+        self.window_shards, self.skip_broken = window_shards, skip_broken
+        self.device = torch.device(device)
+        self.totals = Totals()
+        self.steps = num_steps(len(view.clip_ids), batch, is_training=self.is_training)
+        """The steps of an epoch, the same on every rank."""
+        if self.is_training:
+            _check_trainable(view, self.steps, batch)
+        self.workers = None
+        self._unpin: Callable[[], None] = lambda: None
+        if workers:
+            memory_bytes = memory_bytes or self._memory_bytes(workers)
+            self.workers = Workers(workers, reading, memory_bytes)
+            if self.device.type == "cuda":
+                self._unpin = _pin(self.workers.memory)
+
+    def batches(
+        self, first_step: int = 0, prepare: Callable[[Batch], Any] | None = None
+    ) -> Iterator[Batch]:
+        """Batches from a step on: in training without end, in evaluation of all clips once.
+
+        `prepare` is called with each batch, on a CUDA device on the loader's own stream and while
+        the batch before is in use; what it returns is the batch's `prepared`, and the frames are
+        given up. Frames may lie in the memory that workers fill: it is theirs again as soon as
+        nobody has them.
+        """
+        requests = self._requests(first_step)
+        answers = (
+            answers_here(self.reading, requests)
+            if self.workers is None
+            else self.workers.answers(requests)
+        )
+        batches = self._prepared(self._batches(answers, first_step), prepare)
+        return _ahead(batches, self.device) if self.device.type == "cuda" else batches
+
+    def close(self) -> None:
+        """End the workers."""
+        if self.workers is not None:
+            self._unpin()
+            self.workers.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- what is asked for
+
+    def _steps_from(self, first_step: int) -> Iterator[int]:
+        return itertools.count(first_step) if self.is_training else iter(range(self.steps))
+
+    def _requests(self, first_step: int) -> Iterator[Request]:
+        numbers = itertools.count()
+        order, of_epoch = None, -1
+        for step in self._steps_from(first_step):
+            epoch, in_epoch = divmod(step, self.steps)
+            if epoch != of_epoch:
+                order, of_epoch = self.order(epoch), epoch
+            assert order is not None
+            for places in self._shared_out(order, epoch, in_epoch):
+                for first in range(0, len(places), _CHUNK):
+                    yield Request(next(numbers), places[first : first + _CHUNK])
+
+    def order(self, epoch: int) -> Order:
+        """The order of clips in an epoch."""
+        return order_of(
+            self.view.shard_sizes,
+            view_hash=self.view.sha256,
+            seed=self.reading.seed,
+            epoch=epoch,
+            window_shards=self.window_shards,
+            is_shuffled=self.is_training,
+        )
+
+    def _shared_out(self, order: Order, epoch: int, step: int) -> list[tuple[Place, ...]]:
+        """The clips of each part of a step on this rank."""
+        rows = batch_rows(order, step, self.batch, rank=self.rank, ranks=self.ranks)
+        first = step * self.batch + self.rank * len(rows)
+        size = len(rows) // self.parts
+        places = [
+            None if row == PADDING else self._place(row, epoch, first + number)
+            for number, row in enumerate(rows.tolist())
+        ]
+        shares = (places[start : start + size] for start in range(0, len(places), size))
+        return [tuple(place for place in share if place is not None) for share in shares]
+
+    def _place(self, row: int, epoch: int, position: int) -> Place:
+        view = self.view
+        part = Part(
+            int(view.shards[row]),
+            int(view.offsets[row]),
+            int(view.num_bytes[row]),
+            view.digests[row].decode(),
+        )
+        return Place(
+            row,
+            view.clip_ids[row],
+            part,
+            int(view.num_frames[row]),
+            int(view.heights[row]),
+            int(view.widths[row]),
+            epoch,
+            position,
+        )
+
+    def _memory_bytes(self, workers: int) -> int:
+        """Room for the batch in use, the next one, and what workers have in hand.
+
+        Clips that are much larger than most go through a pipe where there is no room for them.
+        """
+        sizes = self.view.heights * self.view.widths * 3 * self.reading.num_frames
+        clips = 2 * self.batch // (self.ranks * self.parts) + 3 * _CHUNK * workers
+        return max(int(1.25 * sizes.mean() * clips), 2 * _CHUNK * int(sizes.max()))
+
+    # --- what comes back
+
+    def _batches(self, answers: Iterator[Answer], first_step: int) -> Iterator[Batch]:
+        share = self.batch // (self.ranks * self.parts)
+        with contextlib.closing(answers):  # type: ignore[type-var]
+            for step in self._steps_from(first_step):
+                for part in range(self.parts):
+                    num_clips = share
+                    if not self.is_training:  # after the last clip there is nothing
+                        start = step * self.batch + (self.rank * self.parts + part) * share
+                        num_clips = min(share, max(len(self.view.clip_ids) - start, 0))
+                    needed = -(-num_clips // _CHUNK)
+                    yield self._batch(step, part, list(itertools.islice(answers, needed)))
+
+    def _batch(self, step: int, part: int, answers: list[Answer]) -> Batch:
+        batch = Batch(step, part, [], torch.empty(0), [], [], [])
+        for answer in answers:
+            places = answer.request.places
+            block = torch.from_numpy(answer.block).to(self.device, non_blocking=True)
+            starts, _ = spread(self.reading, places)
+            for place, start, clip in zip(places, starts, answer.clips, strict=True):
+                shape = self.reading.shape(place)
+                row, draws = place.row, clip.draws
+                frames = block[start : start + int(np.prod(shape))].view(shape)
+                self._count(place, frames.numel(), clip.fetch_s, clip.decode_s)
+                if clip.error is not None:
+                    batch.broken.append(self._broken(place, clip.error))
+                    if not self.is_training:
+                        continue
+                    row, draws, frames = self._replacement(place, batch.broken)
+                batch.rows.append(row)
+                batch.draws.append(draws)
+                batch.frames.append(frames)
+        labels = torch.from_numpy(self.view.labels[np.array(batch.rows, dtype=np.int64)])
+        batch.labels = labels.to(self.device, non_blocking=True)
+        return batch
+
+    def _count(self, place: Place, frame_bytes: int, fetch_s: float, decode_s: float) -> None:
+        totals = self.totals
+        totals.clips += 1
+        totals.video_bytes += place.part.num_bytes
+        totals.frame_bytes += frame_bytes
+        totals.fetch_s += fetch_s
+        totals.decode_s += decode_s
+
+    def _broken(self, place: Place, error: str) -> Broken:
+        """Count a broken clip. MediaError where it may not be passed over, or too many were."""
+        broken = Broken(place.clip_id, error)
+        where = f"{place.clip_id} (shard {place.part.shard:06d})"
+        if not self.is_training and not self.skip_broken:
+            raise MediaError(
+                f"{where}: {error}\nCount such clips as missed: --skip-broken; or make the shard "
+                "anew. k710 verify --deep finds all of them."
+            )
+        _log.warning("%s is broken: %s", where, error)
+        self.totals.broken.append(broken)
+        asked = max(self.totals.clips, _BEFORE_COUNTING)
+        if len(self.totals.broken) > _MOST_BROKEN * asked:
+            raise MediaError(
+                f"{len(self.totals.broken)} of {self.totals.clips:,} clips are broken, the last of "
+                f"them {where}: {error}\nThat is more than 1 %. k710 verify --deep names the "
+                "shards; k710 shard makes anew those that are removed."
+            )
+        return broken
+
+    def _replacement(
+        self, place: Place, broken: list[Broken]
+    ) -> tuple[int, tuple[Draw, ...], Tensor]:
+        """Another clip for that place in the order: which one, seed and place alone decide."""
+        generator = generator_of(self.reading.seed, place.epoch, place.position, _REPLACED)
+        for row in generator.integers(len(self.view.clip_ids), size=_REPLACEMENTS).tolist():
+            other = self._place(row, place.epoch, place.position)
+            out = np.empty(self.reading.shape(other), np.uint8)
+            try:
+                (content,) = self.reading.reader.read([other.part])
+                draws = read_clip(self.reading, other, content, out)
+            except MediaError as error:
+                broken.append(self._broken(other, str(error)))
+                continue
+            return row, draws, torch.from_numpy(out).to(self.device)
+        raise MediaError(f"{_REPLACEMENTS} clips in place of {place.clip_id} are all broken.")
+
+    def _prepared(
+        self, batches: Iterator[Batch], prepare: Callable[[Batch], Any] | None
+    ) -> Iterator[Batch]:
+        with contextlib.closing(batches):  # type: ignore[type-var]
+            for batch in batches:
+                if prepare is not None:
+                    batch.prepared = prepare(batch)
+                    batch.frames = []
+                yield batch
+                del batch  # its memory is the workers' while the next one is awaited
+
+
+def _check_trainable(view: View, steps: int, batch: int) -> None:
+    if not steps:
+        raise StageError(
+            f"{view.name} has {len(view.clip_ids):,} clips in shards: fewer than a batch of "
+            f"{batch:,}."
+        )
+    if view.labels.min() < 0:
+        raise StageError(f"{view.name} has clips without a label: it can't be trained on.")
+
+
+# --- CUDA
+
+
+def _pin(memory: Any) -> Callable[[], None]:
+    """Let the GPU's copy engine read the memory; returns what ends that."""
+    runtime = torch.cuda.cudart()
+    view = np.frombuffer(memory, np.uint8)
+    address = view.ctypes.data
+    torch.cuda.check_error(runtime.cudaHostRegister(address, len(view), 0))
+
+    def unpin() -> None:
+        torch.cuda.synchronize()
+        runtime.cudaHostUnregister(address)
+
+    return unpin
+
+
+def _ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
+    """The same batches, each made in a thread, on a stream of its own, one ahead."""
+    stream = torch.cuda.Stream(device)
+    made: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    room = threading.Semaphore(1)
+    is_over = threading.Event()
+
+    def work() -> None:
+        try:
+            with torch.cuda.device(device), torch.cuda.stream(stream):
+                while room.acquire() and not is_over.is_set():
+                    batch = next(batches, None)
+                    event = stream.record_event()
+                    made.put((batch, event))
+                    if batch is None:
+                        return
+                    # What it was copied from is the workers' again only when the copy is done.
+                    del batch
+                    event.synchronize()
+        except BaseException as error:
+            made.put((error, None))
+        finally:
+            batches.close()  # type: ignore[attr-defined]
+
+    thread = threading.Thread(target=work, name="k710-ahead", daemon=True)
+    thread.start()
+    try:
+        while True:
+            batch, event = made.get()
+            if isinstance(batch, BaseException):
+                raise batch
+            if batch is None:
+                return
+            room.release()
+            current = torch.cuda.current_stream(device)
+            current.wait_event(event)
+            for tensor in _tensors(batch):
+                tensor.record_stream(current)
+            yield batch
+            del batch
+    finally:
+        is_over.set()
+        room.release()
+        thread.join()
+
+
+def _tensors(batch: Batch) -> Iterator[Tensor]:
+    prepared = batch.prepared if isinstance(batch.prepared, (tuple, list)) else [batch.prepared]
+    yield from (t for t in (batch.labels, *batch.frames, *prepared) if isinstance(t, Tensor))
