@@ -14,9 +14,7 @@ stream of their own, one batch ahead.
 import contextlib
 import itertools
 import logging
-import queue
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -25,6 +23,7 @@ import torch
 from torch import Tensor
 
 from k710.errors import MediaError, StageError
+from uniformerv2.ahead import made_ahead, pinned
 from uniformerv2.draws import Draw, generator_of
 from uniformerv2.reading import Place, Reading, Request, read_clip, spread
 from uniformerv2.sampler import PADDING, Order, batch_rows, num_steps, order_of
@@ -118,11 +117,11 @@ class Loader:
             memory_bytes = memory_bytes or self._memory_bytes(workers)
             self.workers = Workers(workers, reading, memory_bytes)
             if self.device.type == "cuda":
-                self._unpin = _pin(self.workers.memory)
+                self._unpin = pinned(self.workers.memory)
 
     def batches(
         self, first_step: int = 0, prepare: Callable[[Batch], Any] | None = None
-    ) -> Iterator[Batch]:
+    ) -> Generator[Batch]:
         """Batches from a step on: in training without end, in evaluation of all clips once.
 
         `prepare` is called with each batch, on a CUDA device on the loader's own stream and while
@@ -137,7 +136,9 @@ class Loader:
             else self.workers.answers(requests)
         )
         batches = self._prepared(self._batches(answers, first_step), prepare)
-        return _ahead(batches, self.device) if self.device.type == "cuda" else batches
+        if self.device.type != "cuda":
+            return batches
+        return made_ahead(batches, _tensors, self.device)
 
     def close(self) -> None:
         """End the workers."""
@@ -221,9 +222,11 @@ class Loader:
 
     # --- what comes back
 
-    def _batches(self, answers: Iterator[Answer], first_step: int) -> Iterator[Batch]:
+    def _batches(
+        self, answers: Generator[Answer, None, None], first_step: int
+    ) -> Generator[Batch, None, None]:
         share = self.batch // (self.ranks * self.parts)
-        with contextlib.closing(answers):  # type: ignore[type-var]
+        with contextlib.closing(answers):
             for step in self._steps_from(first_step):
                 for part in range(self.parts):
                     num_clips = share
@@ -302,9 +305,9 @@ class Loader:
         raise MediaError(f"{_REPLACEMENTS} clips in place of {place.clip_id} are all broken.")
 
     def _prepared(
-        self, batches: Iterator[Batch], prepare: Callable[[Batch], Any] | None
-    ) -> Iterator[Batch]:
-        with contextlib.closing(batches):  # type: ignore[type-var]
+        self, batches: Generator[Batch, None, None], prepare: Callable[[Batch], Any] | None
+    ) -> Generator[Batch, None, None]:
+        with contextlib.closing(batches):
             for batch in batches:
                 if prepare is not None:
                     batch.prepared = prepare(batch)
@@ -321,69 +324,6 @@ def _check_trainable(view: View, steps: int, batch: int) -> None:
         )
     if view.labels.min() < 0:
         raise StageError(f"{view.name} has clips without a label: it can't be trained on.")
-
-
-# --- CUDA
-
-
-def _pin(memory: Any) -> Callable[[], None]:
-    """Let the GPU's copy engine read the memory; returns what ends that."""
-    runtime = torch.cuda.cudart()
-    view = np.frombuffer(memory, np.uint8)
-    address = view.ctypes.data
-    torch.cuda.check_error(runtime.cudaHostRegister(address, len(view), 0))
-
-    def unpin() -> None:
-        torch.cuda.synchronize()
-        runtime.cudaHostUnregister(address)
-
-    return unpin
-
-
-def _ahead(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
-    """The same batches, each made in a thread, on a stream of its own, one ahead."""
-    stream = torch.cuda.Stream(device)
-    made: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    room = threading.Semaphore(1)
-    is_over = threading.Event()
-
-    def work() -> None:
-        try:
-            with torch.cuda.device(device), torch.cuda.stream(stream):
-                while room.acquire() and not is_over.is_set():
-                    batch = next(batches, None)
-                    event = stream.record_event()
-                    made.put((batch, event))
-                    if batch is None:
-                        return
-                    # What it was copied from is the workers' again only when the copy is done.
-                    del batch
-                    event.synchronize()
-        except BaseException as error:
-            made.put((error, None))
-        finally:
-            batches.close()  # type: ignore[attr-defined]
-
-    thread = threading.Thread(target=work, name="k710-ahead", daemon=True)
-    thread.start()
-    try:
-        while True:
-            batch, event = made.get()
-            if isinstance(batch, BaseException):
-                raise batch
-            if batch is None:
-                return
-            room.release()
-            current = torch.cuda.current_stream(device)
-            current.wait_event(event)
-            for tensor in _tensors(batch):
-                tensor.record_stream(current)
-            yield batch
-            del batch
-    finally:
-        is_over.set()
-        room.release()
-        thread.join()
 
 
 def _tensors(batch: Batch) -> Iterator[Tensor]:

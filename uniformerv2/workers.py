@@ -21,7 +21,7 @@ import time
 import traceback
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.connection import Connection
@@ -49,7 +49,7 @@ class Answer:
     block: Bytes
 
 
-def answers_here(reading: Reading, requests: Iterable[Request]) -> Iterator[Answer]:
+def answers_here(reading: Reading, requests: Iterable[Request]) -> Generator[Answer, None, None]:
     """The answers without any worker: each is made when it is asked for."""
     for request in requests:
         block = np.empty(spread(reading, request.places)[1], np.uint8)
@@ -97,7 +97,7 @@ class Workers:
         self.processes.append(process)
         self.pipes.append(Connection(ours.detach()))
 
-    def answers(self, requests: Iterable[Request]) -> Iterator[Answer]:
+    def answers(self, requests: Iterable[Request]) -> Generator[Answer, None, None]:
         """The answers to all requests, in their order; one such run at a time.
 
         Requests are taken from the iterator, in a thread, as soon as there is room for what they

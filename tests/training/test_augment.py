@@ -1,7 +1,12 @@
 """What chance decides of a clip in training, and that only that decides it."""
 
+import importlib.util
 import math
+import os
+import subprocess
+import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +15,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from uniformerv2.augment import normalised, training_clip
+from uniformerv2.augment import normalised, training_batch, training_clip
 from uniformerv2.draws import Box, Chances, Draw, Op, draw, generator_of
 from uniformerv2.frames import train_bounds, train_frames
 from uniformerv2.rand_augment import apply
@@ -109,3 +114,53 @@ def test_options_change_no_other_draw() -> None:
     without = draw(generator_of(0, 0, 5), 240, 320, Chances(with_ops=False, flip_probability=0))
     assert with_ops.box == without.box
     assert (without.ops, without.is_flipped) == ((), False)
+
+
+def test_what_is_blotted_out_is_the_mean() -> None:
+    frames, box = noise(), Box(3, 5, 30, 41)
+    plain = training_clip(frames, Draw((), box, True), 24)
+    for erased, rows, columns in (
+        ((0.26, 0.5, 0.24, 0.3), slice(6, 12), slice(12, 19)),
+        ((0.99, 0.5, 0.001, 0.001), slice(23, 24), slice(12, 13)),  # a pixel at least
+    ):
+        expected = plain.clone()
+        expected[:, :, rows, columns] = 0
+        assert torch.equal(training_clip(frames, Draw((), box, True, erased), 24), expected)
+
+
+@pytest.mark.parametrize("antialias", [False, True])
+def test_a_batch_may_differ_in_sizes(antialias: bool) -> None:
+    frames = [noise(40, 60), noise(30, 50), noise(40, 60)]
+    draws = [draw(generator_of(0, 0, i), *f.shape[1:3]) for i, f in enumerate(frames)]
+    batch = training_batch(frames, draws, 24, antialias=antialias)
+    for x, one, drawn in zip(batch, frames, draws, strict=True):
+        assert torch.equal(x, training_clip(one, drawn, 24, antialias=antialias))
+
+
+def test_what_is_no_batch_is_said() -> None:
+    frames, drawn = noise(), Draw((), Box(0, 0, 40, 60), False)
+    for clips, draws, said in (
+        ([], [], "0 clips, 0 draws: as many of both, one at least"),
+        ([frames], [drawn, drawn], "1 clips, 2 draws"),
+        ([frames.float()], [drawn], "frames are uint8 T, H, W, 3: not torch.float32"),
+        ([frames, frames[:3]], [drawn, drawn], "clips are of 4 frames on cpu: not 3 on cpu"),
+        ([frames], [Draw((), Box(1, 0, 40, 60), False)], "must be inside of frames of 40 x 60"),
+        ([frames], [Draw((), Box(0, -1, 40, 60), False)], "must be inside of frames of 40 x 60"),
+        ([frames], [Draw((), Box(0, 0, 0, 60), False)], "must be inside of frames of 40 x 60"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            training_batch(clips, draws, 24)
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("triton"), reason="needs Triton")
+def test_the_kernels_in_tritons_interpreter() -> None:
+    # In a process of its own: Triton asks for the variable when it is imported.
+    tests = Path(__file__).with_name("test_augment_triton.py")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", str(tests)],
+        env=os.environ | {"TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "19 passed, 1 skipped" in done.stdout

@@ -1,5 +1,6 @@
 """Bytes of clips out of shards on a disk and below a URL."""
 
+import hashlib
 import os
 import pickle
 from pathlib import Path
@@ -10,7 +11,7 @@ from sharding import all_made
 
 from k710.errors import StageError
 from uniformerv2 import shard_reader
-from uniformerv2.shard_reader import ShardReader
+from uniformerv2.shard_reader import Part, ShardReader
 from uniformerv2.view import View, read_view
 
 
@@ -19,9 +20,25 @@ def view() -> View:
     return read_view(all_made(), "k400/train")
 
 
+def parts(view: View) -> list[Part]:
+    return [
+        Part(int(shard), int(offset), int(num_bytes), digest.decode())
+        for shard, offset, num_bytes, digest in zip(
+            view.shards, view.offsets, view.num_bytes, view.digests, strict=True
+        )
+    ]
+
+
 def read_all(reader: ShardReader, view: View) -> list[bytes]:
-    places = zip(view.shards.tolist(), view.offsets.tolist(), view.num_bytes.tolist(), strict=True)
-    return [reader.read(*place) for place in places]
+    return reader.read(parts(view))
+
+
+def in_memory(name: str) -> str:
+    """The URL of a copy of the shards in fsspec's memory."""
+    memory = fsspec.filesystem("memory")
+    for tar in (all_made() / "shards").glob("*.tar"):
+        memory.pipe(f"/{name}/{tar.name}", tar.read_bytes())
+    return f"memory://{name}"
 
 
 def test_a_disk_and_a_url_give_the_same(view: View) -> None:
@@ -30,11 +47,11 @@ def test_a_disk_and_a_url_give_the_same(view: View) -> None:
         (folder / f"{shard:06d}.tar").read_bytes()[offset : offset + num]
         for shard, offset, num in zip(view.shards, view.offsets, view.num_bytes, strict=True)
     ]
-    memory = fsspec.filesystem("memory")
-    for tar in folder.glob("*.tar"):
-        memory.pipe(f"/shards/{tar.name}", tar.read_bytes())
-    for where in (folder, f"{folder}/", "memory://shards", f"file://{folder}"):
+    for where in (folder, f"{folder}/", in_memory("shards"), f"file://{folder}/"):
         assert read_all(ShardReader(where), view) == expected
+    twice = [parts(view)[3], parts(view)[0], parts(view)[3]]
+    assert ShardReader(in_memory("shards")).read(twice) == [expected[3], expected[0], expected[3]]
+    assert ShardReader(in_memory("shards")).read([]) == []
 
 
 def test_few_files_are_open_and_none_in_the_end(
@@ -54,14 +71,41 @@ def test_few_files_are_open_and_none_in_the_end(
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_what_came_over_the_network_is_kept_under_its_hash(view: View, tmp_path: Path) -> None:
+    url, cache = in_memory("cached"), tmp_path / "cache"
+    expected = read_all(ShardReader(url), view)
+    assert read_all(ShardReader(url, cache), view) == expected
+    kept = sorted(cache.rglob("*.mp4"))
+    assert [path.stem for path in kept] == sorted({d.decode() for d in view.digests})
+    assert [hashlib.sha256(path.read_bytes()).hexdigest() for path in kept] == [
+        path.stem for path in kept
+    ]
+    fsspec.filesystem("memory").rm("/cached", recursive=True)
+    reader = pickle.loads(pickle.dumps(ShardReader(url, cache)))
+    assert read_all(reader, view) == expected
+    kept[0].write_bytes(b"")  # as a crash may leave it
+    with pytest.raises(StageError, match="can't be read"):
+        read_all(reader, view)
+    in_memory("cached")
+    assert read_all(reader, view) == expected
+    assert kept[0].stat().st_size > 0
+    hostile = parts(view)[0]._replace(digest="../" * 20 + "ab")
+    with pytest.raises(ValueError):
+        reader.read([hostile])
+
+
+def part(shard: int, offset: int, num_bytes: int) -> Part:
+    return Part(shard, offset, num_bytes, "00")
+
+
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(StageError, match=r"000003.tar'? can't be read: No such file"):
-        ShardReader(tmp_path).read(3, 0, 10)
+        ShardReader(tmp_path).read([part(3, 0, 10)])
     (tmp_path / "000003.tar").write_bytes(b"12345")
     with pytest.raises(StageError, match="ends 7 bytes early: it is not the shard"):
-        ShardReader(tmp_path).read(3, 2, 10)
-    assert ShardReader(tmp_path).read(3, 2, 3) == b"345"
+        ShardReader(tmp_path).read([part(3, 2, 10)])
+    assert ShardReader(tmp_path).read([part(3, 2, 3)]) == [b"345"]
     with pytest.raises(StageError, match=r"(?i)protocol"):
-        ShardReader("nothing://a").read(0, 0, 1)
+        ShardReader("nothing://a").read([part(0, 0, 1)])
     with pytest.raises(StageError, match="can't be read"):
-        ShardReader("memory://none").read(0, 0, 1)
+        ShardReader("memory://none").read([part(0, 0, 1)])

@@ -1,0 +1,256 @@
+"""How many clips a second does the loader give, against decord and Pillow on the source files?
+
+    python benchmarks/loader.py [--rounds 5] [--clips 40] [--flat 20000] [--out FILE]
+
+The five benchmark clips in ../shared/videos (10 s, short side 320, 30 fps), 8 frames of each, drawn
+as for training. In one process with one thread:
+
+    decord     VideoReader(num_threads=1).get_batch on the source files
+    baseline   the same, then timm's RandAugment on Pillow images, frame by frame with one draw for
+               the clip, normalisation, random resized crop: the usual loader
+    bare       k710.video.read_frames on bytes in memory: `balanced` and `intra` encodes
+    whole      Loader without workers, then our augmentation on this CPU
+
+Then Loader with one and with two workers, from shards on the disk to batches of uint8. All take
+their turn in each round; ratios are of one round, and medians of all. At the end: the memory of all
+processes, and their open files, over so many clips. Needs decord, timm, two cores, and nothing else
+running.
+"""
+
+import argparse
+import contextlib
+import itertools
+import json
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from loader_shards import encoded, make_view
+from machine import device
+
+from k710.video import read_frames
+from uniformerv2.augment import MEAN, STD, training_clip
+from uniformerv2.data import Loader
+from uniformerv2.draws import Chances, draw, generator_of
+from uniformerv2.frames import Sampling
+from uniformerv2.reading import Reading
+from uniformerv2.shard_reader import ShardReader
+from uniformerv2.view import View
+
+HERE = Path(__file__).resolve().parent
+PROFILES = ("balanced", "intra")
+SAMPLING = Sampling(8)
+SIZE = 224
+BATCH = 16
+TARGETS = {
+    "balanced to baseline": 10.0,
+    "intra to baseline": 20.0,
+    "balanced, 2 workers to 1": 1.85,
+    "intra, 2 workers to 1": 1.85,
+    "balanced, 1 worker to bare": 0.9,
+    "intra, 1 worker to bare": 0.9,
+}
+Contender = Callable[[int], float]  # number of clips -> seconds for a clip
+
+
+def indices_of(position: int, num_frames: int) -> list[int]:
+    return SAMPLING.training(generator_of(0, 0, position), num_frames)
+
+
+def with_decord(paths: list[Path], *, augmented: bool) -> Contender:
+    """The usual loader, with or without what follows the decoder."""
+    import decord
+    from PIL import Image
+    from timm.data.auto_augment import rand_augment_transform
+
+    pillow = rand_augment_transform(
+        "rand-m7-n4-mstd0.5-inc1",
+        {
+            "translate_pct": 0.45,
+            "img_mean": (128, 128, 128),
+            "interpolation": Image.Resampling.BICUBIC,
+        },
+    )
+
+    def augment(frames: Any, position: int) -> torch.Tensor:
+        done = []
+        for frame in frames:  # the same draw for each
+            random.seed(position)
+            np.random.seed(position)
+            done.append(np.asarray(pillow(Image.fromarray(frame))))
+        x = torch.from_numpy(np.stack(done)).permute(3, 0, 1, 2).float() / 255
+        x = (x - MEAN) / STD
+        box = draw(generator_of(0, 0, position), *x.shape[2:]).box
+        x = x[:, :, box.top : box.top + box.height, box.left : box.left + box.width]
+        return F.interpolate(x, (SIZE, SIZE), mode="bilinear", align_corners=False)
+
+    def run(num_clips: int) -> float:
+        start = time.perf_counter()
+        for position in range(num_clips):
+            path = paths[position % len(paths)]
+            reader = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
+            frames = reader.get_batch(indices_of(position, len(reader))).asnumpy()
+            if augmented:
+                augment(frames, position)
+        return (time.perf_counter() - start) / num_clips
+
+    return run
+
+
+def bare(clips: list[bytes]) -> Contender:
+    """The decoder alone."""
+
+    def run(num_clips: int) -> float:
+        start = time.perf_counter()
+        for position in range(num_clips):
+            read_frames(clips[position % len(clips)], indices_of(position, 300))
+        return (time.perf_counter() - start) / num_clips
+
+    return run
+
+
+def through(loader: Loader, *, augmented: bool = False) -> Contender:
+    """Batches of a loader, from the second on."""
+
+    def run(num_clips: int) -> float:
+        batches = -(-num_clips // BATCH)
+        with contextlib.closing(loader.batches()) as made:
+            next(made)
+            start = time.perf_counter()
+            for batch in itertools.islice(made, batches):
+                if augmented:
+                    for frames, (drawn,) in zip(batch.frames, batch.draws, strict=True):
+                        training_clip(frames, drawn, SIZE)
+            return (time.perf_counter() - start) / (batches * BATCH)
+
+    return run
+
+
+def memory_over(loader: Loader, num_clips: int) -> list[dict[str, int]]:
+    """Memory and open files of this process and the workers, after a tenth and after all."""
+    assert loader.workers is not None
+    pids = [str(process.pid) for process in loader.workers.processes]
+    found = []
+    marks = [num_clips // 10 // BATCH, num_clips // BATCH]
+    with contextlib.closing(loader.batches()) as made:
+        for number, _ in enumerate(made, 1):
+            if number in marks:
+                found.append(
+                    {
+                        "clips": number * BATCH,
+                        "own_mb": _memory_mb("self"),
+                        "workers_mb": sum(map(_memory_mb, pids)),
+                        "open_files": sum(_open_files(pid) for pid in ("self", *pids)),
+                    }
+                )
+            if number == marks[-1]:
+                return found
+    raise AssertionError("training batches have no end")
+
+
+def _memory_mb(pid: str) -> int:
+    """What belongs to the process alone: what is shared by all would be counted for each."""
+    rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    private = (line.split() for line in rollup if line.startswith(("Private_", "Pss_Shmem")))
+    return round(sum(int(fields[1]) for fields in private) / 1024)
+
+
+def _open_files(pid: str) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+@contextlib.contextmanager
+def loaders(folder: Path, clips: dict[str, bytes]) -> Iterator[tuple[View, dict[int, Loader]]]:
+    """Loaders with 0, 1 and 2 workers of shards that are made in `folder`."""
+    folder.mkdir()
+    view = make_view(folder, clips)
+    reading = Reading(ShardReader(folder), sampling=SAMPLING, chances=Chances())
+    with contextlib.ExitStack() as stack:
+        made = {
+            workers: stack.enter_context(Loader(view, reading, batch=BATCH, workers=workers))
+            for workers in (0, 1, 2)
+        }
+        yield view, made
+
+
+def ratios(taken: dict[str, list[float]]) -> dict[str, float]:
+    """Medians over the rounds of how many times as fast one is as another."""
+
+    def times(fast: str, slow: str) -> float:
+        return statistics.median(b / a for a, b in zip(taken[fast], taken[slow], strict=True))
+
+    found = {}
+    for profile in PROFILES:
+        found[f"{profile} to baseline"] = times(f"{profile}, bare", "baseline")
+        found[f"{profile}, loader to baseline"] = times(f"{profile}, 1 worker", "baseline")
+        found[f"{profile} to decord"] = times(f"{profile}, bare", "decord")
+        found[f"{profile}, whole to baseline"] = times(f"{profile}, whole", "baseline")
+        found[f"{profile}, 1 worker to bare"] = times(f"{profile}, 1 worker", f"{profile}, bare")
+        found[f"{profile}, 2 workers to 1"] = times(f"{profile}, 2 workers", f"{profile}, 1 worker")
+    return {name: round(value, 2) for name, value in found.items()}
+
+
+def main() -> None:
+    assert __doc__ is not None
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--clips", type=int, default=40)
+    parser.add_argument("--flat", type=int, default=20_000)
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "loader.json")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    from gop import CLIPS, VIDEOS
+
+    paths = [VIDEOS / f"{name}.mp4" for name in CLIPS]
+    contenders = {
+        "decord": with_decord(paths, augmented=False),
+        "baseline": with_decord(paths, augmented=True),
+    }
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory()))
+        last: Loader | None = None
+        for profile in PROFILES:
+            clips = encoded(profile)
+            _, made = stack.enter_context(loaders(folder / profile, clips))
+            contenders[f"{profile}, bare"] = bare(list(clips.values()))
+            contenders[f"{profile}, no worker"] = through(made[0])
+            contenders[f"{profile}, whole"] = through(made[0], augmented=True)
+            contenders[f"{profile}, 1 worker"] = through(made[1])
+            contenders[f"{profile}, 2 workers"] = through(made[2])
+            last = made[2]
+        taken: dict[str, list[float]] = {name: [] for name in contenders}
+        for number in range(arguments.rounds + 1):
+            for name, run in contenders.items():
+                seconds = run(arguments.clips if number else 5)
+                if number:  # the first round loads code and files
+                    taken[name].append(seconds)
+        assert last is not None
+        flat = memory_over(last, arguments.flat) if arguments.flat else []
+    found = ratios(taken)
+    report = {
+        "benchmark": f"8 frames of 5 clips of 10 s at short side 320; medians of "
+        f"{arguments.rounds} rounds of {arguments.clips} clips",
+        "device": device("av", "decord", "pillow", "timm", "torch"),
+        "ms_per_clip": {
+            name: round(statistics.median(values) * 1e3, 2) for name, values in taken.items()
+        },
+        "ratios": found,
+        "targets": {
+            name: {"at_least": least, "met": found[name] >= least}
+            for name, least in TARGETS.items()
+        },
+        "memory": flat,
+    }
+    print(json.dumps(report, indent=1))
+    arguments.out.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
