@@ -4,7 +4,9 @@ What chance decides of a clip in training is drawn first, into a `Draw`, from a 
 given: where the frames are changed then, on a GPU or on a CPU, decides nothing.
 """
 
+import importlib.util
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,19 +15,29 @@ from torch import Tensor
 from uniformerv2.draws import Draw
 from uniformerv2.rand_augment import apply
 
-__all__ = ["MEAN", "STD", "evaluation_clip", "normalised", "training_clip"]
+__all__ = [
+    "MEAN",
+    "STD",
+    "check_batch",
+    "evaluation_clip",
+    "normalised",
+    "training_batch",
+    "training_clip",
+]
 
 # Of every colour, on a scale of 0 to 1: the reference's, and not CLIP's own.
 MEAN, STD = 0.45, 0.225
+
+_HAS_TRITON = importlib.util.find_spec("triton") is not None
 
 
 def training_clip(frames: Tensor, drawn: Draw, size: int, *, antialias: bool = False) -> Tensor:
     """Float (3, T, size, size) of uint8 RGB frames (T, H, W, 3), on their device.
 
-    RandAugment on the whole frames, the box scaled to `size`, turned round left to right.
+    RandAugment on the whole frames, the box scaled to `size`, turned round left to right, a part of
+    that blotted out. ValueError if they are no such frames.
     """
-    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != torch.uint8:
-        raise ValueError(f"frames are uint8 T, H, W, 3: not {frames.dtype} {tuple(frames.shape)}")
+    _check(frames)
     x = frames.permute(0, 3, 1, 2)
     for op in drawn.ops:
         x = apply(x, op)
@@ -33,7 +45,66 @@ def training_clip(frames: Tensor, drawn: Draw, size: int, *, antialias: bool = F
     x = x[:, :, box.top : box.top + box.height, box.left : box.left + box.width]
     x = (x.float() / 255 - MEAN) / STD
     x = F.interpolate(x, (size, size), mode="bilinear", align_corners=False, antialias=antialias)
-    return (x.flip(3) if drawn.is_flipped else x).transpose(0, 1).contiguous()
+    x = (x.flip(3) if drawn.is_flipped else x).transpose(0, 1).contiguous()
+    _erase(x, drawn)
+    return x
+
+
+def training_batch(
+    frames: Sequence[Tensor], draws: Sequence[Draw], size: int, *, antialias: bool = False
+) -> Tensor:
+    """Float (N, 3, T, size, size) of N clips uint8 RGB (T, H, W, 3), each with its draw.
+
+    What `training_clip` makes of each; they may differ in H and W. On CUDA through kernels in
+    Triton, where that is installed, unless with `antialias`. ValueError as of `check_batch`.
+    """
+    if antialias or not frames or not frames[0].is_cuda or not _HAS_TRITON:
+        check_batch(frames, draws)
+        clips = zip(frames, draws, strict=True)
+        return torch.stack([training_clip(*clip, size, antialias=antialias) for clip in clips])
+    from uniformerv2 import augment_triton  # Triton is not there without CUDA
+
+    x = augment_triton.training_batch(frames, draws, size)
+    for clip, drawn in zip(x, draws, strict=True):
+        _erase(clip, drawn)
+    return x
+
+
+def check_batch(frames: Sequence[Tensor], draws: Sequence[Draw]) -> None:
+    """ValueError unless there is a draw for each of some clips uint8 RGB (T, H, W, 3) of one length
+
+    and device, and each box is inside of its frames.
+    """
+    if not frames or len(frames) != len(draws):
+        raise ValueError(f"{len(frames)} clips, {len(draws)} draws: as many of both, one at least")
+    T, device = len(frames[0]), frames[0].device
+    for clip, drawn in zip(frames, draws, strict=True):
+        _check(clip)
+        num, height, width, _ = clip.shape
+        if num != T or clip.device != device:
+            raise ValueError(f"clips are of {T} frames on {device}: not {num} on {clip.device}")
+        box = drawn.box
+        is_inside = min(box.top, box.left) >= 0 < min(box.height, box.width)
+        if not is_inside or box.top + box.height > height or box.left + box.width > width:
+            raise ValueError(f"{box} must be inside of frames of {height} x {width}")
+
+
+def _check(frames: Tensor) -> None:
+    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != torch.uint8:
+        raise ValueError(f"frames are uint8 T, H, W, 3: not {frames.dtype} {tuple(frames.shape)}")
+
+
+def _erase(x: Tensor, drawn: Draw) -> None:
+    """Put the mean, which is 0, on the part of (..., size, size) that is blotted out: in place,
+
+    in whole pixels, one at least.
+    """
+    if drawn.erased is None:
+        return
+    size = x.shape[-1]
+    top, left, height, width = (round(share * size) for share in drawn.erased)
+    top, left = min(top, size - 1), min(left, size - 1)
+    x[..., top : top + max(height, 1), left : left + max(width, 1)] = 0
 
 
 def normalised(frames: Tensor) -> Tensor:
@@ -47,8 +118,7 @@ def evaluation_clip(frames: Tensor, size: int, crop: int) -> Tensor:
     side, 1 being the middle. The short side is scaled to `size` without antialiasing, after
     normalisation. Source: the tests of the reference.
     """
-    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != torch.uint8:
-        raise ValueError(f"frames are uint8 T, H, W, 3: not {frames.dtype} {tuple(frames.shape)}")
+    _check(frames)
     if crop not in (0, 1, 2):
         raise ValueError(f"crop ({crop}) must be 0, 1 or 2")
     height, width = frames.shape[1:3]

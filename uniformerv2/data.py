@@ -15,7 +15,7 @@ import contextlib
 import itertools
 import logging
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -56,6 +56,8 @@ class Batch:
 
     step: int  # since the start of the run
     part: int  # of the step, from 0
+    epoch: int
+    positions: list[int]  # of the clips in the order of the epoch
     rows: list[int]  # of the view, one for each clip
     labels: Tensor  # int64 (clips,): rows of K710, -1 where the list has none
     frames: list[Tensor]  # uint8 (T, H, W, 3) of each clip; in evaluation the views' one by one
@@ -74,6 +76,21 @@ class Totals:
     fetch_s: float = 0.0
     decode_s: float = 0.0
     broken: list[Broken] = field(default_factory=list)
+
+    def snapshot(self) -> "Totals":
+        """What they are now."""
+        return replace(self, broken=list(self.broken))
+
+    def since(self, before: "Totals") -> "Totals":
+        """What was read after a snapshot."""
+        return Totals(
+            self.clips - before.clips,
+            self.video_bytes - before.video_bytes,
+            self.frame_bytes - before.frame_bytes,
+            self.fetch_s - before.fetch_s,
+            self.decode_s - before.decode_s,
+            self.broken[len(before.broken) :],
+        )
 
 
 class Loader:
@@ -237,7 +254,7 @@ class Loader:
                     yield self._batch(step, part, list(itertools.islice(answers, needed)))
 
     def _batch(self, step: int, part: int, answers: list[Answer]) -> Batch:
-        batch = Batch(step, part, [], torch.empty(0), [], [], [])
+        batch = Batch(step, part, step // self.steps, [], [], torch.empty(0), [], [], [])
         for answer in answers:
             places = answer.request.places
             block = torch.from_numpy(answer.block).to(self.device, non_blocking=True)
@@ -252,6 +269,7 @@ class Loader:
                     if not self.is_training:
                         continue
                     row, draws, frames = self._replacement(place, batch.broken)
+                batch.positions.append(place.position)
                 batch.rows.append(row)
                 batch.draws.append(draws)
                 batch.frames.append(frames)

@@ -17,7 +17,7 @@ from torchvision.transforms import functional as V
 
 from uniformerv2.draws import Op
 
-__all__ = ["apply"]
+__all__ = ["apply", "matrix"]
 
 _FILL = 128  # where there is no picture
 
@@ -48,7 +48,7 @@ def apply(frames: Tensor, op: Op) -> Tensor:
         case "sharpness":
             return _blend(_smooth(frames), frames, op.value)
         case _:
-            return _moved(frames, _matrix(op, *frames.shape[2:]))
+            return _moved(frames, matrix(op, *frames.shape[2:]))
 
 
 # --- levels
@@ -102,7 +102,7 @@ def _blend(degenerate: Tensor, frames: Tensor, factor: float) -> Tensor:
 # --- places
 
 
-def _matrix(op: Op, height: int, width: int) -> tuple[float, float, float, float, float, float]:
+def matrix(op: Op, height: int, width: int) -> tuple[float, float, float, float, float, float]:
     """Output to input: x = a x' + b y' + c, y = d x' + e y' + f, with pixels at their centres."""
     match op.name:
         case "shear_x":

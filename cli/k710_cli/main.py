@@ -6,7 +6,18 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from k710_cli import classes, demo, download, export, index, manifest, shards, status, weights
+from k710_cli import (
+    classes,
+    demo,
+    download,
+    export,
+    index,
+    loader,
+    manifest,
+    shards,
+    status,
+    weights,
+)
 
 __all__ = ["app"]
 
@@ -59,6 +70,7 @@ download.add_to(app)
 shards.add_to(app)
 export.add_to(app)
 status.add_to(app)
+loader.add_to(app)
 weights.add_to(app)
 classes.add_to(app)
 demo.add_to(app)

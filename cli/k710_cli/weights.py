@@ -11,7 +11,7 @@ from k710_cli.classes import Dataset, Family
 from k710_cli.options import Json
 from k710_cli.screen import console, print_json, table
 
-__all__ = ["add_to"]
+__all__ = ["add_to", "needs_torch"]
 
 _Checkpoint = Annotated[
     Path, typer.Argument(metavar="CKPT", help=".pyth, .pth, .safetensors, or a run's folder.")
@@ -33,7 +33,8 @@ def add_to(app: typer.Typer) -> None:
     app.command("predict")(predict)
 
 
-def _needs_torch() -> None:
+def needs_torch() -> None:
+    """MissingExtra where what training needs is not installed."""
     from importlib.util import find_spec
 
     from k710.errors import MissingExtra
@@ -59,7 +60,7 @@ def remap_head(
 
     Example: k710 remap-head k710_b16.pyth --target k400
     """
-    _needs_torch()
+    needs_torch()
     from k710.errors import printable
     from uniformerv2.head import remap_head as remap
 
@@ -105,7 +106,7 @@ def convert(
 
     Example: k710 convert k710_b16.pyth --to mmaction2
     """
-    _needs_torch()
+    needs_torch()
     from k710.errors import printable
     from uniformerv2.head import convert as convert_to
 
@@ -133,7 +134,7 @@ def predict(
     """
     if crops not in (1, 3):
         raise typer.BadParameter("must be 1 or 3", param_hint="--crops")
-    _needs_torch()
+    needs_torch()
     from k710.errors import printable
     from uniformerv2.predict import predict as predict_video
     from uniformerv2.weights import load_model, read
