@@ -1,8 +1,13 @@
 """The depth-wise 3 x 3 x 3 convolution of channels-last tokens as two Triton kernels.
 
-One program makes a row of a frame for a block of channels; the 27 reads of each value come from the
-cache. The gradient of the input is the same kernel with the taps turned round; that of the taps is
-summed in a fixed order, so that the same input gives the same bits.
+A program has a block of channels of some rows of up to 8 frames of a clip. Each of its warps has a
+frame and walks along the rows: at each place it reads the 3 x 3 values above, of and below it in
+three frames, and uses each for the places left of it, of it and right of it. A thread has but two
+channels, so that their 27 taps, or the sums of the taps' gradients, stay in its registers.
+
+The gradient of the input is the same kernel with the taps turned round. Sums are made in a fixed
+order: the same input gives the same bits. Both are operators of PyTorch: `torch.compile` keeps one
+graph, autocast leaves them alone.
 """
 
 from typing import Any
@@ -14,88 +19,199 @@ from torch import Tensor
 
 __all__ = ["depthwise_3x3x3"]
 
-_CHANNELS = 64  # of a program
-_SPLITS = 64  # of the rows, for the gradient of the taps
+# Of a program, at most. Two channels for each of 32 threads, a warp for each frame: with four
+# channels a thread wants some 200 registers, and an SM has room for half as many warps.
+_CHANNELS, _FRAMES = 64, 8
+_PROGRAMS = 528  # at least, where there are rows enough: what a Hopper GPU runs at once, twice
+
+
+@triton.jit
+def _place(T, FRAMES: tl.constexpr, CHANNELS: tl.constexpr):
+    """The clip, the frames and the channels of this program."""
+    tiles = tl.cdiv(T, FRAMES)
+    n = (tl.program_id(1) // tiles).to(tl.int64)
+    t = tl.program_id(1) % tiles * FRAMES + tl.arange(0, FRAMES)[:, None]
+    c = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)[None, :]
+    return n, t, c
+
+
+@triton.jit
+def _around(frames, at, above, here, below, ROW: tl.constexpr):
+    """The nine values at one place of a row, of the rows above and below, in three frames."""
+    values = ()
+    for i in tl.static_range(3):
+        values += (tl.load(frames[i] + at - ROW, above, 0.0),)
+        values += (tl.load(frames[i] + at, here, 0.0),)
+        values += (tl.load(frames[i] + at + ROW, below, 0.0),)
+    return values
+
+
+@triton.jit
+def _neighbours(x, t, T, stride):
+    """Where the frames before, of and after t begin; the outermost have themselves beside them."""
+    found = ()
+    for dt in tl.static_range(-1, 2):
+        found += (x + tl.minimum(tl.maximum(t + dt, 0), T - 1) * stride,)
+    return found
 
 
 @triton.jit
 def _convolve(
-    x, taps, bias, out, T, H, W, C, FLIP: tl.constexpr, WIDTH: tl.constexpr, CHANNELS: tl.constexpr
-):
-    row = tl.program_id(0)
-    n, t, h = row // (T * H), row // H % T, row % H
-    w = tl.arange(0, WIDTH)
-    c = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
-    total = tl.zeros((WIDTH, CHANNELS), tl.float32)
-    total += tl.load(bias + c, c < C, 0.0).to(tl.float32)[None, :]
+    x, taps, bias, out, T, H, rows, x_clip, x_frame, FLIP: tl.constexpr, W: tl.constexpr,
+    C: tl.constexpr, FRAMES: tl.constexpr, CHANNELS: tl.constexpr,
+):  # fmt: skip
+    n, t, c = _place(T, FRAMES, CHANNELS)
+    real = c < C
+    written = real & (t < T)
+    # As wide as the values, so that each thread gets the taps of its own channels.
+    c_wide = tl.broadcast_to(c, (FRAMES, CHANNELS))
+    k = ()
     for tap in tl.static_range(27):
-        dt, dh, dw = tap // 9 - 1, tap // 3 % 3 - 1, tap % 3 - 1
-        inside = (t + dt >= 0) & (t + dt < T) & (h + dh >= 0) & (h + dh < H)
-        there = (w + dw >= 0) & (w + dw < W)
-        at = ((n * T + t + dt) * H + h + dh) * W + w + dw
-        read = inside & there[:, None] & (c < C)[None, :]
-        values = tl.load(x + at[:, None] * C + c[None, :], read, 0.0).to(tl.float32)
+        # No tap for a frame that is not there: then its values need no mask.
+        there = (t + (tap // 9 - 1) >= 0) & (t + (tap // 9 - 1) < T)
         which = 26 - tap if FLIP else tap
-        total += values * tl.load(taps + which * C + c, c < C, 0.0).to(tl.float32)[None, :]
-    here = row * W + w
-    written = (w < W)[:, None] & (c < C)[None, :]
-    tl.store(out + here[:, None] * C + c[None, :], total.to(out.dtype.element_ty), written)
+        k += (tl.load(taps + which * C + c_wide, real & there, 0.0),)
+    start = tl.zeros((FRAMES, CHANNELS), tl.float32)
+    if not FLIP:
+        start += tl.load(bias + c_wide, real & (t < T), 0.0).to(tl.float32)
+    frames = _neighbours(x + n * x_clip + c, t, T, x_frame)
+    out += n * T * H * W * C + t * H * W * C + c
+    first = tl.program_id(2) * rows
+    for h in range(first, tl.minimum(first + rows, H)):
+        above, below = real & (h > 0), real & (h < H - 1)
+        coming = _around(frames, h * W * C, above, real, below, W * C)
+        left, middle = start, start
+        for w in tl.range(0, W, loop_unroll_factor=2):
+            # Asks for the next values before it uses these: there are few warps to wait behind.
+            values = coming
+            following = h * W + tl.minimum(w + 1, W - 1)
+            coming = _around(frames, following * C, above, real, below, W * C)
+            right = start
+            for i in tl.static_range(9):
+                value = values[i].to(tl.float32)
+                left += value * k[3 * i + 2]
+                middle += value * k[3 * i + 1]
+                right += value * k[3 * i]
+            done = left.to(out.dtype.element_ty)
+            tl.store(out + (h * W + w - 1) * C, done, written & (w > 0))
+            left, middle = middle, right
+        tl.store(out + (h * W + W - 1) * C, left.to(out.dtype.element_ty), written)
 
 
 @triton.jit
 def _of_taps(
-    x, gradient, out, rows, T, H, W, C, SPLITS: tl.constexpr, WIDTH: tl.constexpr,
-    CHANNELS: tl.constexpr,
+    x, gradient, out, T, H, rows, x_clip, x_frame, g_clip, g_frame, W: tl.constexpr,
+    C: tl.constexpr, FRAMES: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    split, tap = tl.program_id(1), tl.program_id(2)
-    dt, dh, dw = tap // 9 - 1, tap // 3 % 3 - 1, tap % 3 - 1
-    w = tl.arange(0, WIDTH)
-    c = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)
-    total = tl.zeros((WIDTH, CHANNELS), tl.float32)
-    for row in range(split, rows, SPLITS):
-        n, t, h = row // (T * H), row // H % T, row % H
-        inside = (t + dt >= 0) & (t + dt < T) & (h + dh >= 0) & (h + dh < H)
-        there = (w + dw >= 0) & (w + dw < W) & (w < W)
-        read = inside & there[:, None] & (c < C)[None, :]
-        at = ((n * T + t + dt) * H + h + dh) * W + w + dw
-        values = tl.load(x + at[:, None] * C + c[None, :], read, 0.0).to(tl.float32)
-        g = tl.load(gradient + (row * W + w)[:, None] * C + c[None, :], read, 0.0)
-        total += values * g.to(tl.float32)
-    tl.store(out + (split * 27 + tap) * C + c, tl.sum(total, 0), c < C)
+    """Each program's share of the gradient of the 27 taps, and as a 28th of the bias."""
+    n, t, c = _place(T, FRAMES, CHANNELS)
+    real = c < C
+    frames = _neighbours(x + n * x_clip + c, t, T, x_frame)
+    gradient += n * g_clip + tl.minimum(t, T - 1) * g_frame + c
+    zero = tl.zeros((FRAMES, CHANNELS), tl.float32)
+    of_bias = zero
+    sums = ()
+    for _ in tl.static_range(27):
+        sums += (zero,)
+    first = tl.program_id(2) * rows
+    for h in range(first, tl.minimum(first + rows, H)):
+        above, below = real & (h > 0), real & (h < H - 1)
+        coming = _around(frames, h * W * C, above, real, below, W * C)
+        left = zero
+        middle = tl.load(gradient + h * W * C, real, 0.0).to(tl.float32)
+        for w in tl.range(0, W, loop_unroll_factor=2):
+            values = coming
+            following = h * W + tl.minimum(w + 1, W - 1)
+            coming = _around(frames, following * C, above, real, below, W * C)
+            right = tl.load(gradient + following * C, real & (w < W - 1), 0.0).to(tl.float32)
+            of_bias += middle
+            more = ()
+            for i in tl.static_range(9):
+                value = values[i].to(tl.float32)
+                more += (sums[3 * i] + value * right,)
+                more += (sums[3 * i + 1] + value * middle,)
+                more += (sums[3 * i + 2] + value * left,)
+            sums = more
+            left, middle = middle, right
+    c_flat = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)
+    out += (tl.program_id(2) * tl.num_programs(1) + tl.program_id(1)) * 28 * C + c_flat
+    for tap in tl.static_range(27):
+        # The sums over frames that are not there, which read another in their place, don't count.
+        there = (t + (tap // 9 - 1) >= 0) & (t + (tap // 9 - 1) < T) & (t < T)
+        tl.store(out + tap * C, tl.sum(tl.where(there, sums[tap], 0.0), 0), c_flat < C)
+    tl.store(out + 27 * C, tl.sum(tl.where(t < T, of_bias, 0.0), 0), c_flat < C)
 
 
-def _run(x: Tensor, taps: Tensor, bias: Tensor, *, flip: bool) -> Tensor:
+def _laid_out(x: Tensor) -> Tensor:
+    """x if the places of a frame follow one another, as in a slice of tokens; else a copy."""
+    W, C = x.shape[3:]
+    return x if x.stride()[2:] == (W * C, C, 1) else x.contiguous()
+
+
+def _plan(x: Tensor) -> tuple[tuple[int, int, int], int, dict[str, int]]:
+    """The grid, the rows of a program, and what else both kernels are made for."""
     N, T, H, W, C = x.shape
-    out = torch.empty_like(x)
-    grid = (N * T * H, triton.cdiv(C, _CHANNELS))
-    width = triton.next_power_of_2(W)
-    _convolve[grid](x, taps, bias, out, T, H, W, C, flip, width, _CHANNELS)
+    frames = min(_FRAMES, triton.next_power_of_2(T))
+    blocks, tiles = triton.cdiv(C, _CHANNELS), N * triton.cdiv(T, frames)
+    rows = triton.cdiv(H, min(H, triton.cdiv(_PROGRAMS, blocks * tiles)))
+    made_for = {"W": W, "C": C, "FRAMES": frames, "CHANNELS": _CHANNELS, "num_warps": frames}
+    return (blocks, tiles, triton.cdiv(H, rows)), rows, made_for
+
+
+def _run(x: Tensor, weight: Tensor, bias: Tensor, *, flip: bool) -> Tensor:
+    x = _laid_out(x)
+    T, H = x.shape[1:3]
+    out = x.new_empty(x.shape)
+    taps = weight.flatten(1).t().float().contiguous()  # (27, C)
+    grid, rows, made_for = _plan(x)
+    _convolve[grid](x, taps, bias, out, T, H, rows, *x.stride()[:2], FLIP=flip, **made_for)
     return out
 
 
-class _Depthwise(torch.autograd.Function):
-    @staticmethod
-    def forward(context: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        x = x.contiguous()
-        taps = weight.flatten(1).t().contiguous()  # (27, C)
-        context.save_for_backward(x, taps)
-        return _run(x, taps, bias, flip=False)
+@torch.library.custom_op("k710::depthwise_3x3x3", mutates_args=())
+def _forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return _run(x, weight, bias, flip=False)
 
-    @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x, taps = context.saved_tensors
-        gradient = gradient.contiguous()
-        N, T, H, W, C = x.shape
-        of_x = _run(gradient, taps, torch.zeros_like(taps[0]), flip=True)
-        sums = torch.empty(_SPLITS, 27, C, dtype=torch.float32, device=x.device)
-        grid = (triton.cdiv(C, _CHANNELS), _SPLITS, 27)
-        width = triton.next_power_of_2(W)
-        _of_taps[grid](x, gradient, sums, N * T * H, T, H, W, C, _SPLITS, width, _CHANNELS)
-        of_taps = sums.sum(0).t().reshape(C, 1, 3, 3, 3).to(taps.dtype)
-        return of_x, of_taps, gradient.float().sum((0, 1, 2, 3)).to(taps.dtype)
+
+@torch.library.custom_op("k710::depthwise_3x3x3_backward", mutates_args=())
+def _backward(gradient: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    gradient, x = _laid_out(gradient), _laid_out(x)
+    _, T, H, _, C = x.shape
+    of_x = _run(gradient, weight, weight, flip=True)  # which adds no bias
+    grid, rows, made_for = _plan(x)
+    shares = x.new_empty((grid[1] * grid[2], 28, C), dtype=torch.float32)
+    strides = (*x.stride()[:2], *gradient.stride()[:2])
+    _of_taps[grid](x, gradient, shares, T, H, rows, *strides, **made_for)
+    sums = shares.sum(0).to(weight.dtype)
+    # Copies, as an operator's answers share no memory.
+    return of_x, sums[:27].t().reshape(weight.shape).contiguous(), sums[27].clone()
+
+
+@_forward.register_fake
+def _(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return x.new_empty(x.shape)
+
+
+@_backward.register_fake
+def _(gradient: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return (
+        gradient.new_empty(x.shape),
+        weight.new_empty(weight.shape),
+        weight.new_empty(len(weight)),
+    )
+
+
+def _save(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:2])
+
+
+def _gradients(ctx: Any, gradient: Tensor) -> Any:
+    return _backward(gradient, *ctx.saved_tensors)
+
+
+_forward.register_autograd(_gradients, setup_context=_save)
 
 
 def depthwise_3x3x3(x_NTHWC: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """As `uniformerv2.model.depthwise_3x3x3`; weight and bias in the dtype of x."""
-    out: Tensor = _Depthwise.apply(x_NTHWC, weight.to(x_NTHWC.dtype), bias.to(x_NTHWC.dtype))
-    return out
+    """As `uniformerv2.model.depthwise_3x3x3`, in the dtype of x; the taps and sums in float32."""
+    return _forward(x_NTHWC, weight, bias)

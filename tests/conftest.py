@@ -52,6 +52,15 @@ def write_lists(folder: Path, lists: Lists) -> Path:
     return folder
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What needs a GPU is left out where there is none, unless FAIL_WITHOUT_CUDA is set."""
+    if item.get_closest_marker("cuda") and not os.environ.get("FAIL_WITHOUT_CUDA"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs an NVIDIA GPU")
+
+
 @pytest.fixture
 def lists(tmp_path: Path) -> Callable[[Lists], Path]:
     """Writes lists to a folder of this test, and returns that."""

@@ -7,6 +7,7 @@ given: where the frames are changed then, on a GPU or on a CPU, decides nothing.
 import importlib.util
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +17,11 @@ from uniformerv2.draws import Draw
 from uniformerv2.rand_augment import apply
 
 __all__ = [
+    "CLIP",
     "MEAN",
+    "REFERENCE",
     "STD",
+    "Colours",
     "check_batch",
     "evaluation_clip",
     "normalised",
@@ -28,10 +32,30 @@ __all__ = [
 # Of every colour, on a scale of 0 to 1: the reference's, and not CLIP's own.
 MEAN, STD = 0.45, 0.225
 
+
+@dataclass(frozen=True, slots=True)
+class Colours:
+    """Mean and standard deviation of red, green and blue, on a scale of 0 to 1."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+REFERENCE = Colours((MEAN,) * 3, (STD,) * 3)
+CLIP = Colours((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+"""What OpenAI's CLIP was trained with. The published video models were not."""
+
 _HAS_TRITON = importlib.util.find_spec("triton") is not None
 
 
-def training_clip(frames: Tensor, drawn: Draw, size: int, *, antialias: bool = False) -> Tensor:
+def training_clip(
+    frames: Tensor,
+    drawn: Draw,
+    size: int,
+    *,
+    antialias: bool = False,
+    colours: Colours = REFERENCE,
+) -> Tensor:
     """Float (3, T, size, size) of uint8 RGB frames (T, H, W, 3), on their device.
 
     RandAugment on the whole frames, the box scaled to `size`, turned round left to right, a part of
@@ -46,12 +70,18 @@ def training_clip(frames: Tensor, drawn: Draw, size: int, *, antialias: bool = F
     x = (x.float() / 255 - MEAN) / STD
     x = F.interpolate(x, (size, size), mode="bilinear", align_corners=False, antialias=antialias)
     x = (x.flip(3) if drawn.is_flipped else x).transpose(0, 1).contiguous()
+    x = _recoloured(x, colours)
     _erase(x, drawn)
     return x
 
 
 def training_batch(
-    frames: Sequence[Tensor], draws: Sequence[Draw], size: int, *, antialias: bool = False
+    frames: Sequence[Tensor],
+    draws: Sequence[Draw],
+    size: int,
+    *,
+    antialias: bool = False,
+    colours: Colours = REFERENCE,
 ) -> Tensor:
     """Float (N, 3, T, size, size) of N clips uint8 RGB (T, H, W, 3), each with its draw.
 
@@ -60,11 +90,15 @@ def training_batch(
     """
     if antialias or not frames or not frames[0].is_cuda or not _HAS_TRITON:
         check_batch(frames, draws)
-        clips = zip(frames, draws, strict=True)
-        return torch.stack([training_clip(*clip, size, antialias=antialias) for clip in clips])
+        return torch.stack(
+            [
+                training_clip(clip, drawn, size, antialias=antialias, colours=colours)
+                for clip, drawn in zip(frames, draws, strict=True)
+            ]
+        )
     from uniformerv2 import augment_triton  # Triton is not there without CUDA
 
-    x = augment_triton.training_batch(frames, draws, size)
+    x = _recoloured(augment_triton.training_batch(frames, draws, size), colours)
     for clip, drawn in zip(x, draws, strict=True):
         _erase(clip, drawn)
     return x
@@ -94,6 +128,16 @@ def _check(frames: Tensor) -> None:
         raise ValueError(f"frames are uint8 T, H, W, 3: not {frames.dtype} {tuple(frames.shape)}")
 
 
+def _recoloured(x: Tensor, colours: Colours) -> Tensor:
+    """(..., 3, T, H, W) that was normalised as the reference does it, as `colours` has it."""
+    if colours == REFERENCE:
+        return x
+    scale = [STD / std for std in colours.std]
+    shift = [(MEAN - mean) / std for mean, std in zip(colours.mean, colours.std, strict=True)]
+    of_colour = x.new_tensor([scale, shift])[..., None, None, None]
+    return torch.addcmul(of_colour[1], x, of_colour[0])
+
+
 def _erase(x: Tensor, drawn: Draw) -> None:
     """Put the mean, which is 0, on the part of (..., size, size) that is blotted out: in place,
 
@@ -112,7 +156,9 @@ def normalised(frames: Tensor) -> Tensor:
     return (frames.permute(0, 3, 1, 2).float() / 255 - MEAN) / STD
 
 
-def evaluation_clip(frames: Tensor, size: int, crop: int) -> Tensor:
+def evaluation_clip(
+    frames: Tensor, size: int, crop: int, *, colours: Colours = REFERENCE
+) -> Tensor:
     """Float (3, T, size, size) of uint8 RGB frames (T, H, W, 3): `crop` 0, 1 or 2 along the longer
 
     side, 1 being the middle. The short side is scaled to `size` without antialiasing, after
@@ -130,4 +176,5 @@ def evaluation_clip(frames: Tensor, size: int, crop: int) -> Tensor:
         x = F.interpolate(x, scaled_size, mode="bilinear", align_corners=False)
     along = (0, math.ceil((long - size) / 2), long - size)[crop]
     top, left = (along, 0) if height > width else (0, along)
-    return x[:, :, top : top + size, left : left + size].transpose(0, 1).contiguous()
+    x = x[:, :, top : top + size, left : left + size].transpose(0, 1).contiguous()
+    return _recoloured(x, colours)

@@ -15,7 +15,15 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from uniformerv2.augment import normalised, training_batch, training_clip
+from uniformerv2.augment import (
+    CLIP,
+    MEAN,
+    STD,
+    evaluation_clip,
+    normalised,
+    training_batch,
+    training_clip,
+)
 from uniformerv2.draws import Box, Chances, Draw, Op, draw, generator_of
 from uniformerv2.frames import train_bounds, train_frames
 from uniformerv2.rand_augment import apply
@@ -164,3 +172,15 @@ def test_the_kernels_in_tritons_interpreter() -> None:
     )
     assert done.returncode == 0, done.stdout
     assert "19 passed, 1 skipped" in done.stdout
+
+
+def test_colours_of_clip_are_another_scale() -> None:
+    frames, drawn = noise(), Draw((Op("invert", 0),), Box(3, 5, 30, 41), False)
+    mean, std = (torch.tensor(x)[:, None, None, None] for x in (CLIP.mean, CLIP.std))
+    for clip in (
+        lambda **options: training_clip(frames, drawn, 24, **options),
+        lambda **options: evaluation_clip(frames, 24, 1, **options),
+        lambda **options: training_batch([frames], [drawn], 24, **options)[0],
+    ):
+        levels = clip() * STD + MEAN
+        assert torch.allclose(clip(colours=CLIP), (levels - mean) / std, atol=1e-5)

@@ -86,6 +86,21 @@ def test_ranks_parts_and_where_a_run_goes_on_change_no_batch(
         assert [clip for each in shared for clip in each[step]] == expected[step]
 
 
+@given(
+    batch=st.integers(1, 6),
+    workers=st.integers(1, 3),
+    first=st.integers(0, 20),
+    memory=st.sampled_from([None, 4096, 200_000]),
+)
+@settings(max_examples=4, deadline=None)
+def test_workers_change_no_batch_wherever_a_run_goes_on(
+    view: View, batch: int, workers: int, first: int, memory: int | None
+) -> None:
+    expected = taken(view, 3, first, batch=batch)
+    options = {"batch": batch, "workers": workers, "memory_bytes": memory}
+    assert taken(view, 3, first, **options) == expected
+
+
 @pytest.mark.parametrize("options", [{"workers": 1}, {"workers": 3, "memory_bytes": 4096}])
 def test_workers_change_nothing(view: View, options: dict[str, Any]) -> None:
     expected = taken(view, 9, reading=reading(repetitions=2))

@@ -1,0 +1,139 @@
+"""The kernels of benchmarks/dpe_triton.py give what conv3d does in float64, gradients too.
+
+Where there is CUDA they run on it: pytest -m cuda. Elsewhere the last test runs this file in
+Triton's interpreter, which is slow: hence the small frames.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+pytest.importorskip("triton")
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+import dpe_triton
+
+IS_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+DEVICE = "cpu" if IS_INTERPRETED else "cuda"
+on_device = [] if IS_INTERPRETED else [pytest.mark.cuda]
+each = [pytest.param(False, marks=on_device), pytest.param(True, marks=on_device)]
+
+
+def tensors(shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    """Tokens with a class token before those of each frame, weight and bias."""
+    N, T, H, W, C = shape
+    generator = torch.Generator().manual_seed(0)
+    sizes = ((N, T, 1 + H * W, C), (C, 1, 3, 3, 3), (C,))
+    tokens, weight, bias = (torch.randn(size, generator=generator) for size in sizes)
+    return tokens.to(DEVICE), weight.to(DEVICE), bias.to(DEVICE)
+
+
+def patches(tokens: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return tokens[:, :, 1:].view(shape)
+
+
+def conv3d(x_NTHWC: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    x = x_NTHWC.permute(0, 4, 1, 2, 3)
+    return F.conv3d(x, weight, bias, padding=1, groups=len(weight)).permute(0, 2, 3, 4, 1)
+
+
+def check(shape: tuple[int, ...], is_strided: bool, apart: float, dtype: torch.dtype) -> None:
+    tokens, weight, bias = tensors(shape)
+    tokens = tokens.to(dtype)
+    wanted = torch.randn(tokens.shape, generator=torch.Generator().manual_seed(1)).to(tokens)
+    results = []
+    for function, precision in ((conv3d, torch.float64), (dpe_triton.depthwise_3x3x3, None)):
+        leaves = [t.to(precision or t.dtype).requires_grad_() for t in (tokens, weight, bias)]
+        # Of a slice, the gradient that comes back is one too.
+        x, gradient = (patches(t, shape) for t in (leaves[0], wanted.to(precision or dtype)))
+        if not is_strided:
+            x, gradient = x.contiguous(), gradient.contiguous()
+        y = function(x, *leaves[1:])
+        results.append((y, *torch.autograd.grad(y, leaves, gradient)))
+    assert results[1][0].dtype == dtype and results[1][2].dtype == torch.float32
+    for expected, got in zip(*results, strict=True):
+        assert got.shape == expected.shape
+        assert (got.double() - expected).norm() <= apart * expected.norm()
+
+
+@pytest.mark.parametrize("is_strided", each)
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (2, 3, 4, 4, 64),
+        (1, 1, 3, 5, 70),  # one frame, odd sides, channels over
+        (1, 10, 2, 3, 5),  # frames and channels for two and a part of programs
+        (1, 2, 1, 1, 130),
+    ],
+)
+def test_as_conv3d(shape: tuple[int, ...], is_strided: bool) -> None:
+    check(shape, is_strided, 1e-6, torch.float32)
+
+
+@pytest.mark.parametrize("is_strided", each)
+def test_several_rows_for_a_program(is_strided: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dpe_triton, "_PROGRAMS", 2)
+    check((1, 2, 5, 3, 64), is_strided, 1e-6, torch.float32)
+    monkeypatch.setattr(dpe_triton, "_PROGRAMS", 1)
+    check((1, 2, 5, 3, 64), is_strided, 1e-6, torch.float32)
+
+
+@pytest.mark.parametrize("is_strided", each)
+def test_bfloat16_with_a_weight_of_float32(is_strided: bool) -> None:
+    check((1, 2, 3, 3, 64), is_strided, 3e-3, torch.bfloat16)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("side", [14, 16, 24])
+def test_whole_frames(side: int) -> None:
+    check((2, 8, side, side, 768), True, 3e-3, torch.bfloat16)
+    check((3, 16, side, side, 192), True, 1e-5, torch.float32)
+
+
+@pytest.mark.parametrize("is_strided", each)
+def test_one_graph_under_autocast(is_strided: bool) -> None:
+    shape = (1, 2, 3, 3, 8)
+    tokens, weight, bias = tensors(shape)
+    x = patches(tokens, shape).clone(memory_format=torch.preserve_format)
+    x = (patches(tokens, shape) if is_strided else x).detach().requires_grad_()
+    leaves = (x, weight.requires_grad_(), bias.requires_grad_())
+
+    def function(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return dpe_triton.depthwise_3x3x3(x * 2, weight, bias) + x
+
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+    results = []
+    for form in (function, compiled):
+        with torch.autocast(DEVICE, torch.bfloat16):
+            y = form(*leaves)
+        results.append((y, *torch.autograd.grad(y.square().sum(), leaves)))
+    for expected, got in zip(*results, strict=True):
+        assert got.dtype == torch.float32
+        torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize("is_strided", each)
+def test_a_sound_operator(is_strided: bool) -> None:
+    shape = (1, 2, 2, 3, 8)
+    tokens, weight, bias = tensors(shape)
+    x = patches(tokens, shape) if is_strided else patches(tokens, shape).contiguous()
+    leaves = tuple(t.detach().requires_grad_() for t in (x, weight, bias))
+    torch.library.opcheck(dpe_triton._forward, leaves)
+
+
+@pytest.mark.skipif(IS_INTERPRETED, reason="is what it runs")
+def test_in_tritons_interpreter() -> None:
+    # In a process of its own: Triton asks for the variable when it is imported.
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", __file__],
+        env=os.environ | {"TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "16 passed, 1 skipped" in done.stdout
