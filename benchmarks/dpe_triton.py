@@ -1,13 +1,12 @@
 """The depth-wise 3 x 3 x 3 convolution of channels-last tokens as two Triton kernels.
 
-A program has a block of channels of some rows of up to 8 frames of a clip. Each of its warps has a
-frame and walks along the rows: at each place it reads the 3 x 3 values above, of and below it in
-three frames, and uses each for the places left of it, of it and right of it. A thread has but two
-channels, so that their 27 taps, or the sums of the taps' gradients, stay in its registers.
+A program has a block of channels of some rows of up to 8 frames. Each of its warps has a frame and
+walks along the rows: at each place it reads nine values, above, here and below in three frames, and
+uses each for the places left, here and right. A thread has but two channels, so that their 27 taps,
+or the sums of the taps' gradients, stay in its registers.
 
 The gradient of the input is the same kernel with the taps turned round. Sums are made in a fixed
-order: the same input gives the same bits. Both are operators of PyTorch: `torch.compile` keeps one
-graph, autocast leaves them alone.
+order: the same input gives the same bits. For `torch.compile` it is one node of the graph.
 """
 
 from typing import Any
@@ -28,31 +27,26 @@ _PROGRAMS = 528  # at least, where there are rows enough: what a Hopper GPU runs
 @triton.jit
 def _place(T, FRAMES: tl.constexpr, CHANNELS: tl.constexpr):
     """The clip, the frames and the channels of this program."""
-    tiles = tl.cdiv(T, FRAMES)
-    n = (tl.program_id(1) // tiles).to(tl.int64)
-    t = tl.program_id(1) % tiles * FRAMES + tl.arange(0, FRAMES)[:, None]
+    n = (tl.program_id(1) // tl.cdiv(T, FRAMES)).to(tl.int64)
+    t = tl.program_id(1) % tl.cdiv(T, FRAMES) * FRAMES + tl.arange(0, FRAMES)[:, None]
     c = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)[None, :]
     return n, t, c
 
 
 @triton.jit
-def _around(frames, at, above, here, below, ROW: tl.constexpr):
-    """The nine values at one place of a row, of the rows above and below, in three frames."""
+def _around(frames, at, masks, ROW: tl.constexpr):
+    """The nine values at one place: in three frames, of the rows above, here and below."""
     values = ()
-    for i in tl.static_range(3):
-        values += (tl.load(frames[i] + at - ROW, above, 0.0),)
-        values += (tl.load(frames[i] + at, here, 0.0),)
-        values += (tl.load(frames[i] + at + ROW, below, 0.0),)
+    for i in tl.static_range(9):
+        values += (tl.load(frames[i // 3] + at + (i % 3 - 1) * ROW, masks[i % 3], 0.0),)
     return values
 
 
 @triton.jit
 def _neighbours(x, t, T, stride):
     """Where the frames before, of and after t begin; the outermost have themselves beside them."""
-    found = ()
-    for dt in tl.static_range(-1, 2):
-        found += (x + tl.minimum(tl.maximum(t + dt, 0), T - 1) * stride,)
-    return found
+    before, here, after = tl.maximum(t - 1, 0), tl.minimum(t, T - 1), tl.minimum(t + 1, T - 1)
+    return x + before * stride, x + here * stride, x + after * stride
 
 
 @triton.jit
@@ -76,26 +70,24 @@ def _convolve(
         start += tl.load(bias + c_wide, real & (t < T), 0.0).to(tl.float32)
     frames = _neighbours(x + n * x_clip + c, t, T, x_frame)
     out += n * T * H * W * C + t * H * W * C + c
-    first = tl.program_id(2) * rows
-    for h in range(first, tl.minimum(first + rows, H)):
-        above, below = real & (h > 0), real & (h < H - 1)
-        coming = _around(frames, h * W * C, above, real, below, W * C)
+    for h in range(tl.program_id(2) * rows, tl.minimum(tl.program_id(2) * rows + rows, H)):
+        masks = (real & (h > 0), real, real & (h < H - 1))
+        coming = _around(frames, h * W * C, masks, W * C)
         left, middle = start, start
         for w in tl.range(0, W, loop_unroll_factor=2):
             # Asks for the next values before it uses these: there are few warps to wait behind.
             values = coming
             following = h * W + tl.minimum(w + 1, W - 1)
-            coming = _around(frames, following * C, above, real, below, W * C)
+            coming = _around(frames, following * C, masks, W * C)
             right = start
             for i in tl.static_range(9):
                 value = values[i].to(tl.float32)
                 left += value * k[3 * i + 2]
                 middle += value * k[3 * i + 1]
                 right += value * k[3 * i]
-            done = left.to(out.dtype.element_ty)
-            tl.store(out + (h * W + w - 1) * C, done, written & (w > 0))
+            tl.store(out + (h * W + w - 1) * C, left, written & (w > 0))
             left, middle = middle, right
-        tl.store(out + (h * W + W - 1) * C, left.to(out.dtype.element_ty), written)
+        tl.store(out + (h * W + W - 1) * C, left, written)
 
 
 @triton.jit
@@ -113,24 +105,21 @@ def _of_taps(
     sums = ()
     for _ in tl.static_range(27):
         sums += (zero,)
-    first = tl.program_id(2) * rows
-    for h in range(first, tl.minimum(first + rows, H)):
-        above, below = real & (h > 0), real & (h < H - 1)
-        coming = _around(frames, h * W * C, above, real, below, W * C)
+    for h in range(tl.program_id(2) * rows, tl.minimum(tl.program_id(2) * rows + rows, H)):
+        masks = (real & (h > 0), real, real & (h < H - 1))
+        coming = _around(frames, h * W * C, masks, W * C)
         left = zero
         middle = tl.load(gradient + h * W * C, real, 0.0).to(tl.float32)
         for w in tl.range(0, W, loop_unroll_factor=2):
             values = coming
             following = h * W + tl.minimum(w + 1, W - 1)
-            coming = _around(frames, following * C, above, real, below, W * C)
+            coming = _around(frames, following * C, masks, W * C)
             right = tl.load(gradient + following * C, real & (w < W - 1), 0.0).to(tl.float32)
             of_bias += middle
             more = ()
-            for i in tl.static_range(9):
-                value = values[i].to(tl.float32)
-                more += (sums[3 * i] + value * right,)
-                more += (sums[3 * i + 1] + value * middle,)
-                more += (sums[3 * i + 2] + value * left,)
+            for i in tl.static_range(27):
+                beside = right if i % 3 == 0 else middle if i % 3 == 1 else left
+                more += (sums[i] + values[i // 3].to(tl.float32) * beside,)
             sums = more
             left, middle = middle, right
     c_flat = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)
@@ -169,8 +158,9 @@ def _run(x: Tensor, weight: Tensor, bias: Tensor, *, flip: bool) -> Tensor:
 
 
 @torch.library.custom_op("k710::depthwise_3x3x3", mutates_args=())
-def _forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return _run(x, weight, bias, flip=False)
+def depthwise_3x3x3(x_NTHWC: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """As `uniformerv2.model.depthwise_3x3x3`, in the dtype of x; the taps and sums in float32."""
+    return _run(x_NTHWC, weight, bias, flip=False)
 
 
 @torch.library.custom_op("k710::depthwise_3x3x3_backward", mutates_args=())
@@ -187,18 +177,15 @@ def _backward(gradient: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tens
     return of_x, sums[:27].t().reshape(weight.shape).contiguous(), sums[27].clone()
 
 
-@_forward.register_fake
-def _(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return x.new_empty(x.shape)
+@depthwise_3x3x3.register_fake
+def _(x_NTHWC: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return x_NTHWC.new_empty(x_NTHWC.shape)
 
 
 @_backward.register_fake
 def _(gradient: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return (
-        gradient.new_empty(x.shape),
-        weight.new_empty(weight.shape),
-        weight.new_empty(len(weight)),
-    )
+    C = len(weight)
+    return gradient.new_empty(x.shape), weight.new_empty(weight.shape), weight.new_empty(C)
 
 
 def _save(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
@@ -209,9 +196,4 @@ def _gradients(ctx: Any, gradient: Tensor) -> Any:
     return _backward(gradient, *ctx.saved_tensors)
 
 
-_forward.register_autograd(_gradients, setup_context=_save)
-
-
-def depthwise_3x3x3(x_NTHWC: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """As `uniformerv2.model.depthwise_3x3x3`, in the dtype of x; the taps and sums in float32."""
-    return _forward(x_NTHWC, weight, bias)
+depthwise_3x3x3.register_autograd(_gradients, setup_context=_save)
