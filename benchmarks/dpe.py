@@ -9,9 +9,9 @@ temporal one 512), channels last as the model has them, forward alone and with a
     copied      the same on a copy in PyTorch's own layout, channels first
     shifted     a product and a sum for each tap of a padded tensor
     compiled    the same through torch.compile
-    triton      two kernels written for 3 x 3 x 3 (benchmarks/dpe_triton.py; where there is CUDA)
+    triton      two kernels written for 3 x 3 x 3 (uniformerv2/depthwise_triton.py; on CUDA)
     frames      a 2-D convolution of each frame for each of its neighbours, as it is and compiled
-    model       what uniformerv2/model.py does on that device, as it is and compiled
+    model       what uniformerv2/depthwise.py does on that device, as it is and compiled
 
 All forms are first compared with conv3d in float64, then timed in turn in each round. Prints and
 writes medians, quartiles, and ratios of medians to conv3d. On CUDA in bfloat16, on a CPU in
@@ -31,7 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from uniformerv2.model import depthwise_3x1x1, depthwise_3x3x3, frame_by_frame
+from uniformerv2.depthwise import depthwise_3x1x1, depthwise_3x3x3, frame_by_frame
 
 HERE = Path(__file__).resolve().parent
 SIDE, WIDTH, LOCAL_WIDTH = 14, 768, 512
@@ -94,9 +94,9 @@ def forms(kernel: str, device: str) -> dict[str, Form]:
     own = depthwise_3x3x3 if kernel == "3x3x3" else temporal
     found |= {"model": own, "model, compiled": compiled(own)}
     if device == "cuda" and kernel == "3x3x3":
-        import dpe_triton
+        from uniformerv2 import depthwise_triton
 
-        found["triton"] = dpe_triton.depthwise_3x3x3
+        found["triton"] = depthwise_triton.depthwise_3x3x3
     return found
 
 

@@ -23,45 +23,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from uniformerv2.config import Config
+from uniformerv2.depthwise import depthwise_3x1x1, depthwise_3x3x3
 
 __all__ = ["UniFormerV2", "resize_positions"]
 
 # --- parts
-
-
-def depthwise_3x3x3(x_NTHWC: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """The depth-wise convolution of the dynamic position encoding: weight (C, 1, 3, 3, 3)."""
-    if x_NTHWC.is_cuda:
-        return frame_by_frame(x_NTHWC, weight, bias)
-    x_NCTHW = x_NTHWC.permute(0, 4, 1, 2, 3)
-    return F.conv3d(x_NCTHW, weight, bias, padding=1, groups=weight.shape[0]).permute(0, 2, 3, 4, 1)
-
-
-def frame_by_frame(x_NTHWC: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """The same as a 2-D convolution of each frame for each of its three neighbours.
-
-    cuDNN has kernels for those in this layout, and none for the 3-D one: on one Hopper GPU a
-    training step took 0.7 times as long (benchmarks/dpe.py).
-    """
-    N, T, H, W, C = x_NTHWC.shape
-    frames = x_NTHWC.reshape(N * T, H, W, C).contiguous().permute(0, 3, 1, 2)
-    before, here, after = (
-        F.conv2d(frames, tap, padding=1, groups=C).permute(0, 2, 3, 1).view(N, T, H, W, C)
-        for tap in weight.unbind(2)
-    )
-    before = F.pad(before[:, :-1], (0, 0, 0, 0, 0, 0, 1, 0))
-    after = F.pad(after[:, 1:], (0, 0, 0, 0, 0, 0, 0, 1))
-    return before + here + after + bias.to(here.dtype)
-
-
-def depthwise_3x1x1(x_NTPC: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """The temporal depth-wise convolution of the local UniBlock: weight (C, 1, 3)."""
-    # Three shifted products: cheaper to learn through than a convolution, most of all if compiled
-    # (benchmarks/dpe.py).
-    past = F.pad(x_NTPC[:, :-1], (0, 0, 0, 0, 1, 0))
-    future = F.pad(x_NTPC[:, 1:], (0, 0, 0, 0, 0, 1))
-    before, here, after = weight[:, 0].to(x_NTPC.dtype).unbind(1)
-    return past * before + x_NTPC * here + future * after + bias.to(x_NTPC.dtype)
 
 
 def drop_path(x: Tensor, rate: float, mask_shape: tuple[int, ...]) -> Tensor:

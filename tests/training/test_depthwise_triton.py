@@ -1,4 +1,4 @@
-"""The kernels of benchmarks/dpe_triton.py give what conv3d does in float64, gradients too.
+"""The kernels of the depth-wise convolution give what conv3d does in float64, gradients too.
 
 Where there is CUDA they run on it: pytest -m cuda. Elsewhere the last test runs this file in
 Triton's interpreter, which is slow: hence the small frames.
@@ -7,7 +7,6 @@ Triton's interpreter, which is slow: hence the small frames.
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,8 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 pytest.importorskip("triton")
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
-import dpe_triton
+from uniformerv2 import depthwise_triton
 
 IS_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if IS_INTERPRETED else "cuda"
@@ -47,7 +45,7 @@ def check(shape: tuple[int, ...], is_strided: bool, apart: float, dtype: torch.d
     tokens = tokens.to(dtype)
     wanted = torch.randn(tokens.shape, generator=torch.Generator().manual_seed(1)).to(tokens)
     results = []
-    for function, precision in ((conv3d, torch.float64), (dpe_triton.depthwise_3x3x3, None)):
+    for function, precision in ((conv3d, torch.float64), (depthwise_triton.depthwise_3x3x3, None)):
         leaves = [t.to(precision or t.dtype).requires_grad_() for t in (tokens, weight, bias)]
         # Of a slice, the gradient that comes back is one too.
         x, gradient = (patches(t, shape) for t in (leaves[0], wanted.to(precision or dtype)))
@@ -77,7 +75,7 @@ def test_as_conv3d(shape: tuple[int, ...], is_strided: bool) -> None:
 
 @pytest.mark.parametrize("is_strided", each)
 def test_several_rows_for_a_program(is_strided: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dpe_triton, "_PROGRAMS", 2)
+    monkeypatch.setattr(depthwise_triton, "_PROGRAMS", 2)
     check((1, 2, 5, 2, 8), is_strided, 1e-6, torch.float32)  # 3 rows and 2
 
 
@@ -103,7 +101,7 @@ def test_one_graph_under_autocast(is_strided: bool) -> None:
     leaves = (x, weight.requires_grad_(), bias.requires_grad_())
 
     def function(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return dpe_triton.depthwise_3x3x3(x * 2, weight, bias) + x
+        return depthwise_triton.depthwise_3x3x3(x * 2, weight, bias) + x
 
     compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
     results = []
@@ -123,7 +121,7 @@ def test_a_sound_operator(is_strided: bool) -> None:
     tokens, weight, bias = tensors(shape)
     x = patches(tokens, shape) if is_strided else patches(tokens, shape).contiguous()
     leaves = tuple(t.detach().requires_grad_() for t in (x, weight, bias))
-    torch.library.opcheck(dpe_triton.depthwise_3x3x3, leaves)
+    torch.library.opcheck(depthwise_triton.depthwise_3x3x3, leaves)
 
 
 @pytest.mark.skipif(IS_INTERPRETED, reason="is what it runs")

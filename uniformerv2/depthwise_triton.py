@@ -159,7 +159,7 @@ def _run(x: Tensor, weight: Tensor, bias: Tensor, *, flip: bool) -> Tensor:
 
 @torch.library.custom_op("k710::depthwise_3x3x3", mutates_args=())
 def depthwise_3x3x3(x_NTHWC: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """As `uniformerv2.model.depthwise_3x3x3`, in the dtype of x; the taps and sums in float32."""
+    """As `uniformerv2.depthwise` has it, in the dtype of x; the taps and sums in float32."""
     return _run(x_NTHWC, weight, bias, flip=False)
 
 
