@@ -11,16 +11,17 @@ as for training. In one process with one thread:
     bare       k710.video.read_frames on bytes in memory: `balanced` and `intra` encodes
     whole      Loader without workers, then our augmentation on this CPU
 
-Then Loader with one and with two workers, from shards on the disk to batches of uint8. All take
-their turn in each round; ratios are of one round, and medians of all. At the end: the memory of all
-processes, and their open files, over so many clips. Needs decord, timm, two cores, and nothing else
-running.
+Then Loader with one and with two workers, from shards on the disk to batches of uint8; and, for what
+the machine allows, `bare` in two processes at once. All take their turn in each round; ratios are of
+one round, and medians of all. At the end: the memory of all processes, and their open files, over so
+many clips. Needs decord, timm, two cores, and nothing else running.
 """
 
 import argparse
 import contextlib
 import itertools
 import json
+import multiprocessing
 import random
 import statistics
 import time
@@ -116,11 +117,33 @@ def bare(clips: list[bytes]) -> Contender:
     return run
 
 
+_in_process: list[bytes] = []
+
+
+def _load(clips: list[bytes]) -> None:
+    _in_process.extend(clips)
+
+
+def _run_bare(num_clips: int) -> float:
+    return bare(_in_process)(num_clips)
+
+
+def bare_twice(pool: Any) -> Contender:
+    """The decoder alone, in two processes: seconds for a clip of both together."""
+
+    def run(num_clips: int) -> float:
+        start = time.perf_counter()
+        pool.map(_run_bare, [num_clips, num_clips], chunksize=1)
+        return (time.perf_counter() - start) / (2 * num_clips)
+
+    return run
+
+
 def through(loader: Loader, *, augmented: bool = False) -> Contender:
     """Batches of a loader, from the second on."""
 
     def run(num_clips: int) -> float:
-        batches = -(-num_clips // BATCH)
+        batches = max(-(-num_clips // BATCH), 1 if augmented else 4)
         with contextlib.closing(loader.batches()) as made:
             next(made)
             start = time.perf_counter()
@@ -193,6 +216,9 @@ def ratios(taken: dict[str, list[float]]) -> dict[str, float]:
         found[f"{profile} to decord"] = times(f"{profile}, bare", "decord")
         found[f"{profile}, whole to baseline"] = times(f"{profile}, whole", "baseline")
         found[f"{profile}, 1 worker to bare"] = times(f"{profile}, 1 worker", f"{profile}, bare")
+        found[f"{profile}, bare in 2 processes to bare"] = times(
+            f"{profile}, bare in 2 processes", f"{profile}, bare"
+        )
         found[f"{profile}, 2 workers to 1"] = times(f"{profile}, 2 workers", f"{profile}, 1 worker")
     return {name: round(value, 2) for name, value in found.items()}
 
@@ -220,6 +246,9 @@ def main() -> None:
             clips = encoded(profile)
             _, made = stack.enter_context(loaders(folder / profile, clips))
             contenders[f"{profile}, bare"] = bare(list(clips.values()))
+            spawn = multiprocessing.get_context("spawn")
+            pool = stack.enter_context(spawn.Pool(2, _load, (list(clips.values()),)))
+            contenders[f"{profile}, bare in 2 processes"] = bare_twice(pool)
             contenders[f"{profile}, no worker"] = through(made[0])
             contenders[f"{profile}, whole"] = through(made[0], augmented=True)
             contenders[f"{profile}, 1 worker"] = through(made[1])
