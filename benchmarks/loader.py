@@ -11,10 +11,10 @@ as for training. In one process with one thread:
     bare       k710.video.read_frames on bytes in memory: `balanced` and `intra` encodes
     whole      Loader without workers, then our augmentation on this CPU
 
-Then Loader with one and with two workers, from shards on the disk to batches of uint8; and, for what
-the machine allows, `bare` in two processes at once. All take their turn in each round; ratios are of
-one round, and medians of all. At the end: the memory of all processes, and their open files, over so
-many clips. Needs decord, timm, two cores, and nothing else running.
+Then Loader with one and with two workers, from shards on the disk to batches of uint8; and, for
+what the machine allows, `bare` in two processes at once. All take their turn in each round; ratios
+are of one round, and medians of all. At the end: the memory of all processes, and their open files,
+over so many clips. Needs decord, timm, two cores, and nothing else running.
 """
 
 import argparse

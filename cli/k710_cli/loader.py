@@ -46,13 +46,14 @@ def bench_loader(
 
     from uniformerv2.draws import Chances
     from uniformerv2.frames import Sampling
-    from uniformerv2.loader_speed import measure
     from uniformerv2.reading import Reading
     from uniformerv2.shard_reader import ShardReader
     from uniformerv2.view import read_view
 
     reader = ShardReader(shards or work / "shards", cache)
     chosen = read_view(work, view)
+    from uniformerv2.loader_speed import measure  # PyTorch takes seconds: after what may be wrong
+
     num_workers = workers or len(os.sched_getaffinity(0))
     with progress(unit="clips") as show:
         speed = measure(
@@ -67,7 +68,8 @@ def bench_loader(
         print_json(speed)
         return
     print(
-        f"{speed.clips_per_s:,.1f} clips/s with {speed.workers} workers: "
+        f"{speed.clips_per_s:,.1f} clips/s with {speed.workers} "
+        f"worker{'s' * (speed.workers != 1)}: "
         f"{speed.video_mb_per_s:,.1f} MB/s of video read, "
         f"{speed.frames_mb_per_s:,.0f} MB/s of frames handed over\n"
         f"({speed.clips:,} clips of {chosen.name} in {speed.seconds:.1f} s, "
@@ -83,6 +85,7 @@ def bench_loader(
         stages.add_row(name, f"{ms:,.2f}")
     screen = console()
     screen.print(stages)
+    print()
     mixed = table("Neighbours in the order that have", "here", "perfectly mixed")
     shuffle = speed.shuffle
     for name, here, perfect in (
