@@ -2,11 +2,7 @@
 
 import importlib.util
 import math
-import os
-import subprocess
-import sys
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -161,19 +157,6 @@ def test_what_is_no_batch_is_said() -> None:
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("triton"), reason="needs Triton")
-def test_the_kernels_in_tritons_interpreter() -> None:
-    # In a process of its own: Triton asks for the variable when it is imported.
-    tests = Path(__file__).with_name("test_augment_triton.py")
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", str(tests)],
-        env=os.environ | {"TRITON_INTERPRET": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout
-    assert "19 passed, 1 skipped" in done.stdout
-
-
 def test_colours_of_clip_are_another_scale() -> None:
     frames, drawn = noise(), Draw((Op("invert", 0),), Box(3, 5, 30, 41), False)
     mean, std = (torch.tensor(x)[:, None, None, None] for x in (CLIP.mean, CLIP.std))

@@ -1,7 +1,7 @@
 """The kernels for a batch give what the eager form gives of each clip, to the level.
 
-Where there is CUDA they run on it: pytest -m cuda. Elsewhere test_augment.py runs this file in
-Triton's interpreter, which is slow: hence the small frames.
+Where there is CUDA they run on it: pytest -m cuda. Elsewhere test_triton_interpreted.py runs
+this file in Triton's interpreter, which is slow: hence the small frames.
 """
 
 import os

@@ -1,12 +1,10 @@
 """The kernels of the depth-wise convolution give what conv3d does in float64, gradients too.
 
-Where there is CUDA they run on it: pytest -m cuda. Elsewhere the last test runs this file in
-Triton's interpreter, which is slow: hence the small frames.
+Where there is CUDA they run on it: pytest -m cuda. Elsewhere test_triton_interpreted.py runs this
+file in Triton's interpreter, which is slow: hence the small frames.
 """
 
 import os
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -122,16 +120,3 @@ def test_a_sound_operator(is_strided: bool) -> None:
     x = patches(tokens, shape) if is_strided else patches(tokens, shape).contiguous()
     leaves = tuple(t.detach().requires_grad_() for t in (x, weight, bias))
     torch.library.opcheck(depthwise_triton.depthwise_3x3x3, leaves)
-
-
-@pytest.mark.skipif(IS_INTERPRETED, reason="is what it runs")
-def test_in_tritons_interpreter() -> None:
-    # In a process of its own: Triton asks for the variable when it is imported.
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--quiet", "-p", "no:cacheprovider", __file__],
-        env=os.environ | {"TRITON_INTERPRET": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout
-    assert "16 passed, 1 skipped" in done.stdout

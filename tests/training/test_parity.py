@@ -79,7 +79,7 @@ QUICK = {
 }
 
 
-@pytest.mark.parametrize("name", ["scene", "temporal"])
+@pytest.mark.parametrize("name", [pytest.param("scene", marks=pytest.mark.slow), "temporal"])
 def test_compiled_quickly(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     torch._dynamo.reset()
