@@ -20,7 +20,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from k710.errors import K710Error, StageError, printable
 
-__all__ = ["Engine", "Failed", "Local", "Pool", "die_with_parent", "run_local", "wait_beside_work"]
+__all__ = ["Engine", "Failed", "Local", "Pool", "run_local", "wait_beside_work"]
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -267,7 +267,7 @@ def wait_beside_work(seconds: float) -> None:
 def _serve(fd: int) -> None:
     """The life of a worker: tasks in, results out, until its parent is gone."""
     global _to_parent
-    die_with_parent()
+    _die_with_parent()
     connection = _to_parent = Connection(fd)
     try:
         function = connection.recv()
@@ -285,7 +285,7 @@ def _serve(fd: int) -> None:
         return
 
 
-def die_with_parent() -> None:
+def _die_with_parent() -> None:
     """Have Linux kill this process when its parent dies, be it in the middle of a task.
 
     Elsewhere a worker notices when its task is done.

@@ -31,12 +31,13 @@ def pinned(memory: Any) -> Callable[[], None]:
 def made_ahead(
     batches: Generator[T, None, None],
     tensors: Callable[[T], Iterable[Tensor]],
+    copied_from: Callable[[T], list[Any]],
     device: torch.device,
 ) -> Generator[T, None, None]:
     """The same batches, each made in a thread, on a stream of its own, one ahead.
 
     `tensors` names those of a batch, so that their memory lives on while the caller's stream needs
-    it.
+    it; `copied_from` is what it holds until it has been copied to the GPU, and is emptied then.
     """
     stream = torch.cuda.Stream(device)
     made: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -49,12 +50,13 @@ def made_ahead(
                 while room.acquire() and not is_over.is_set():
                     batch = next(batches, None)
                     event = stream.record_event()
+                    held = [] if batch is None else copied_from(batch)
                     made.put((batch, event))
                     if batch is None:
                         return
-                    # What it was copied from is the workers' again only when the copy is done.
                     del batch
                     event.synchronize()
+                    held.clear()  # now it is the workers' again, and not before
         except BaseException as error:
             made.put((error, None))
         finally:

@@ -64,6 +64,7 @@ class Batch:
     draws: list[tuple[Draw, ...]]  # in training, one for each repetition
     broken: list[Broken]  # not among the clips; in training others stand in their place
     prepared: Any = None  # what `prepare` made of it
+    copied_from: list[Any] = field(default_factory=list)  # memory that a copy may still be read of
 
 
 @dataclass(slots=True)
@@ -139,12 +140,12 @@ class Loader:
     def batches(
         self, first_step: int = 0, prepare: Callable[[Batch], Any] | None = None
     ) -> Generator[Batch]:
-        """Batches from a step on: in training without end, in evaluation of all clips once.
+        """Batches from a step on: in training without end, in evaluation up to the last clip.
 
         `prepare` is called with each batch, on a CUDA device on the loader's own stream and while
-        the batch before is in use; what it returns is the batch's `prepared`, and the frames are
-        given up. Frames may lie in the memory that workers fill: it is theirs again as soon as
-        nobody has them.
+        the batch before is in use; what it returns, a tensor or a tuple of them, is the batch's
+        `prepared`, and the frames are given up. Frames may lie in the memory that workers fill: it
+        is theirs again as soon as nobody has them. One such iterator at a time: RuntimeError.
         """
         requests = self._requests(first_step)
         answers = (
@@ -155,7 +156,7 @@ class Loader:
         batches = self._prepared(self._batches(answers, first_step), prepare)
         if self.device.type != "cuda":
             return batches
-        return made_ahead(batches, _tensors, self.device)
+        return made_ahead(batches, _tensors, lambda batch: batch.copied_from, self.device)
 
     def close(self) -> None:
         """End the workers."""
@@ -172,7 +173,9 @@ class Loader:
     # --- what is asked for
 
     def _steps_from(self, first_step: int) -> Iterator[int]:
-        return itertools.count(first_step) if self.is_training else iter(range(self.steps))
+        if self.is_training:
+            return itertools.count(first_step)
+        return iter(range(first_step, self.steps))
 
     def _requests(self, first_step: int) -> Iterator[Request]:
         numbers = itertools.count()
@@ -212,6 +215,7 @@ class Loader:
     def _place(self, row: int, epoch: int, position: int) -> Place:
         view = self.view
         part = Part(
+            view.clip_ids[row],
             int(view.shards[row]),
             int(view.offsets[row]),
             int(view.num_bytes[row]),
@@ -235,7 +239,7 @@ class Loader:
         """
         sizes = self.view.heights * self.view.widths * 3 * self.reading.num_frames
         clips = 2 * self.batch // (self.ranks * self.parts) + 3 * _CHUNK * workers
-        return max(int(1.25 * sizes.mean() * clips), 2 * _CHUNK * int(sizes.max()))
+        return int(1.25 * sizes.mean() * clips)
 
     # --- what comes back
 
@@ -258,6 +262,8 @@ class Loader:
         for answer in answers:
             places = answer.request.places
             block = torch.from_numpy(answer.block).to(self.device, non_blocking=True)
+            if block.device.type != "cpu":
+                batch.copied_from.append(answer.block)
             starts, _ = spread(self.reading, places)
             for place, start, clip in zip(places, starts, answer.clips, strict=True):
                 shape = self.reading.shape(place)
@@ -291,8 +297,8 @@ class Loader:
         where = f"{place.clip_id} (shard {place.part.shard:06d})"
         if not self.is_training and not self.skip_broken:
             raise MediaError(
-                f"{where}: {error}\nCount such clips as missed: --skip-broken; or make the shard "
-                "anew. k710 verify --deep finds all of them."
+                f"{where}: {error}\nWith skip_broken such clips count as missed. "
+                "k710 verify --deep finds all of them."
             )
         _log.warning("%s is broken: %s", where, error)
         self.totals.broken.append(broken)
@@ -345,5 +351,9 @@ def _check_trainable(view: View, steps: int, batch: int) -> None:
 
 
 def _tensors(batch: Batch) -> Iterator[Tensor]:
-    prepared = batch.prepared if isinstance(batch.prepared, (tuple, list)) else [batch.prepared]
-    yield from (t for t in (batch.labels, *batch.frames, *prepared) if isinstance(t, Tensor))
+    """Those whose memory the caller's stream reads. TypeError where they can't be told."""
+    prepared = batch.prepared if isinstance(batch.prepared, tuple) else (batch.prepared,)
+    if not all(isinstance(each, Tensor) or each is None for each in prepared):
+        raise TypeError("prepare must return a tensor, or a tuple of tensors")
+    yield from (batch.labels, *batch.frames)
+    yield from (each for each in prepared if each is not None)

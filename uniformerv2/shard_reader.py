@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import tarfile
 import time
 import uuid
 from collections import OrderedDict
@@ -16,6 +17,7 @@ from k710.stage_store import is_url
 
 __all__ = ["Part", "ShardReader"]
 
+_HEADER = tarfile.BLOCKSIZE  # bytes, before those of a member
 _MOST_OPEN = 64  # files: more than the shards of a window
 _PAUSES_S = (1.0, 5.0)  # before a request over the network is made again
 
@@ -23,6 +25,7 @@ _PAUSES_S = (1.0, 5.0)  # before a request over the network is made again
 class Part(NamedTuple):
     """A clip's bytes within a shard, and their SHA-256 in hexadecimal."""
 
+    clip_id: str
     shard: int
     offset: int
     num_bytes: int
@@ -32,9 +35,10 @@ class Part(NamedTuple):
 class ShardReader:
     """Reads parts of shards, each by one `pread`, or one ranged request.
 
-    `folder` holds the tars. What comes over a network is kept in the folder `cache`, if there is
-    one: under its hash, so that no other bytes are ever taken for it; nothing is thrown away there.
-    A reader can be sent to another process, which opens files of its own.
+    `folder` holds the tars. No clip is taken for another: the tar's own header before it must have
+    its name. What comes over a network must have its hash too, and is kept under that in the folder
+    `cache`, if there is one; nothing is thrown away there. A reader can be sent to another process,
+    which opens files of its own.
     """
 
     def __init__(self, folder: str | Path, cache: Path | None = None) -> None:
@@ -49,12 +53,17 @@ class ShardReader:
         StageError where they can't be had.
         """
         if not is_url(self.folder):
-            return [_whole(self._path(part), part, self._pread(part)) for part in parts]
+            return [_checked(self._path(part), part, self._pread(part)) for part in parts]
         found = {part: data for part in parts if (data := self._cached(part)) is not None}
         missing = [part for part in dict.fromkeys(parts) if part not in found]
         for part, data in zip(missing, self._over_network(missing), strict=True):
-            found[part] = _whole(self._path(part), part, data)
-            self._keep(part, data)
+            found[part] = _checked(self._path(part), part, data)
+            if hashlib.sha256(found[part]).hexdigest() != part.digest:
+                raise StageError(
+                    f"{part.clip_id} in {printable(self._path(part))} has other bytes than the "
+                    "index says: the shard is another one, or was damaged on the way."
+                )
+            self._keep(part, found[part])
         return [found[part] for part in parts]
 
     def _path(self, part: Part) -> str:
@@ -69,7 +78,7 @@ class ShardReader:
             self._files[part.shard] = descriptor
             if len(self._files) > _MOST_OPEN:
                 os.close(self._files.popitem(last=False)[1])
-            return _pread(descriptor, part.offset, part.num_bytes)
+            return _pread(descriptor, part.offset - _HEADER, _HEADER + part.num_bytes)
         except OSError as error:
             words = printable(error.strerror or str(error))
             raise StageError(f"{printable(path)} can't be read: {words}.") from error
@@ -78,7 +87,7 @@ class ShardReader:
         if not parts:
             return []
         paths = [self._path(part) for part in parts]
-        starts = [part.offset for part in parts]
+        starts = [part.offset - _HEADER for part in parts]
         ends = [part.offset + part.num_bytes for part in parts]
         for pause_s in (*_PAUSES_S, None):
             try:
@@ -112,7 +121,7 @@ class ShardReader:
             return None
         try:
             data = _place(self.cache, part).read_bytes()
-        except FileNotFoundError:
+        except OSError:
             return None
         # A machine that stopped may have left a file without its bytes.
         return data if hashlib.sha256(data).hexdigest() == part.digest else None
@@ -150,13 +159,21 @@ def _place(cache: Path, part: Part) -> Path:
     return cache / name[:2] / f"{name}.mp4"
 
 
-def _whole(path: str, part: Part, data: bytes) -> bytes:
-    if len(data) != part.num_bytes:
+def _checked(path: str, part: Part, data: bytes) -> bytes:
+    """The clip's bytes of those with the header before them."""
+    missing = _HEADER + part.num_bytes - len(data)
+    if missing:
         raise StageError(
-            f"{printable(path)} ends {part.num_bytes - len(data):,} bytes early: it is not "
+            f"{printable(path)} ends {missing:,} bytes early: it is not the shard that the index "
+            "is of. k710 verify tells more."
+        )
+    name = f"{part.clip_id}.mp4".encode()
+    if data[:100].rstrip(b"\0") != name:
+        raise StageError(
+            f"{printable(path)} has no {shown(part.clip_id)} at byte {part.offset:,}: it is not "
             "the shard that the index is of. k710 verify tells more."
         )
-    return data
+    return data[_HEADER:]
 
 
 def _pread(descriptor: int, offset: int, num_bytes: int) -> bytes:

@@ -1,14 +1,17 @@
 """The clips of a view that are in shards: where their bytes lie, and their classes."""
 
 import hashlib
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
 import numpy.typing as npt
 
-from k710.errors import StageError, shown
+from k710.errors import SchemaError, StageError, shown
 from k710.tables import open_table, read_sql
 
 __all__ = ["View", "read_view"]
@@ -44,7 +47,7 @@ def read_view(work: Path, name: str) -> View:
     """The clips of the view `name`, from manifest.parquet and index.parquet of a work directory.
 
     StageError where a table is not built, there is no such view, or none of its clips is in a
-    shard.
+    shard; SchemaError where the index has what no clip can have.
     """
     with duckdb.connect() as con:
         for table in ("manifest", "index"):
@@ -60,6 +63,7 @@ def read_view(work: Path, name: str) -> View:
             f"None of the {counts[name]:,} clips of {name} is in a shard.\n"
             f"Make them: k710 shard --work {work} --views {name}"
         )
+    _check(rows)
     digest = hashlib.sha256()
     clip_ids = [str(clip_id) for clip_id in rows["clip_id"]]
     digest.update("\n".join(clip_ids).encode())
@@ -81,3 +85,30 @@ def read_view(work: Path, name: str) -> View:
         num_wanted=counts[name],
         sha256=digest.hexdigest(),
     )
+
+
+# What a clip can have, at least and at most: others would ask for all memory, or another's bytes.
+_RANGES = {
+    "offset": (512, 1 << 50),
+    "bytes": (1, 1 << 32),
+    "num_frames": (1, 1 << 24),
+    "height": (1, 16384),
+    "width": (1, 16384),
+}
+
+
+def _check(rows: Mapping[str, Any]) -> None:
+    """SchemaError, with the clip's name, where a row can't be of a clip in a shard."""
+    for column, (least, most) in _RANGES.items():
+        values = np.ma.filled(rows[column], -1)
+        wrong = np.flatnonzero((values < least) | (values > most))
+        if len(wrong):
+            clip_id, value = rows["clip_id"][wrong[0]], values[wrong[0]]
+            raise SchemaError(
+                f"index.parquet says of {shown(clip_id)} that its {column} is {value}: "
+                f"it must be from {least} to {most}. k710 verify tells more."
+            )
+    is_hash = re.compile("[0-9a-f]{64}").fullmatch
+    for clip_id, text in zip(rows["clip_id"], rows["sha256"], strict=True):
+        if not is_hash(str(text)):
+            raise SchemaError(f"index.parquet has no SHA-256 of {shown(clip_id)}: {shown(text)}.")

@@ -1,9 +1,9 @@
 """Processes that read clips ahead of the trainer, and the memory that they fill.
 
 All share one block of memory. Each request gets a part of it, in a ring, and the part is given out
-again when the arrays that lie there are gone: a frame is written once, by the decoder, and lies
-where the trainer (or the GPU's copy engine) takes it from. The block has no name, so that nothing
-of it is left when all processes are gone, however they went.
+again when the arrays that lie there are gone: frames lie where the trainer, or the GPU's copy
+engine, takes them from. The block has no name, so that nothing of it is left when all processes are
+gone, however they went.
 
 Requests are answered in their order, whichever worker was the first. Needs no PyTorch.
 """
@@ -29,7 +29,6 @@ from typing import Any
 
 import numpy as np
 
-from k710.engines import die_with_parent
 from k710.errors import K710Error, StageError
 from k710.memory import free_memory
 from uniformerv2.reading import Bytes, ClipRead, Reading, Request, read_request, spread
@@ -80,6 +79,7 @@ class Workers:
             pipe.send((reading, self.size))
         self.ring = _Ring(self.size)
         self.released: deque[int] = deque()  # starts of blocks that nobody has any more
+        self.is_running = False
 
     def _start(self, memory: int) -> None:
         ours, theirs = socket.socketpair()
@@ -101,14 +101,23 @@ class Workers:
         """The answers to all requests, in their order; one such run at a time.
 
         Requests are taken from the iterator, in a thread, as soon as there is room for what they
-        ask. StageError if a worker dies; what a worker raises is raised here.
+        ask. StageError if a worker dies, or all have ended; what a worker raises is raised here.
+        RuntimeError while another run has not ended.
         """
-        feeder = _Feeder(self, iter(requests))
-        feeder.start()
+        if not self.pipes:
+            raise StageError("The workers have ended: make another loader.")
+        if self.is_running:
+            raise RuntimeError("one run of the workers at a time: close the other iterator first")
+        self.is_running = True
         try:
-            yield from feeder.results()
+            feeder = _Feeder(self, iter(requests))
+            feeder.start()
+            try:
+                yield from feeder.results()
+            finally:
+                feeder.stop()
         finally:
-            feeder.stop()
+            self.is_running = False
 
     def taken(self, start: int, num_bytes: int) -> Bytes:
         """The block from `start` on; it is released when no array is in it."""
@@ -295,7 +304,6 @@ class _Feeder(threading.Thread):
 
 def _serve(to_trainer: int, descriptor: int) -> None:
     """The life of a worker: requests in, answers out, until the trainer is gone."""
-    die_with_parent()
     pipe = Connection(to_trainer)
     reading, size = pipe.recv()
     memory = mmap.mmap(descriptor, size)
@@ -303,8 +311,8 @@ def _serve(to_trainer: int, descriptor: int) -> None:
     ahead: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_fetch_ahead, args=(pipe, reading, ahead), daemon=True).start()
     count = 0
-    while (item := ahead.get()) is not None:
-        request, start, data = item
+    while True:
+        request, start, data = ahead.get()
         result: Any = data
         overflow = None
         if not isinstance(data, BaseException):
@@ -318,10 +326,8 @@ def _serve(to_trainer: int, descriptor: int) -> None:
                 result = read_request(reading, request, data, block)
             except Exception:
                 result = _unexpected()
-        try:
+        with contextlib.suppress(OSError):  # the trainer is gone: so are we in a moment
             pipe.send((request.number, result, overflow))
-        except OSError:  # the trainer is gone
-            return
         count += 1
         if count % _TIDY_EVERY == 0:
             free_memory()
@@ -332,8 +338,7 @@ def _fetch_ahead(pipe: Any, reading: Reading, ahead: Any) -> None:
         try:
             request, start = pipe.recv()
         except (EOFError, OSError):
-            ahead.put(None)
-            return
+            os._exit(0)  # the trainer is gone: at once, be it in the middle of a clip
         try:
             data: Any = _fetched(reading, request)
         except K710Error as error:

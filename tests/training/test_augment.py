@@ -1,6 +1,5 @@
 """What chance decides of a clip in training, and that only that decides it."""
 
-import importlib.util
 import math
 from collections import Counter
 
@@ -156,7 +155,6 @@ def test_what_is_no_batch_is_said() -> None:
             training_batch(clips, draws, 24)
 
 
-@pytest.mark.skipif(not importlib.util.find_spec("triton"), reason="needs Triton")
 def test_colours_of_clip_are_another_scale() -> None:
     frames, drawn = noise(), Draw((Op("invert", 0),), Box(3, 5, 30, 41), False)
     mean, std = (torch.tensor(x)[:, None, None, None] for x in (CLIP.mean, CLIP.std))

@@ -141,6 +141,31 @@ def test_batches_that_are_kept_stay_as_they_are(view: View) -> None:
                     break
 
 
+def test_what_is_copied_elsewhere_keeps_its_memory_as_long(view: View) -> None:
+    with Loader(view, reading(), batch=12, workers=2, device="meta") as loader:
+        assert loader.workers is not None
+        batches = loader.batches()
+        batch = next(batches)
+        assert len(batch.copied_from) == 3 and not loader.workers.released
+        blocks = {block.ctypes.data for block in batch.copied_from}
+        later = next(batches)
+        assert blocks.isdisjoint(block.ctypes.data for block in later.copied_from)
+        batch.copied_from.clear()
+        assert len(loader.workers.released) >= 1 or len(loader.workers.ring.spans) <= 6
+
+
+def test_one_iterator_at_a_time(view: View) -> None:
+    with Loader(view, reading(), batch=4, workers=1) as loader:
+        batches = loader.batches()
+        first = said(next(batches))
+        with pytest.raises(RuntimeError, match="one run of the workers at a time"):
+            next(loader.batches(3))
+        batches.close()
+        assert said(next(loader.batches())) == first
+    with pytest.raises(StageError, match="The workers have ended"):
+        next(loader.batches())
+
+
 @given(batch=st.integers(1, 5), ranks=st.integers(1, 4), parts=st.integers(1, 2))
 @settings(max_examples=12, deadline=None)
 def test_evaluation_sees_each_clip_once(view: View, batch: int, ranks: int, parts: int) -> None:
@@ -168,6 +193,7 @@ def test_evaluation_with_workers_is_in_the_order_of_the_view(view: View) -> None
             assert [b.labels.tolist() for b in batches] == [
                 view.labels[b.rows].tolist() for b in batches
             ]
+        assert [b.rows for b in loader.batches(2)] == [[10, 11]]
 
 
 def test_what_is_prepared_takes_the_place_of_frames(view: View) -> None:
@@ -177,6 +203,20 @@ def test_what_is_prepared_takes_the_place_of_frames(view: View) -> None:
 
 
 # --- broken clips
+
+
+def test_another_clip_in_its_place_is_never_taken_for_it(view: View, tmp_path: Path) -> None:
+    work = copy_of(all_made(), tmp_path / "work")
+    tar = work / "shards" / f"{view.shards[7]:06d}.tar"
+    with tar.open("r+b") as file:  # of a run that packed other clips
+        file.seek(int(view.offsets[7]) - 512)
+        file.write(view.clip_ids[6].encode())
+    for workers in (0, 1):
+        with (
+            pytest.raises(StageError, match=f"has no '{view.clip_ids[7]}' at byte"),
+            Loader(view, reading(work), batch=12, workers=workers) as loader,
+        ):
+            next(loader.batches())
 
 
 def damage(work: Path, view: View, row: int) -> None:
@@ -230,7 +270,7 @@ def test_in_evaluation_a_broken_clip_is_named(view: View, tmp_path: Path, worker
     damage(work, view, 7)
     own = reading(work, chances=None)
     with (
-        pytest.raises(MediaError, match=f"{view.clip_ids[7]}.*\n.*--skip-broken"),
+        pytest.raises(MediaError, match=f"{view.clip_ids[7]}.*\n.*skip_broken"),
         Loader(view, own, batch=4, workers=workers) as loader,
     ):
         list(loader.batches())

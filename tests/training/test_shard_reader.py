@@ -10,6 +10,7 @@ import pytest
 from sharding import all_made
 
 from k710.errors import StageError
+from k710.tars import TarWriter
 from uniformerv2 import shard_reader
 from uniformerv2.shard_reader import Part, ShardReader
 from uniformerv2.view import View, read_view
@@ -22,9 +23,9 @@ def view() -> View:
 
 def parts(view: View) -> list[Part]:
     return [
-        Part(int(shard), int(offset), int(num_bytes), digest.decode())
-        for shard, offset, num_bytes, digest in zip(
-            view.shards, view.offsets, view.num_bytes, view.digests, strict=True
+        Part(clip_id, int(shard), int(offset), int(num_bytes), digest.decode())
+        for clip_id, shard, offset, num_bytes, digest in zip(
+            view.clip_ids, view.shards, view.offsets, view.num_bytes, view.digests, strict=True
         )
     ]
 
@@ -89,23 +90,47 @@ def test_what_came_over_the_network_is_kept_under_its_hash(view: View, tmp_path:
     in_memory("cached")
     assert read_all(reader, view) == expected
     assert kept[0].stat().st_size > 0
+
+
+def test_what_came_damaged_over_the_network_is_not_kept(view: View, tmp_path: Path) -> None:
+    url = in_memory("damaged")
+    tar = f"/damaged/{view.shards[0]:06d}.tar"
+    data = bytearray(fsspec.filesystem("memory").cat_file(tar))
+    data[view.offsets[0] + 100] ^= 1
+    fsspec.filesystem("memory").pipe(tar, bytes(data))
+    with pytest.raises(StageError, match=f"{view.clip_ids[0]} in .* has other bytes than"):
+        read_all(ShardReader(url, tmp_path / "cache"), view)
+    kept = {path.stem for path in (tmp_path / "cache").rglob("*.mp4")}
+    assert view.digests[0].decode() not in kept
+    (tmp_path / "file").touch()
+    with pytest.raises(StageError, match="can't be written"):
+        read_all(ShardReader(in_memory("shards"), tmp_path / "file"), view)
+
+
+def test_a_cache_is_never_left(view: View, tmp_path: Path) -> None:
     hostile = parts(view)[0]._replace(digest="../" * 20 + "ab")
     with pytest.raises(ValueError):
-        reader.read([hostile])
+        ShardReader(in_memory("shards"), tmp_path / "cache").read([hostile])
+    assert not (tmp_path / "cache").exists()
 
 
 def part(shard: int, offset: int, num_bytes: int) -> Part:
-    return Part(shard, offset, num_bytes, "00")
+    return Part("clip", shard, offset, num_bytes, "00")
 
 
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(StageError, match=r"000003.tar'? can't be read: No such file"):
-        ShardReader(tmp_path).read([part(3, 0, 10)])
-    (tmp_path / "000003.tar").write_bytes(b"12345")
-    with pytest.raises(StageError, match="ends 7 bytes early: it is not the shard"):
-        ShardReader(tmp_path).read([part(3, 2, 10)])
-    assert ShardReader(tmp_path).read([part(3, 2, 3)]) == [b"345"]
+        ShardReader(tmp_path).read([part(3, 512, 10)])
+    tar = tmp_path / "000003.tar"
+    with tar.open("wb") as file, TarWriter(file) as writer:
+        at = writer.add("clip.mp4", b"12345")
+        other = writer.add("other.mp4", b"12345")
+    assert ShardReader(tmp_path).read([part(3, at, 5)]) == [b"12345"]
+    with pytest.raises(StageError, match=r"ends .* bytes early: it is not the shard"):
+        ShardReader(tmp_path).read([part(3, at, 1 << 20)])
+    with pytest.raises(StageError, match=f"has no 'clip' at byte {other:,}: it is not the shard"):
+        ShardReader(tmp_path).read([part(3, other, 5)])
     with pytest.raises(StageError, match=r"(?i)protocol"):
-        ShardReader("nothing://a").read([part(0, 0, 1)])
+        ShardReader("nothing://a").read([part(0, 512, 1)])
     with pytest.raises(StageError, match="can't be read"):
-        ShardReader("memory://none").read([part(0, 0, 1)])
+        ShardReader("memory://none").read([part(0, 512, 1)])

@@ -4,10 +4,12 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 from sharding import TRAIN, all_made, copy_of, name_of, rows_of
 
-from k710.errors import StageError
+from k710.errors import SchemaError, StageError
 from uniformerv2.view import read_view
 
 
@@ -42,3 +44,27 @@ def test_what_can_not_be_read_is_said(tmp_path: Path) -> None:
         read_view(all_made(), "k400/none")
     with pytest.raises(StageError, match="There is no finished"):
         read_view(tmp_path, "k400/train")
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("height", 1_000_000_000),
+        ("width", -48),
+        ("num_frames", 0),
+        ("bytes", 1 << 50),
+        ("offset", -1),
+        ("sha256", "../../elsewhere"),
+    ],
+)
+def test_what_no_clip_can_have_is_refused(tmp_path: Path, column: str, value: int | str) -> None:
+    work = copy_of(all_made(), tmp_path / "work")
+    path = str(work / "index.parquet")
+    table = pyarrow.parquet.read_table(path)
+    values = [value] * len(table)
+    place = table.column_names.index(column)
+    field = table.schema.field(place)
+    table = table.set_column(place, field, pyarrow.array(values, field.type))
+    pyarrow.parquet.write_table(table, path)
+    with pytest.raises(SchemaError, match=f"index.parquet .*{column.replace('sha256', 'SHA-256')}"):
+        read_view(work, "k400/train")
