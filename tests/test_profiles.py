@@ -131,7 +131,7 @@ def test_bytes_are_the_same_whatever_was_in_memory_before(fillings: Sequence[str
     assert len(printed.pop().split()) == len(PROFILES)
 
 
-@pytest.mark.parametrize("times", [20, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [40, pytest.param(60, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", PROFILES)
 def test_damage_gives_no_other_picture(folder: Path, name: str, times: int) -> None:
     path = encoded(name, folder)
