@@ -139,7 +139,7 @@ class Loader:
 
     def batches(
         self, first_step: int = 0, prepare: Callable[[Batch], Any] | None = None
-    ) -> Generator[Batch]:
+    ) -> Generator[Batch, None, None]:
         """Batches from a step on: in training without end, in evaluation up to the last clip.
 
         `prepare` is called with each batch, on a CUDA device on the loader's own stream and while
@@ -160,8 +160,9 @@ class Loader:
 
     def close(self) -> None:
         """End the workers."""
+        unpin, self._unpin = self._unpin, lambda: None  # once, however often it is called
+        unpin()
         if self.workers is not None:
-            self._unpin()
             self.workers.close()
 
     def __enter__(self) -> Self:

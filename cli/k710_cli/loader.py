@@ -1,13 +1,16 @@
 """bench-loader: is the loader quick enough on this disk, with these shards?"""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from k710_cli.options import Json, Work, Workers
 from k710_cli.screen import console, print_json, progress, table
 from k710_cli.weights import needs_torch
+
+if TYPE_CHECKING:
+    from uniformerv2.loader_speed import LoaderSpeed
 
 __all__ = ["add_to"]
 
@@ -67,12 +70,16 @@ def bench_loader(
     if as_json:
         print_json(speed)
         return
+    _print(speed, chosen.name, frames)
+
+
+def _print(speed: "LoaderSpeed", view: str, frames: int) -> None:
     print(
         f"{speed.clips_per_s:,.1f} clips/s with {speed.workers} "
         f"worker{'s' * (speed.workers != 1)}: "
         f"{speed.video_mb_per_s:,.1f} MB/s of video read, "
         f"{speed.frames_mb_per_s:,.0f} MB/s of frames handed over\n"
-        f"({speed.clips:,} clips of {chosen.name} in {speed.seconds:.1f} s, "
+        f"({speed.clips:,} clips of {view} in {speed.seconds:.1f} s, "
         f"{speed.num_broken} broken)\n"
     )
     stages = table("One clip", "ms")

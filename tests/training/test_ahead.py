@@ -72,7 +72,7 @@ def test_all_come_in_their_order_and_one_ahead() -> None:
     batches = ahead(numbered(made))
     for number in range(3):
         assert next(batches)["number"] == number
-        soon(lambda number=number: made[-1] == number + 1)  # type: ignore[misc]
+        soon(lambda number=number: made[-1] == number + 1)
         time.sleep(0.02)
         assert made[-1] == number + 1
     batches.close()

@@ -72,7 +72,7 @@ def whole(frames: Tensor) -> Box:
 @pytest.mark.parametrize("name", OPS)
 def test_each_operation_is_the_eager_one(name: str) -> None:
     frames = [clip(2, 20, 17), clip(2, 11, 19)]
-    ops = [Op(name, value) for value in VALUES[name]]  # type: ignore[arg-type]
+    ops = [Op(name, value) for value in VALUES[name]]
     check(frames, [Draw((op,), whole(f), False) for f, op in zip(frames, ops, strict=True)], 20)
 
 
@@ -104,7 +104,7 @@ def test_a_box_is_scaled_and_turned(box: Box) -> None:
 def test_at_the_sizes_of_training() -> None:
     for name, values in VALUES.items():
         frames = [clip(2, 320, 568), clip(2, 240, 320), clip(2, 569, 321)]
-        ops = [Op(name, value) for value in (*values, values[0])]  # type: ignore[arg-type]
+        ops = [Op(name, value) for value in (*values, values[0])]
         check(
             frames, [Draw((op,), whole(f), False) for f, op in zip(frames, ops, strict=True)], 224
         )

@@ -329,7 +329,8 @@ def test_no_files_are_left_open(view: View) -> None:
     for _ in range(2):
         with Loader(view, reading(), batch=4, workers=2) as loader:
             next(loader.batches())
-            pids = [process.pid for process in loader.workers.processes]  # type: ignore[union-attr]
+            assert loader.workers is not None
+            pids = [process.pid for process in loader.workers.processes]
         assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
     assert len(os.listdir("/proc/self/fd")) <= len(before) + 1
 
