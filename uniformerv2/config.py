@@ -2,10 +2,10 @@
 
 import reprlib
 from dataclasses import dataclass, fields
-from types import UnionType
-from typing import Any, Literal, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
-__all__ = ["SIZES", "Config"]
+__all__ = ["SIZES", "Config", "check_type", "options_of"]
 
 Fusion = Literal["sequential", "parallel", "hierarchical_kv", "hierarchical_q"]
 Local = Literal["none", "single", "double"]
@@ -47,7 +47,7 @@ class Config:
     def __post_init__(self) -> None:
         # A config may come out of a file that anyone wrote.
         for field in fields(self):
-            _check_type(field.name, field.type, getattr(self, field.name))
+            check_type(field.name, field.type, getattr(self, field.name))
         for name in ("num_classes", "size", "patch", "width", "depth", "heads", "local_width"):
             value = getattr(self, name)
             if value is not None and not 0 < value <= _MOST.get(name, 1 << 16):
@@ -81,8 +81,9 @@ class Config:
             raise ValueError(f"dropout and drop path rates {rates} must be from 0 to below 1")
 
 
-def _check_type(name: str, wanted: Any, value: object) -> None:
-    for option in get_args(wanted) if isinstance(wanted, UnionType) else (wanted,):
+def check_type(name: str, wanted: Any, value: object) -> None:
+    """ValueError unless `value` is of that annotation: plain types, tuples, literals, unions."""
+    for option in options_of(wanted):
         if get_origin(option) is Literal:
             if value in get_args(option):
                 return
@@ -92,9 +93,24 @@ def _check_type(name: str, wanted: Any, value: object) -> None:
                 return
         elif _is(value, option):
             return
-    is_choice = get_origin(wanted) is Literal
-    words = " or ".join(get_args(wanted)) if is_choice else getattr(wanted, "__name__", wanted)
-    raise ValueError(f"{name} ({reprlib.repr(value)}) must be {words}")
+    raise ValueError(f"{name} ({reprlib.repr(value)}) must be {_words(wanted)}")
+
+
+def _words(wanted: Any) -> str:
+    words: list[str] = []
+    for option in options_of(wanted):
+        if get_origin(option) is Literal:
+            words += get_args(option)
+        elif option is NoneType:
+            words.append("none")
+        else:
+            words.append(getattr(option, "__name__", str(option)))
+    return " or ".join(words)
+
+
+def options_of(wanted: Any) -> tuple[Any, ...]:
+    """The types that an annotation leaves to choose from."""
+    return get_args(wanted) if get_origin(wanted) in (UnionType, Union) else (wanted,)
 
 
 def _is(value: object, of: Any) -> bool:
