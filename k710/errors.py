@@ -8,6 +8,7 @@ K710Error
 ├── MediaError     a video that can't be decoded
 ├── RecipeError    an unknown key or a wrong type in a recipe
 ├── WeightsError   a checkpoint that does not fit: two-sided diff of names and shapes
+├── TrainingError  the loss is no number any more: at which step, over which clips
 └── MissingExtra   an optional dependency that is not installed
 
 A message says what was found (with its value), why that is wrong, and what to do next. Values that
@@ -23,6 +24,7 @@ __all__ = [
     "SchemaError",
     "SourceError",
     "StageError",
+    "TrainingError",
     "WeightsError",
     "printable",
     "shown",
@@ -59,6 +61,10 @@ class RecipeError(K710Error):
 
 class WeightsError(K710Error):
     """A checkpoint doesn't fit the model. The text lists names and shapes of both sides."""
+
+
+class TrainingError(K710Error):
+    """Training can't go on: the loss is no number. The text names step and clips."""
 
 
 class MissingExtra(K710Error):

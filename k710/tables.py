@@ -120,6 +120,14 @@ SCHEMAS: Mapping[str, Mapping[str, str]] = {
         "gop": "INTEGER",
         "duration_s": "DOUBLE",
     },
+    "predictions": {
+        "view": "VARCHAR",
+        "clip_id": "VARCHAR",
+        "label": "SMALLINT",
+        "top5": "SMALLINT[]",
+        "score5": "FLOAT[]",
+        "views": "SMALLINT",
+    },
 }
 """The columns of every table, in order, with DuckDB's types."""
 _BUILT_BY = {
@@ -127,6 +135,7 @@ _BUILT_BY = {
     "plan": "k710 shard --views VIEWS",
     "outcomes": "k710 shard --views VIEWS",
     "index": "k710 shard --views VIEWS",
+    "predictions": "k710 evaluate CKPT --view VIEW",
 }
 
 

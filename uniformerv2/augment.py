@@ -18,6 +18,7 @@ from uniformerv2.rand_augment import apply
 
 __all__ = [
     "CLIP",
+    "COLOURS",
     "MEAN",
     "REFERENCE",
     "STD",
@@ -44,6 +45,7 @@ class Colours:
 REFERENCE = Colours((MEAN,) * 3, (STD,) * 3)
 CLIP = Colours((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 """What OpenAI's CLIP was trained with. The published video models were not."""
+COLOURS = {"reference": REFERENCE, "clip": CLIP}
 
 _HAS_TRITON = importlib.util.find_spec("triton") is not None
 

@@ -23,14 +23,18 @@ from k710.errors import LabelError, WeightsError, shown
 from k710.files import replacing, word_os_errors
 
 __all__ = [
+    "MODEL",
     "READ_ERRORS",
     "TORCH_SUFFIXES",
     "is_torchscript",
+    "model_of_run",
     "named",
     "read_tensors",
+    "step_of_run",
     "write_tensors",
 ]
 
+MODEL = "model.safetensors"  # in the folder of a step
 TORCH_SUFFIXES = (".pth", ".pt", ".pyth")
 _WRAPPERS = ("model_state", "state_dict", "model")
 _PREFIXES = ("module.", "_orig_mod.")
@@ -72,7 +76,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     for a record that is none.
     """
     if path.is_dir():
-        path = _model_of_run(path)
+        path = model_of_run(path)
     try:
         with path.open("rb") as file:
             head = file.read(8)
@@ -100,15 +104,31 @@ def _record(record: object, path: Path) -> dict[str, Any]:
     return record
 
 
-def _model_of_run(folder: Path) -> Path:
-    # state.json is written last: a step without it was not finished.
-    steps = [p.parent for p in (*folder.glob("step_*/state.json"), *folder.glob("state.json"))]
-    models = [step / "model.safetensors" for step in sorted(steps, key=lambda step: step.name)]
-    if not models:
+def step_of_run(folder: Path) -> Path | None:
+    """The newest complete step of a run's folder, or the folder itself if it is one; or None.
+
+    state.json is written last, and says how long the files beside it are: where it is missing, or
+    they are shorter, the step was not finished.
+    """
+    for said in (*sorted(folder.glob("step_*/state.json"), reverse=True), folder / "state.json"):
+        try:
+            files = json.loads(said.read_text(encoding="utf-8")).get("files", {})
+            sizes = {name: (said.parent / name).stat().st_size for name in (MODEL, *files)}
+        except (OSError, ValueError, AttributeError, TypeError):
+            continue
+        if all(sizes[name] == size for name, size in files.items()):
+            return said.parent
+    return None
+
+
+def model_of_run(folder: Path) -> Path:
+    """The weights of a run's newest complete step. WeightsError if it has none."""
+    step = step_of_run(folder)
+    if step is None:
         raise WeightsError(
             f"{shown(folder)} is no run: it has no step_*/ with state.json and model.safetensors."
         )
-    return models[-1]
+    return step / MODEL
 
 
 def _from_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:

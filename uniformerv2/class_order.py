@@ -18,7 +18,7 @@ from k710.labels import (
     labels_sha256,
 )
 
-__all__ = ["ClassOrder", "assumed_order", "order_of_record", "positions"]
+__all__ = ["ClassOrder", "Classes", "assumed_order", "order_of_record", "positions"]
 
 Classes = Literal["k710", "k400", "k600", "k700"]
 _NUM: dict[int, Classes] = {NUM_CLASSES: "k710", 400: "k400", 600: "k600", 700: "k700"}

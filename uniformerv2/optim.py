@@ -41,17 +41,40 @@ def learning_rate(schedule: Schedule, epoch: float) -> float:
     return schedule.end + fall * 0.5 * (1 + math.cos(math.pi * share))
 
 
-def parameter_groups(model: nn.Module, weight_decay: float = 0.05) -> list[dict[str, Any]]:
+def parameter_groups(
+    model: nn.Module, weight_decay: float = 0.05, layer_decay: float | None = None
+) -> list[dict[str, Any]]:
     """Groups for an optimizer: what is decayed, and vectors, which are not.
 
     Vectors are biases, norms, the class token and the balance; tables of positions, queries and all
-    kernels are decayed. Parameters without a gradient are in neither.
+    kernels are decayed. Parameters without a gradient are in neither. `lr_scale` is 1, or with
+    `layer_decay` that to the power of the layers above: a pair of groups for each layer.
     """
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim != 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim == 1], "weight_decay": 0.0},
-    ]
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    top = _layers(model)
+    layers = {name: top if layer_decay is None else _layer(name, top) for name, _ in named}
+    groups = []
+    for layer in sorted(set(layers.values()), reverse=True):
+        here = [p for name, p in named if layers[name] == layer]
+        scale = 1.0 if layer_decay is None else layer_decay ** (top - layer)
+        for is_decayed in (True, False):
+            chosen = [p for p in here if (p.ndim != 1) == is_decayed]
+            if chosen:
+                decay = weight_decay if is_decayed else 0.0
+                groups.append({"params": chosen, "weight_decay": decay, "lr_scale": scale})
+    return groups
+
+
+def _layers(model: Any) -> int:
+    """The number of the topmost layer: embedding 0, then the blocks, then all that is above."""
+    return len(model.blocks) + 1
+
+
+def _layer(name: str, top: int) -> int:
+    if name.startswith("blocks."):
+        return 1 + int(name.split(".")[1])
+    below = ("patch_embedding.", "class_token", "positions", "norm_before.")
+    return 0 if name.startswith(below) else top
 
 
 def freeze(model: Any) -> None:

@@ -20,6 +20,7 @@ __all__ = [
     "Data",
     "Evaluation",
     "Optim",
+    "Precision",
     "Published",
     "Recipe",
     "Run",
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 NAME = re.compile(r"[A-Za-z0-9_+.-]+")
+Precision = Literal["bf16", "fp16", "fp32"]
 _VIEW = re.compile(r"[a-z0-9]+/[a-z0-9_]+")
 
 
@@ -93,7 +95,7 @@ class Run:
     """How it is computed. Only seed and precision change what comes out, but for rounding."""
 
     seed: int = 6666
-    precision: Literal["bf16", "fp16", "fp32"] | None = None  # None: bf16 on CUDA, else fp32
+    precision: Precision | None = None  # None: bf16 on CUDA, else fp32
     clips_per_gpu: int = 32  # at a time, at most: more are accumulated
     compile: bool = False
     sharding: Literal["ddp", "fsdp2"] = "ddp"

@@ -30,7 +30,15 @@ from uniformerv2.recipe import (
     Start,
 )
 
-__all__ = ["RECIPES", "changed", "differences", "published_recipes", "read_recipe", "to_toml"]
+__all__ = [
+    "RECIPES",
+    "changed",
+    "differences",
+    "fine_tuning_recipe",
+    "published_recipes",
+    "read_recipe",
+    "to_toml",
+]
 
 RECIPES = Path(__file__).with_name("recipes")
 
@@ -246,3 +254,25 @@ def differences(mine: Recipe, other: Recipe) -> list[str]:
             if not is_free and there[section].get(key) != value:
                 lines.append(f"{section}.{key}: {value}, was {there[section].get(key)}")
     return lines
+
+
+def fine_tuning_recipe(target: str, config: Config, frames: int) -> str:
+    """The published recipe that fine-tunes such a model, of so many frames, on `target`.
+
+    RecipeError names those that there are.
+    """
+    alike = ("size", "patch", "width", "depth", "frozen")
+    there = []
+    for name in published_recipes():
+        recipe = read_recipe(name)
+        if recipe.start.kind != "video" or recipe.dataset != target:
+            continue
+        is_alike = all(getattr(recipe.model, key) == getattr(config, key) for key in alike)
+        if is_alike and recipe.data.frames == frames:
+            return name
+        there.append(name)
+    raise RecipeError(
+        f"No published recipe fine-tunes a model {config.width} wide, {config.depth} deep, of "
+        f"{config.size} pixels and {frames} frames on {target}.\n"
+        f"There are {', '.join(there)}: choose one with --recipe, or write a file of your own."
+    )

@@ -10,12 +10,15 @@ from k710_cli import (
     classes,
     demo,
     download,
+    evaluate,
     export,
     index,
     loader,
     manifest,
+    recipes,
     shards,
     status,
+    train,
     weights,
 )
 
@@ -71,6 +74,9 @@ shards.add_to(app)
 export.add_to(app)
 status.add_to(app)
 loader.add_to(app)
+recipes.add_to(app)
+train.add_to(app)
+evaluate.add_to(app)
 weights.add_to(app)
 classes.add_to(app)
 demo.add_to(app)

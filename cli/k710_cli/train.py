@@ -1,0 +1,269 @@
+"""pretrain, finetune: a recipe, clips in shards, and weights to start from become a run."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from k710_cli.classes import Dataset
+from k710_cli.options import Work
+from k710_cli.weights import needs_torch
+
+if TYPE_CHECKING:
+    from uniformerv2.recipe import Recipe
+    from uniformerv2.step_window import Seen
+
+__all__ = ["Cache", "Device", "Settings", "Shards", "add_to", "run_or_checkpoint"]
+
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A key of the recipe, like optim.lr=2e-6."),
+]
+Shards = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DIR",
+        help="Folder of the shards, or a URL. Default: shards/ in --work.",
+        show_default=False,
+    ),
+]
+Cache = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Folder that keeps what comes over a network.")
+]
+_Run = Annotated[
+    str | None,
+    # torchrun takes --run for one of its own options, wherever it stands.
+    typer.Option(
+        "--run",
+        "--name",
+        metavar="NAME",
+        help="Its folder in runs/. Default: the recipe's name. After torchrun: --name.",
+    ),
+]
+_Keep = Annotated[int | None, typer.Option(min=1, help="Checkpoints to keep. Default: 2.")]
+_SECONDS_BETWEEN_LINES = 30.0
+
+
+class DeviceKind(StrEnum):
+    cuda = "cuda"
+    cpu = "cpu"
+
+
+Device = Annotated[
+    DeviceKind | None, typer.Option(help="Default: cuda where there is a GPU.", show_default=False)
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    app.command("pretrain")(pretrain)
+    app.command("finetune")(finetune)
+
+
+def pretrain(
+    recipe: Annotated[
+        str, typer.Option(metavar="NAME", help="A recipe of k710 recipes, or a .toml file.")
+    ] = "k710_b16_f8x224",
+    init: Annotated[
+        str | None,
+        typer.Option(metavar="CKPT", help="The image model: OpenAI's file, a folder, timm:NAME."),
+    ] = None,
+    work: Work = Path("work"),
+    run: _Run = None,
+    settings: Settings = None,
+    keep: _Keep = None,
+    shards: Shards = None,
+    cache: Cache = None,
+    device: Device = None,
+) -> None:
+    """Train a recipe from an image model, or go on with its run. SIGTERM and Ctrl-C checkpoint it.
+
+    On 8 GPUs: torchrun --nproc-per-node 8 -m k710_cli pretrain ...
+
+    Example: k710 pretrain --work ./work --recipe k710_b16_f8x224 --init ViT-B-16.pt
+    """
+    needs_torch()
+    from uniformerv2.recipe_files import read_recipe
+
+    chosen = read_recipe(recipe, _settings(settings, keep))
+    _train(chosen, "pretrain", work, run, init, shards, cache, device)
+
+
+def finetune(
+    target: Annotated[Dataset, typer.Option(help="The dataset whose train view is trained on.")],
+    source: Annotated[
+        str, typer.Option("--from", metavar="RUN_OR_CKPT", help="A run of --work, or a checkpoint.")
+    ],
+    frames: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="Of a clip. Default: as --from has.")
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Default: the published one for target, size, frames."),
+    ] = None,
+    work: Work = Path("work"),
+    run: _Run = None,
+    settings: Settings = None,
+    keep: _Keep = None,
+    shards: Shards = None,
+    cache: Cache = None,
+    device: Device = None,
+) -> None:
+    """Fine-tune a model of K710 on one dataset: its head gets the rows of that dataset's classes.
+
+    Example: k710 finetune --work ./work --target k400 --from k710_b16_f8x224
+    """
+    needs_torch()
+    from uniformerv2.evaluate import recipe_of
+    from uniformerv2.recipe_files import fine_tuning_recipe, read_recipe
+    from uniformerv2.weights import read
+
+    path = run_or_checkpoint(work, source)
+    if recipe is None:
+        theirs = recipe_of(path)
+        found = frames or (theirs.data.frames if theirs else 8)
+        recipe = fine_tuning_recipe(target.value, read(path).config, found)
+    elif frames is not None:
+        settings = [*(settings or []), f"data.frames={frames}"]
+    chosen = read_recipe(recipe, _settings(settings, keep))
+    if chosen.dataset != target.value:
+        raise typer.BadParameter(f"{recipe} trains on {chosen.dataset}", param_hint="--target")
+    _train(chosen, "finetune", work, run, str(path), shards, cache, device)
+
+
+def run_or_checkpoint(work: Path, text: str) -> Path:
+    """The path of a checkpoint, or of a run of that name in a work directory."""
+    path, run = Path(text), work / "runs" / text
+    return run if not path.exists() and run.is_dir() else path
+
+
+def _settings(settings: list[str] | None, keep: int | None) -> list[str]:
+    return [*(settings or []), *([] if keep is None else [f"run.keep={keep}"])]
+
+
+def _train(
+    recipe: "Recipe",
+    command: str,
+    work: Path,
+    run: str | None,
+    init: str | None,
+    shards: str | None,
+    cache: Path | None,
+    device: DeviceKind | None,
+) -> None:
+    from k710.errors import StageError, printable
+    from uniformerv2.train import train
+
+    name = run or recipe.name
+    if not name or Path(name).name != name or name.startswith("."):
+        raise StageError(f"--run {name!r} must be the name of a folder, without a path.")
+    with _watching() as watch:
+        done = train(
+            recipe,
+            work=work,
+            run=name,
+            init=init,
+            shards=shards,
+            cache=cache,
+            device=None if device is None else device.value,
+            watch=watch,
+        )
+    if not done.is_first:
+        return
+    where = printable(str(done.folder))
+    if done.is_finished:
+        print(f"{done.step:,} steps are done: {where}")
+        print(f"Next: k710 evaluate {name} --work {work} --view {recipe.dataset}/val")
+    else:
+        print(
+            f"Stopped after step {done.step:,} of {done.total_steps:,}, with a checkpoint.\n"
+            f"Run the same k710 {command} again: it goes on from there."
+        )
+
+
+@contextlib.contextmanager
+def _watching() -> Iterator[Callable[["Seen"], None]]:
+    """A bar on stderr, where that is a terminal; else a line now and then on stdout."""
+    if not sys.stderr.isatty():
+        yield _Lines()
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    bar = Progress(
+        TextColumn("steps", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[said]}", markup=False),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        console=Console(stderr=True, markup=False, emoji=False, highlight=False),
+    )
+    with bar:
+        task = bar.add_task("steps", total=None, said="")
+
+        def show(seen: "Seen") -> None:
+            line = seen.lines[-1]
+            if "loss" in line:
+                bar.update(task, completed=seen.step, total=seen.total_steps, said=_said(line))
+            else:
+                bar.console.print(_looked_at(line), soft_wrap=True)
+
+        yield show
+
+
+class _Lines:
+    """Prints a line of what the last steps gave, not more often than once in a while."""
+
+    def __init__(self) -> None:
+        self.last = -_SECONDS_BETWEEN_LINES
+
+    def __call__(self, seen: "Seen") -> None:
+        line = seen.lines[-1]
+        if "loss" not in line:
+            print(_looked_at(line), flush=True)
+        elif (
+            time.monotonic() - self.last >= _SECONDS_BETWEEN_LINES or seen.step == seen.total_steps
+        ):
+            self.last = time.monotonic()
+            left_s = (seen.total_steps - seen.step) * seen.step_s
+            print(
+                f"step {seen.step:,} of {seen.total_steps:,}: {_said(line)}, {_time(left_s)} left",
+                flush=True,
+            )
+
+
+def _said(line: dict[str, Any]) -> str:
+    words = [
+        f"loss {line['loss']:.3f}",
+        f"accuracy {line['accuracy']:.1%}",
+        f"{line['clips_per_s']:,.1f} clips/s",
+        f"waits {line['data_wait_s'] * 1e3:,.0f} ms",
+    ]
+    if line["mfu"] is not None:
+        words.append(f"MFU {line['mfu']:.0%}")
+    return ", ".join(words)
+
+
+def _looked_at(line: dict[str, Any]) -> str:
+    return (
+        f"step {line['step']:,}: {line['val_clips']:,} validation clips, one view each: "
+        f"top-1 {line['val_top1']:.1%}, top-5 {line['val_top5']:.1%}"
+    )
+
+
+def _time(seconds: float) -> str:
+    minutes = int(seconds) // 60
+    return f"{minutes // 60}:{minutes % 60:02}:{int(seconds) % 60:02}"

@@ -1,0 +1,303 @@
+"""Each clip counts once: the probabilities of its views, summed, of its dataset's classes."""
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+import torch
+from sharding import without_copies
+from training_runs import small, work_in
+
+from k710.errors import LabelError, StageError, WeightsError
+from k710.labels import head_map
+from k710.video import read_frames
+from uniformerv2.augment import evaluation_clip
+from uniformerv2.checkpoint_files import write_tensors
+from uniformerv2.class_order import ClassOrder
+from uniformerv2.config import Config
+from uniformerv2.data import Loader
+from uniformerv2.evaluate import (
+    Evaluated,
+    Views,
+    class_accuracies,
+    confusions,
+    evaluate,
+    recipe_of,
+)
+from uniformerv2.frames import Sampling, view_frames
+from uniformerv2.head import remap_head
+from uniformerv2.model import UniFormerV2
+from uniformerv2.ranks import Ranks
+from uniformerv2.reading import Reading
+from uniformerv2.recipe import Published
+from uniformerv2.recipe_files import to_toml
+from uniformerv2.scoring import Look, Scores, scores_of
+from uniformerv2.shard_reader import Part, ShardReader
+from uniformerv2.view import read_view
+from uniformerv2.weights import load_model, read, record_of
+
+ALONE = Ranks(0, 1, 1, torch.device("cpu"))
+K710 = dataclasses.replace(small().model, num_classes=710)
+SHORT = Views(clips=2, crops=3, frames=4, workers=0, batch=5)
+
+
+def checkpoint(path: Path, config: Config = K710, family: Any = "alphabetical") -> Path:
+    """A model of K710 with drawn weights, large enough to tell clips apart."""
+    torch.manual_seed(3)
+    model = UniFormerV2(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.2)
+    dataset: Any = {710: "k710", 400: "k400"}[config.num_classes]
+    record = record_of(config, ClassOrder(dataset, family), "k710")
+    write_tensors(path, model.state_dict(), record=record, wrapper="model_state")
+    return path
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return work_in(tmp_path_factory.mktemp("evaluate"))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoint(tmp_path_factory.mktemp("model") / "k710.safetensors")
+
+
+def evaluated(model: Path, work: Path, views: Views = SHORT, **options: Any) -> Evaluated:
+    found = evaluate(model, "k400/train", views, work=work, device="cpu", **options)
+    assert found is not None
+    return found
+
+
+def rows_of(found: Evaluated) -> list[Any]:
+    return rows_at(found.path)
+
+
+def rows_at(path: Path | str) -> list[Any]:
+    with duckdb.connect() as con:
+        return con.execute("from read_parquet($path)", {"path": str(path)}).fetchall()
+
+
+def by_hand(path: Path, work: Path, clips: int, crops: int, frames: int) -> dict[str, np.ndarray]:
+    """Clip -> the sum of probabilities of each class of K400, in the order of its head."""
+    found = read(path)
+    model = load_model(found)
+    order = ClassOrder("k400", found.order.family)  # type: ignore[union-attr]
+    place = {row: at for at, row in enumerate(found.order.rows())}  # type: ignore[union-attr]
+    view = read_view(work, "k400/train")
+    sums = {}
+    for at, clip_id in enumerate(view.clip_ids):
+        part = Part(
+            clip_id,
+            int(view.shards[at]),
+            int(view.offsets[at]),
+            int(view.num_bytes[at]),
+            view.digests[at].decode(),
+        )
+        (content,) = ShardReader(work / "shards").read([part])
+        total = 0
+        for clip in range(clips):
+            chosen = view_frames(int(view.num_frames[at]), frames, clip, clips)
+            pixels = torch.from_numpy(np.stack([read_frames(content, [i])[0] for i in chosen]))
+            for crop in (0, 1, 2) if crops == 3 else (1,):
+                with torch.no_grad():
+                    x = evaluation_clip(pixels, found.config.size, crop)[None]
+                    logits = model(x)[0]
+                total = total + logits[[place[row] for row in order.rows()]].softmax(0)
+        sums[clip_id] = total.numpy()  # type: ignore[attr-defined]
+    return sums
+
+
+@pytest.mark.parametrize(("clips", "crops"), [(1, 1), (3, 3)])
+def test_scores_are_sums_of_probabilities(model: Path, work: Path, clips: int, crops: int) -> None:
+    found = evaluated(model, work, dataclasses.replace(SHORT, clips=clips, crops=crops))
+    expected = by_hand(model, work, clips, crops, 4)
+    classes = head_map("k400", "alphabetical")
+    rows = rows_of(found)
+    assert [row[1] for row in rows] == sorted(expected)
+    for view, clip_id, _label, top, sums, views in rows:
+        assert (view, views) == ("k400/train", clips * crops)
+        best = np.argsort(-expected[clip_id], kind="stable")[:5]
+        assert top == [classes[at] for at in best]
+        np.testing.assert_allclose(sums, expected[clip_id][best], rtol=1e-4)
+    hits = [top[0] == label for _, _, label, top, *_ in rows]
+    assert found.top1 == pytest.approx(sum(hits) / 12)
+    assert found.top5 == pytest.approx(sum(label in top for _, _, label, top, *_ in rows) / 12)
+
+
+def test_a_k710_model_is_tested_as_its_remapped_head_would_be(
+    model: Path, work: Path, tmp_path: Path
+) -> None:
+    remapped = remap_head(model, "k400", out=tmp_path / "k400.safetensors").path
+    assert rows_of(evaluated(model, work)) == rows_of(evaluated(remapped, work))
+    turned = remap_head(model, "k400", family="opengvlab", out=tmp_path / "other.safetensors").path
+    rows, others = (rows_of(evaluated(each, work)) for each in (model, turned))
+    assert [row[:4] for row in rows] == [row[:4] for row in others]
+
+
+@pytest.mark.parametrize("options", [{"batch": 1}, {"batch": 12}, {"workers": 2}])
+def test_neither_batch_nor_workers_count(model: Path, work: Path, options: dict[str, int]) -> None:
+    rows = rows_of(evaluated(model, work))
+    others = rows_of(evaluated(model, work, dataclasses.replace(SHORT, **options)))
+    assert [row[:4] for row in rows] == [row[:4] for row in others]
+    for row, other in zip(rows, others, strict=True):
+        np.testing.assert_allclose(row[4], other[4], rtol=1e-5)
+
+
+def test_a_model_without_the_classes_is_refused(work: Path, tmp_path: Path) -> None:
+    path = checkpoint(tmp_path / "k400.safetensors", dataclasses.replace(K710, num_classes=400))
+    with pytest.raises(LabelError, match="has no row for 310 classes"):
+        evaluate(path, "k710/train", SHORT, work=work, device="cpu")
+    other = tmp_path / "other.safetensors"
+    recorded = read(path)
+    write_tensors(
+        other,
+        recorded.tensors,
+        record=record_of(recorded.config, None, "k710"),
+        wrapper="model_state",
+    )
+    with pytest.raises(WeightsError, match="classes of none of Kinetics"):
+        evaluated(other, work)
+
+
+def test_a_view_without_clips_is_said(model: Path, tmp_path: Path) -> None:
+    with pytest.raises(StageError):
+        evaluated(model, without_copies(tmp_path))
+
+
+def test_the_list_is_told_and_what_of_it_is_missing(
+    model: Path, work: Path, tmp_path: Path
+) -> None:
+    """Clips that are in no shard are missing; where shards lie changes nothing."""
+    found = evaluated(model, work)
+    assert (found.videos, found.listed, found.missing) == (12, 12, 0.0)
+    fewer = work_in(tmp_path)
+    shard = sorted((fewer / "shards").glob("*.tar"))[0]
+    index = fewer / "index.parquet"
+    number = int(shard.stem)
+    table = pq.read_table(index)
+    pq.write_table(table.filter(pc.not_equal(table["shard"], number)), index)
+    partly = evaluated(model, fewer)
+    assert partly.videos < 12 and partly.listed == 12
+    assert partly.missing == pytest.approx(1 - partly.videos / 12)
+    assert partly.list_sha256 == found.list_sha256
+    said = json.loads((partly.path.parent / "summary.json").read_text())
+    assert said["videos"] == partly.videos and said["list_sha256"] == found.list_sha256
+
+
+def test_the_same_test_gives_the_same_bytes(model: Path, work: Path, tmp_path: Path) -> None:
+    one, other = (evaluated(model, work, out=tmp_path / name).path for name in ("a", "b"))
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_frames_out_of_order(model: Path, work: Path) -> None:
+    def tested(seed: int | None, frames: int = 4) -> list[Any]:
+        views = dataclasses.replace(SHORT, shuffle_seed=seed, frames=frames)
+        return [row[3:5] for row in rows_of(evaluated(model, work, views))]
+
+    assert tested(1) == tested(1)
+    assert tested(1) != tested(2) and tested(1) != tested(None)
+    assert tested(1, frames=1) == tested(None, frames=1)  # one frame has one order
+
+
+def test_the_same_frames_are_seen_in_another_order(work: Path) -> None:
+    """A model that only adds up what is in each frame can't tell."""
+
+    class Sum(torch.nn.Module):
+        def forward(self, clips: torch.Tensor) -> torch.Tensor:
+            seen.append(clips)
+            return clips.double().sum((3, 4)).sum(2).float()
+
+    seen: list[torch.Tensor] = []
+    view = read_view(work, "k400/train")
+    reading = Reading(ShardReader(work / "shards"), Sampling(4))
+    found = []
+    for seed in (None, 1):
+        how = Look([0, 1, 2], [5, 6, 7], 32, shuffle_seed=seed)
+        with Loader(view, reading, batch=12) as loader:
+            found.append(scores_of(Sum(), loader, ALONE, how))
+    np.testing.assert_allclose(found[0].sums, found[1].sums, rtol=1e-5)
+    ordered, shuffled = seen
+    assert not torch.equal(ordered, shuffled)
+    for clip, other in zip(ordered, shuffled, strict=True):
+        frames = [frame.numpy().tobytes() for frame in clip.unbind(1)]
+        assert sorted(frames) == sorted(frame.numpy().tobytes() for frame in other.unbind(1))
+
+
+def test_accuracies_by_hand() -> None:
+    labels = np.array([1, 1, 1, 2])
+    top = np.array([[1, 2], [1, 2], [2, 1], [1, 2]])
+    scores = Scores(np.arange(4), labels, top, np.ones((4, 2), np.float32))
+    assert scores.accuracy() == 0.5
+    assert scores.accuracy(2) == 1.0
+    assert scores.mean_class_accuracy() == pytest.approx((2 / 3 + 0) / 2)
+
+
+def test_classes_and_confusions_by_hand(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.parquet"
+    rows = [(0, [0, 1]), (0, [1, 0]), (0, [1, 0]), (1, [1, 0]), (2, [0, 1])]
+    labels, tops = zip(*rows, strict=True)
+    table = {"label": pa.array(labels, pa.int16()), "top5": pa.array(tops, pa.list_(pa.int16()))}
+    pq.write_table(pa.table(table), path)
+    found = [(one.clips, round(one.top1, 3), one.top5) for one in class_accuracies(path)]
+    assert found == [(1, 0.0, 0.0), (3, 0.333, 1.0), (1, 1.0, 1.0)]
+    pairs = confusions(path)
+    assert [(pair.clips, round(pair.share, 3)) for pair in pairs] == [(2, 0.667), (1, 1.0)]
+    assert pairs[0].name == class_accuracies(path)[1].name
+    assert len(confusions(path, most=1)) == 1
+
+
+def test_recipe_and_what_was_published_come_from_the_run(
+    model: Path, work: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    step = run / "step_000000012"
+    step.mkdir(parents=True)
+    assert recipe_of(run) is None
+    shutil.copy(model, step / "model.safetensors")
+    (step / "state.json").write_text("{}")
+    recipe = dataclasses.replace(
+        small("eval.clips=1", "eval.crops=1"), published=Published(80.0, "4x1x1", 95.0)
+    )
+    (run / "recipe.toml").write_text(to_toml(recipe))
+    assert recipe_of(run) == recipe_of(step) == recipe_of(step / "model.safetensors") == recipe
+    found = evaluate(run, "k400/val", Views(workers=0), work=work, device="cpu")
+    assert found is not None
+    assert (found.frames, found.crops, found.clips) == (4, 1, 1)
+    assert found.published == recipe.published
+    assert evaluated(run, work, Views(workers=0)).published is None  # k400/train was not
+
+
+def test_two_processes_test_each_clip_once(work: Path, tmp_path: Path) -> None:
+    """Twelve clips in batches of five for each of two: the last ones have less, or nothing."""
+    path = checkpoint(tmp_path / "k710.safetensors")
+    alone = evaluated(path, work)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node=2", "-m", "k710_cli", "evaluate", str(path)]
+    command += ["--view", "k400/train", "--clips", "2", "--crops", "3", "--frames", "4"]
+    command += ["--batch", "5", "--work", str(work), "--out", str(tmp_path / "two")]
+    command += ["--device", "cpu", "--json"]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["videos"] == 12 and said["top1"] == alone.top1
+    rows, others = rows_of(alone), rows_at(said["path"])
+    assert [row[:4] for row in rows] == [row[:4] for row in others]

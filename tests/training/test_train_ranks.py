@@ -1,0 +1,79 @@
+"""The same training on one process or two, with DDP or FSDP2, from the start or half-way."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from training_runs import ended, log_of, small, started_process, work_in
+
+from uniformerv2.checkpoint_files import read_tensors, step_of_run
+from uniformerv2.train import train
+
+# No dropout, for each process has masks of its own; and no BatchNorm, which sees its clips alone.
+SAME = (
+    "model.global_dropout=0.0",
+    "model.head_dropout=0.0",
+    "optim.epochs=7",  # 21 steps
+    "optim.ema=0.8",
+    "data.val=k400/val",
+    "eval.every_epochs=3",
+    "run.checkpoint_minutes=0.0001",
+    "run.keep=100",
+)
+STEPS = 21
+# Sums of float32 in another order. AdamW makes steps of the same length of gradients of any size,
+# so what is nothing but rounding in a gradient is up to a step's length in a weight: 1e-3.
+LOSS, WEIGHT = 2e-4, 2e-3
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With a run `alone`, of one process that has each step in two parts."""
+    work = work_in(tmp_path_factory.mktemp("ranks"))
+    train(small(*SAME, "run.clips_per_gpu=2"), work=work, run="alone", device="cpu")
+    return work
+
+
+def agree(one: Path, other: Path) -> None:
+    """Losses, gradients and accuracies of each step, and the last weights, with their average."""
+    lines, others = log_of(one), log_of(other)
+    assert [line["step"] for line in lines] == [line["step"] for line in others]
+    assert len(lines) > STEPS  # with looks at the validation clips
+    for line, expected in zip(lines, others, strict=True):
+        for key in line:
+            assert line[key] == pytest.approx(expected[key], rel=LOSS, abs=LOSS), (line, expected)
+    ends = [step_of_run(run) for run in (one, other)]
+    weights, expected_weights = (read_tensors(end / "model.safetensors")[0] for end in ends if end)
+    assert weights.keys() == expected_weights.keys()
+    apart = {k: (t - expected_weights[k]).abs().max().item() for k, t in weights.items()}
+    assert max(apart.values()) < WEIGHT, max(apart, key=lambda name: apart[name])
+    begun = read_tensors(one.parent / "alone" / "step_000000001" / "model.safetensors")[0]
+    moved = max((t - begun[k]).abs().max().item() for k, t in weights.items())
+    assert moved > 5 * max(apart.values())
+
+
+@pytest.mark.parametrize("sharding", ["ddp", "fsdp2"])
+def test_two_processes_do_what_one_does_with_accumulation(work: Path, sharding: str) -> None:
+    recipe = small(*SAME, f"run.sharding={sharding}")
+    printed = ended(started_process(recipe, work, sharding, ranks=2))
+    assert printed.count(f"{STEPS} steps are done") == 1  # one of them prints
+    agree(work / "runs" / sharding, work / "runs" / "alone")
+
+
+def test_two_sharded_processes_go_on_with_what_one_began(work: Path) -> None:
+    run = work / "runs" / "gone_on"
+    shutil.copytree(work / "runs" / "alone", run)
+    for folder in sorted(run.glob("step_*"))[10:]:
+        shutil.rmtree(folder)
+    recipe = small(*SAME, "run.sharding=fsdp2")
+    ended(started_process(recipe, work, "gone_on", ranks=2))
+    assert log_of(run)[:10] == log_of(work / "runs" / "alone")[:10]
+    agree(run, work / "runs" / "alone")
+    torch.manual_seed(0)
+
+
+def test_a_batch_that_processes_can_not_share_is_refused(work: Path) -> None:
+    recipe = small(*SAME, "data.batch=3")
+    printed = ended(started_process(recipe, work, "odd", ranks=2), code=1)
+    assert "data.batch (3) can't be shared by 2 GPUs." in printed

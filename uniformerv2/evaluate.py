@@ -1,0 +1,293 @@
+"""Test a checkpoint on a view: predictions.parquet, and what can be read out of it.
+
+    work/evaluations/NAME/k400-val_8x3x4/predictions.parquet    frames x crops x clips
+                                        /summary.json
+
+Beside every number stand the share of the view's clips that it is without, and a hash of the list
+that it is of: two numbers can be compared where these are the same.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from k710.errors import WeightsError, shown
+from k710.files import sha256_of, word_os_errors, write_json
+from k710.labels import class_names
+from k710.tables import TableSpec, open_table, parquet_pattern, read_sql, write_table
+from uniformerv2.augment import COLOURS
+from uniformerv2.checkpoint_files import model_of_run
+from uniformerv2.data import Loader
+from uniformerv2.frames import Sampling
+from uniformerv2.model import UniFormerV2
+from uniformerv2.ranks import Ranks, ranks_of_torchrun
+from uniformerv2.reading import Reading
+from uniformerv2.recipe import Data, Evaluation, Precision, Published, Recipe
+from uniformerv2.recipe_files import read_recipe
+from uniformerv2.scoring import DTYPES, TOP, Look, Scores, columns_of, scores_of
+from uniformerv2.shard_reader import ShardReader
+from uniformerv2.view import View, read_view
+from uniformerv2.weights import load_model, read
+
+__all__ = [
+    "ClassAccuracy",
+    "Confusion",
+    "Evaluated",
+    "Views",
+    "class_accuracies",
+    "confusions",
+    "evaluate",
+    "recipe_of",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """The accuracy of a checkpoint on a view. Shares are of 1."""
+
+    checkpoint: str
+    view: str
+    frames: int
+    crops: int
+    clips: int  # times at which frames are taken of each video
+    top1: float
+    top5: float
+    mean_class: float
+    videos: int  # that were tested
+    listed: int  # that the view has
+    list_sha256: str  # of the view's clips and labels, in shards or not
+    shuffled: bool  # frames were out of order
+    published: Published | None  # of the recipe, where that was tested on such views of this list
+    path: Path  # of predictions.parquet
+
+    @property
+    def missing(self) -> float:
+        """The share of the view's clips that were not tested."""
+        return 1 - self.videos / self.listed
+
+
+@dataclass(frozen=True, slots=True)
+class ClassAccuracy:
+    """One class of a test."""
+
+    name: str
+    clips: int
+    top1: float
+    top5: float
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """Clips of one class that were taken for another's."""
+
+    name: str
+    taken_for: str
+    clips: int
+    share: float  # of the class
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """What is looked at of each video, and how."""
+
+    clips: int | None = None  # times; None, here and below: as the recipe has it
+    crops: int | None = None
+    frames: int | None = None
+    precision: Precision = "fp32"
+    shuffle_seed: int | None = None  # frames of each clip out of order
+    skip_broken: bool = False
+    batch: int = 32  # videos, of each process
+    workers: int | None = None
+
+
+def evaluate(
+    path: Path,
+    view_name: str,
+    views: Views,
+    *,
+    work: Path,
+    recipe: Recipe | None = None,
+    shards: str | Path | None = None,
+    cache: Path | None = None,
+    device: str | None = None,
+    out: Path | None = None,
+    report: Callable[[int, int], object] = lambda done, total: None,
+) -> Evaluated | None:
+    """Test the checkpoint at `path`; on several processes each has its share of the clips.
+
+    Frames, colours and what was published are those of `recipe`, or of the run that made the
+    checkpoint. Returns what came out, on the first process, and None on others. StageError,
+    WeightsError, LabelError where clips and model don't fit; MediaError for a broken clip, unless
+    such are skipped.
+    """
+    found = read(path)
+    if found.order is None:
+        raise WeightsError(f"{shown(path)} has classes of none of Kinetics: no view has them.")
+    recipe = recipe or recipe_of(path)
+    view = read_view(work, view_name)
+    heads, classes = columns_of(found.order, view_name.partition("/")[0])
+    clips, crops, frames = _views_of(views, recipe)
+    how = Look(
+        heads,
+        classes,
+        found.config.size,
+        crops,
+        COLOURS[recipe.augment.colours if recipe else "reference"],
+        DTYPES[views.precision],
+        views.shuffle_seed,
+    )
+    reading = Reading(
+        ShardReader(shards or work / "shards", cache),
+        Sampling(frames, recipe.data.stride if recipe else None),
+        views=clips,
+    )
+    with ranks_of_torchrun(device) as ranks:
+        model = load_model(found).to(ranks.device)
+        scores = _scores(model, view, reading, ranks, how, views, report)
+        if not ranks.is_first:
+            return None
+    folder = out or work / "evaluations" / _name(path) / _folder_name(
+        view_name, f"{frames}x{crops}x{clips}", views
+    )
+    made_of = {
+        "checkpoint": sha256_of(model_of_run(path) if path.is_dir() else path),
+        "view": view.sha256,
+    }
+    table = _write(folder, view, scores, clips * crops, made_of)
+    listed, list_sha256 = _listed(work, view_name)
+    result = Evaluated(
+        checkpoint=str(path),
+        view=view_name,
+        frames=frames,
+        crops=crops,
+        clips=clips,
+        top1=scores.accuracy(),
+        top5=scores.accuracy(TOP),
+        mean_class=scores.mean_class_accuracy(),
+        videos=len(scores.rows),
+        listed=listed,
+        list_sha256=list_sha256,
+        shuffled=views.shuffle_seed is not None,
+        published=_published(recipe, view_name),
+        path=table,
+    )
+    with word_os_errors(folder):
+        write_json(folder / "summary.json", {**asdict(result), "path": table.name})
+    return result
+
+
+def _scores(
+    model: UniFormerV2,
+    view: View,
+    reading: Reading,
+    ranks: Ranks,
+    how: Look,
+    views: Views,
+    report: Callable[[int, int], object],
+) -> Scores:
+    total = -(-len(view.clip_ids) // ranks.ranks)
+    workers = views.workers
+    with Loader(
+        view,
+        reading,
+        batch=views.batch * ranks.ranks,
+        rank=ranks.rank,
+        ranks=ranks.ranks,
+        workers=ranks.share_of_cores() if workers is None else workers,
+        device=ranks.device,
+        skip_broken=views.skip_broken,
+    ) as loader:
+        return scores_of(model, loader, ranks, how, lambda done: report(min(done, total), total))
+
+
+def recipe_of(path: Path) -> Recipe | None:
+    """The recipe of the run that a checkpoint is of, or None if it is of none."""
+    folder = path if path.is_dir() else path.parent
+    for place in (folder, folder.parent):
+        if (place / "recipe.toml").is_file():
+            return read_recipe(place / "recipe.toml")
+    return None
+
+
+def _published(recipe: Recipe | None, view_name: str) -> Published | None:
+    """What was published of the recipe, if it is of that dataset's validation list."""
+    if recipe is None or recipe.published is None or view_name != f"{recipe.dataset}/val":
+        return None
+    return recipe.published
+
+
+def _name(path: Path) -> str:
+    path = Path(os.path.abspath(path))
+    if path.name.startswith("step_"):
+        return f"{path.parent.name}_{path.name}"
+    return path.name if path.is_dir() else path.stem
+
+
+def _views_of(views: Views, recipe: Recipe | None) -> tuple[int, int, int]:
+    """Clips, crops and frames."""
+    usual = Evaluation() if recipe is None else recipe.eval
+    frames = Data().frames if recipe is None else recipe.data.frames
+    return views.clips or usual.clips, views.crops or usual.crops, views.frames or frames
+
+
+def _folder_name(view_name: str, numbers: str, views: Views) -> str:
+    precision = "" if views.precision == "fp32" else f"_{views.precision}"
+    order = "" if views.shuffle_seed is None else f"_shuffled{views.shuffle_seed}"
+    return f"{view_name.replace('/', '-')}_{numbers}{precision}{order}"
+
+
+def _write(
+    folder: Path, view: View, scores: Scores, num_views: int, made_of: dict[str, str]
+) -> Path:
+    """predictions.parquet of what the model says."""
+    scored = pa.table(
+        {
+            "clip_id": [view.clip_ids[row] for row in scores.rows.tolist()],
+            "label": scores.labels,
+            "top5": scores.top.tolist(),
+            "score5": scores.sums.tolist(),
+        }
+    )
+    values = {"view": view.name, "views": num_views}
+    spec = TableSpec("predictions", params=values, inputs=made_of)
+    with word_os_errors(folder), duckdb.connect() as con:
+        folder.mkdir(parents=True, exist_ok=True)
+        con.register("scored", scored)
+        return write_table(con, folder, spec, values=values)
+
+
+def _listed(work: Path, view_name: str) -> tuple[int, str]:
+    """How many clips a view has, and a hash of them and their labels."""
+    with duckdb.connect() as con:
+        open_table(con, work, "manifest")
+        rows = con.execute(read_sql("listed_clips"), {"view": view_name}).fetchall()
+    text = "".join(f"{clip_id} {label}\n" for clip_id, label in rows)
+    return len(rows), hashlib.sha256(text.encode()).hexdigest()
+
+
+def class_accuracies(predictions: Path) -> list[ClassAccuracy]:
+    """Each class that has clips in a predictions.parquet, the worst first."""
+    names = class_names()
+    return [
+        ClassAccuracy(names[label], clips, top1, top5)
+        for label, clips, _, top1, top5 in _asked(predictions, "class_accuracy")
+    ]
+
+
+def confusions(predictions: Path, most: int = 20) -> list[Confusion]:
+    """The pairs of classes that are taken for each other most often, in a predictions.parquet."""
+    names = class_names()
+    rows = _asked(predictions, "confusions")[:most]
+    return [Confusion(names[a], names[b], clips, share) for a, b, clips, share in rows]
+
+
+def _asked(predictions: Path, sql: str) -> list[Any]:
+    with duckdb.connect() as con:
+        con.read_parquet(parquet_pattern(predictions)).create_view("predictions")
+        return con.execute(read_sql(sql)).fetchall()

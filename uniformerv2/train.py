@@ -1,0 +1,267 @@
+"""Training, from the first step to the last. Pretraining and fine-tuning are the same loop.
+
+    k710 pretrain --work work --recipe k710_b16_f8x224 --init ViT-B-16.pt
+    torchrun --nproc-per-node 8 -m k710_cli pretrain ...    # the same, on 8 GPUs
+    k710 finetune --work work --target k400 --from k710_b16_f8x224
+
+The batch of a step, and the learning rate, are the recipe's whatever the number of GPUs: each has
+its share, in as many parts as fit into its memory. Everything that chance decides is a function of
+seed and step, so a run that was stopped at any moment goes on from its last checkpoint exactly as
+it would have.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
+from torch.nn.parallel import DistributedDataParallel
+
+from k710.labels import NUM_CLASSES
+from uniformerv2 import checkpoint
+from uniformerv2.augment import COLOURS, training_batch
+from uniformerv2.checkpoint_files import read_tensors
+from uniformerv2.class_order import ClassOrder
+from uniformerv2.data import Batch
+from uniformerv2.mixing import Mixing, mixed, mixes_of
+from uniformerv2.optim import learning_rate
+from uniformerv2.ranks import ranks_of_torchrun
+from uniformerv2.recipe import Recipe
+from uniformerv2.scoring import DTYPES
+from uniformerv2.session import Session, Trainee, opened, precision_of
+from uniformerv2.step_window import Seen, StepWindow
+from uniformerv2.weights import record_of
+
+__all__ = ["Outcome", "Seen", "train"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How far a run has come."""
+
+    folder: Path
+    step: int
+    total_steps: int
+    is_first: bool  # of the processes of the run: the one that prints
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.step >= self.total_steps
+
+
+def train(
+    recipe: Recipe,
+    *,
+    work: Path,
+    run: str,
+    init: str | None = None,
+    shards: str | Path | None = None,
+    cache: Path | None = None,
+    device: str | None = None,
+    watch: Callable[[Seen], None] = lambda seen: None,
+) -> Outcome:
+    """Train in `work`/runs/`run`, or go on where that run stopped, up to the end or a signal.
+
+    `init` is what the recipe's `start` needs; it is read only where there is no checkpoint.
+    SIGTERM and SIGINT end it after the step that is under way, with a checkpoint. K710Error where
+    files, recipe and clips do not fit together; TrainingError if the loss is no number any more.
+    """
+    folder = work / "runs" / run
+    with (
+        ranks_of_torchrun(device) as ranks,
+        opened(
+            recipe, folder, work=work, init=init, shards=shards, cache=cache, ranks=ranks
+        ) as session,
+    ):
+        step = _steps(session, watch)
+        return Outcome(folder, step, session.began.total_steps, ranks.is_first)
+
+
+# --- the loop
+
+
+def _steps(session: Session, watch: Callable[[Seen], None]) -> int:
+    """Train to the end, or until a signal asks to stop; returns the steps that are done."""
+    recipe, ranks, began = session.recipe, session.ranks, session.began
+    step, total = began.step, began.total_steps
+    window = StepWindow(recipe, session.trainee.module.config, session.loader, ranks, total)
+    prepare = _preparation(recipe, session.trainee.order, ranks.device)
+    saved_at = time.monotonic()
+    with contextlib.closing(session.loader.batches(step, prepare)) as batches:
+        while step < total:
+            _step(session, step, batches, window)
+            step += 1
+            is_late = time.monotonic() - saved_at > 60 * recipe.run.checkpoint_minutes
+            stop, save = ranks.any_of(bool(session.asked), ranks.is_first and is_late)
+            save = save or stop or step == total
+            looks = session.validate is not None and _is_epoch_to_look_at(session, step)
+            if save or looks or step % recipe.run.log_steps == 0:
+                _report(session, watch, window.look())  # before a checkpoint: it may find no number
+            if looks and session.validate is not None:
+                _report(session, watch, Seen(step, total, [{"step": step, **session.validate()}]))
+            if save:
+                _save(session, step)
+                saved_at = time.monotonic()
+            if save or looks:
+                window.forget_time()
+            if stop:
+                break
+    return step
+
+
+def _step(
+    session: Session, step: int, batches: Generator[Batch, None, None], window: StepWindow
+) -> None:
+    """One step: its part of the global batch through the model, and the weights moved."""
+    recipe, trainee, parts = session.recipe, session.trainee, session.loader.parts
+    optimizer, scaler = trainee.optimizer, trainee.scaler
+    dtype = DTYPES[precision_of(recipe, session.ranks.device)]
+    rate = learning_rate(session.schedule, step / session.began.steps)
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["lr_scale"]
+    # ------------------------------------------------------------------------------------
+    window.begin(step, rate)
+    for part in range(parts):
+        batch = window.next(batches)
+        clips, targets = batch.prepared
+        torch.manual_seed(_seed(recipe.run.seed, step, part, session.ranks.rank))  # of dropout
+        with _synchronised(trainee.model, is_last=part == parts - 1):
+            with torch.autocast(clips.device.type, dtype, enabled=dtype != torch.float32):
+                logits = trainee.model(clips)
+                loss = F.cross_entropy(
+                    logits, targets, label_smoothing=recipe.optim.label_smoothing
+                )
+            scaler.scale(loss / parts).backward()
+        window.add(batch, logits.detach(), targets, loss.detach())
+        del batch, clips, logits, loss  # memory that the loader fills, and the graph
+    scaler.unscale_(optimizer)
+    norm = nn.utils.clip_grad_norm_(trainee.module.parameters(), recipe.optim.clip_norm)
+    scaler.step(optimizer)
+    scaler.update()
+    optimizer.zero_grad(set_to_none=True)
+    _average(trainee, recipe.optim.ema)
+    window.end(norm)
+    # ------------------------------------------------------------------------------------
+
+
+def _is_epoch_to_look_at(session: Session, step: int) -> bool:
+    every = session.recipe.eval.every_epochs
+    epoch, rest = divmod(step, session.began.steps)
+    is_end = step == session.began.total_steps
+    return every is not None and (is_end or (rest == 0 and epoch % every == 0))
+
+
+def _report(session: Session, watch: Callable[[Seen], None], seen: Seen) -> None:
+    if session.log is not None:
+        session.log.write(seen.lines)
+        watch(seen)
+
+
+def _save(session: Session, step: int) -> None:
+    """A checkpoint after `step` steps. What is evaluated is the average, if there is one."""
+    recipe, trainee = session.recipe, session.trainee
+    raw = checkpoint.weights_of(trainee.module)
+    moments = checkpoint.moments_of(trainee.module, trainee.optimizer)
+    shown = raw
+    if trainee.average is not None:
+        shown = raw | {name: checkpoint.whole(t) for name, t in trainee.average.items()}
+    if not session.ranks.is_first:
+        return
+    if recipe.optim.wise is not None and step == session.began.total_steps:
+        shown = _mixed_with_start(session, shown, recipe.optim.wise)
+    optim: dict[str, Any] = {"moments": moments, "scaler": trainee.scaler.state_dict()}
+    if shown is not raw:
+        optim["weights"] = raw
+    if session.log is not None:
+        session.log.flush()
+    checkpoint.save(
+        session.folder,
+        replace(session.began, step=step),
+        weights=shown,
+        record=record_of(trainee.module.config, trainee.order, "k710"),
+        optim=optim,
+    )
+    checkpoint.remove_old(session.folder, recipe.run.keep)
+
+
+# --- what a step needs
+
+
+def _preparation(
+    recipe: Recipe, order: ClassOrder, device: torch.device
+) -> Callable[[Batch], tuple[Tensor, Tensor]]:
+    """What makes (clips, targets) of a batch, on the device.
+
+    Clips float (N, 3, T, size, size). Targets are classes of the head, int64 (N,), or of mixed
+    clips shares of them, (N, K).
+    """
+    place = torch.full((NUM_CLASSES,), -1)
+    place[order.rows()] = torch.arange(len(order.rows()))
+    place = place.to(device)
+    augment, seed = recipe.augment, recipe.run.seed
+    mixing = Mixing(augment.mixup, augment.cutmix)
+    colours = COLOURS[augment.colours]
+
+    def prepare(batch: Batch) -> tuple[Tensor, Tensor]:
+        times = recipe.data.repetitions
+        draws = [drawn for turn in range(times) for drawn in (d[turn] for d in batch.draws)]
+        clips = training_batch(
+            batch.frames * times,
+            draws,
+            recipe.model.size,
+            antialias=augment.antialias,
+            colours=colours,
+        )
+        targets = place[batch.labels].repeat(times)
+        if augment.mixup or augment.cutmix:
+            mixes = mixes_of(mixing, seed, batch.epoch, batch.positions) * times
+            return mixed(clips, targets, mixes, len(order.rows()))
+        return clips, targets
+
+    return prepare
+
+
+def _seed(*parts: int) -> int:
+    """A seed of its own for each part of each step on each process."""
+    words = np.random.SeedSequence(parts).generate_state(2, np.uint32)
+    return int(words[0]) << 31 ^ int(words[1])
+
+
+@contextlib.contextmanager
+def _synchronised(model: nn.Module, *, is_last: bool) -> Iterator[None]:
+    """Gradients go to the other processes with the last part of a step alone."""
+    if isinstance(model, DistributedDataParallel):
+        with contextlib.nullcontext() if is_last else model.no_sync():
+            yield
+        return
+    if isinstance(model, FSDPModule):
+        model.set_requires_gradient_sync(is_last)
+    yield
+
+
+@torch.no_grad()
+def _average(trainee: Trainee, share: float | None) -> None:
+    if trainee.average is None or share is None:
+        return
+    for name, parameter in trainee.module.named_parameters():
+        trainee.average[name].mul_(share).add_(parameter, alpha=1 - share)
+
+
+def _mixed_with_start(
+    session: Session, shown: Mapping[str, Tensor], share: float
+) -> dict[str, Tensor]:
+    """`share` of the weights, the rest of those of the start; buffers stay (arXiv 2109.01903)."""
+    start, _ = read_tensors(session.folder / "start.safetensors")
+    names = dict(session.trainee.module.named_parameters())
+    return {
+        name: torch.lerp(start[name], tensor, share) if name in names else tensor
+        for name, tensor in shown.items()
+    }
