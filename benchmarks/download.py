@@ -12,6 +12,7 @@ killed with SIGKILL half-way, and goes on. Prints all and writes it with the dev
 import argparse
 import csv
 import http.server
+import io
 import json
 import multiprocessing
 import os
@@ -23,15 +24,18 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from fractions import Fraction
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import av
 import duckdb
+import numpy as np
 from manifest import HERE, device
 
 import k710
-from k710.demo import write_demo_videos
+from k710.profiles import PROFILES, add_stream
 
 WAYS = ("404", "410", "403", "429 once", "500", "cut", "page", "hang up")
 SHARE = 0.05
@@ -155,6 +159,22 @@ def counted(work: Path) -> dict[str, Any]:
     }
 
 
+def noise_video() -> bytes:
+    """An MP4 of 10 s, 96x64 at 10 frames a second: a bar that moves over noise."""
+    noise = np.random.default_rng(4).integers(0, 255, (64, 96, 3), np.uint8)
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream = add_stream(container, PROFILES["compact"], size=(96, 64), fps=Fraction(10))
+        for place in range(100):
+            picture = noise.copy()
+            picture[:, place % 96] = 255
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = place, Fraction(1, 10)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return file.getvalue()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--videos", type=int, default=2_000)
@@ -166,8 +186,7 @@ def main() -> None:
         scratch = Path(temporary)
         write_lists(scratch / "lists", arguments.videos)
         k710.build_manifest(scratch / "lists", work=scratch / "work")
-        write_demo_videos(scratch / "video", ["", "", "", "", "one"])
-        body = (scratch / "video" / "one.mp4").read_bytes()
+        body = noise_video()
         ours, theirs = multiprocessing.Pipe()
         server = multiprocessing.Process(target=serve, args=(body, arguments.videos, theirs))
         server.start()

@@ -1,4 +1,7 @@
-"""Small lists in the published format that overlap as the real ones do, videos, and a site."""
+"""A world in small: lists in the published format that overlap as the real ones do, and videos.
+
+The classes are real ones of Kinetics; what is seen in their videos are shapes that move.
+"""
 
 import contextlib
 import csv
@@ -8,23 +11,34 @@ import random
 import string
 import threading
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
+
+from k710.demo_videos import FPS, LOOKS, encoded, look_clip, motion_clip
 from k710.files import replacing
 from k710.labels import DATASETS, dataset_rows, dataset_spelling, resolve_label
-from k710.profiles import PROFILES, add_stream
 
-__all__ = ["DemoLists", "demo_site", "write_demo_lists", "write_demo_videos"]
+__all__ = [
+    "DIRECTIONS",
+    "DemoLists",
+    "demo_site",
+    "look_video",
+    "motion_video",
+    "whole_video",
+    "write_demo_lists",
+    "write_demo_videos",
+    "write_motion_lists",
+]
 
 _FOLDERS = {"k400": "kinetics400", "k600": "kinetics600", "k700": "kinetics700_2020"}
 _FILES = {"train": "train.csv", "val": "validate.csv", "test": "test.csv"}
 _ALPHABET = string.ascii_letters + string.digits + "_-"
 _HEADER = ("label", "youtube_id", "time_start", "time_end", "split")
-_NUM_CLIPS = {"train": 60, "val": 12, "test": 12}
-_NUM_CLASSES = 12
+_SMALL = {"train": 60, "val": 12, "test": 12}  # new clips of each dataset
+DIRECTIONS = ("archery", "bowling", "zumba", "yoga")  # right, left, down, up
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,38 +54,45 @@ _STORIES = (
     ("two_windows", "two windows of one video, two labels"),
     ("renamed_cls", "one clip, one class, two names"),
 )
-# dataset, split, id, start, end, K710 name
+# dataset, split, id, start, K710 name
 _SPECIAL = (
-    ("k400", "train", "-leaked_id0", 10, 20, "abseiling"),
-    ("k700", "val", "-leaked_id0", 10, 20, "abseiling"),
-    ("k600", "train", "two_windows", 3, 13, "archery"),
-    ("k600", "train", "two_windows", 40, 50, "bowling"),
-    ("k400", "train", "renamed_cls", 7, 17, "tying necktie"),
-    ("k600", "train", "renamed_cls", 7, 17, "tying necktie"),
+    ("k400", "train", "-leaked_id0", 10, "abseiling"),
+    ("k700", "val", "-leaked_id0", 10, "abseiling"),
+    ("k600", "train", "two_windows", 3, "archery"),
+    ("k600", "train", "two_windows", 40, "bowling"),
+    ("k400", "train", "renamed_cls", 7, "tying necktie"),
+    ("k600", "train", "renamed_cls", 7, "tying necktie"),
 )
 
 
-def write_demo_lists(folder: Path, *, seed: int = 0) -> DemoLists:
+def write_demo_lists(
+    folder: Path,
+    *,
+    seed: int = 0,
+    sizes: Mapping[str, int] = _SMALL,
+    seconds: int = 10,
+    latest_s: int = 300,
+) -> DemoLists:
     """Write train, val and test lists of three small datasets below `folder`.
 
     As upstream: later datasets repeat clips of earlier ones, sometimes in another split; K700's
-    test list has no labels.
+    test list has no labels. `sizes` are the new clips of each dataset, of so many `seconds`.
     """
     rng = random.Random(seed)
-    common = sorted(frozenset.intersection(*(dataset_rows(d) for d in DATASETS)))[:_NUM_CLASSES]
+    common = _classes()
     pool: list[tuple[str, tuple[str, int, int]]] = []  # split and clip of what came before
     files = []
     for dataset in DATASETS:
-        for split, num_clips in _NUM_CLIPS.items():
+        for split, num_clips in sizes.items():
             rows = [
-                (dataset_spelling(dataset, resolve_label(name)), youtube_id, start, end)
-                for home, part, youtube_id, start, end, name in _SPECIAL
+                (dataset_spelling(dataset, resolve_label(name)), youtube_id, start, start + seconds)
+                for home, part, youtube_id, start, name in _SPECIAL
                 if (home, part) == (dataset, split)
             ]
-            new = [_new_clip(rng, common) for _ in range(num_clips)]
+            new = [_new_clip(rng, common, latest_s) for _ in range(num_clips)]
             again = [c for part, c in pool if rng.random() < (0.3 if part == split else 0.03)]
             clips = [*again, *new]
-            rows += [(dataset_spelling(dataset, row), i, s, s + 10) for i, row, s in clips]
+            rows += [(dataset_spelling(dataset, row), i, s, s + seconds) for i, row, s in clips]
             pool += [(split, clip) for clip in new]
             path = folder / _FOLDERS[dataset] / _FILES[split]
             _write(
@@ -81,8 +102,26 @@ def write_demo_lists(folder: Path, *, seed: int = 0) -> DemoLists:
     return DemoLists(files=tuple(files), stories=_STORIES)
 
 
-def _new_clip(rng: random.Random, rows: list[int]) -> tuple[str, int, int]:
-    return "".join(rng.choices(_ALPHABET, k=11)), rng.choice(rows), rng.randrange(300)
+@functools.cache
+def _classes() -> tuple[int, ...]:
+    """The rows of K710 that the demo's clips are of: as many as there are looks."""
+    return tuple(sorted(frozenset.intersection(*(dataset_rows(d) for d in DATASETS)))[:LOOKS])
+
+
+def _new_clip(rng: random.Random, rows: tuple[int, ...], latest_s: int) -> tuple[str, int, int]:
+    return "".join(rng.choices(_ALPHABET, k=11)), rng.choice(rows), rng.randrange(latest_s)
+
+
+def write_motion_lists(folder: Path, *, train: int, val: int, seed: int = 1) -> None:
+    """Write lists of one dataset, K400, whose four classes differ in the direction of motion."""
+    rng = random.Random(seed)
+    for split, num_clips in (("train", train), ("val", val)):
+        rows = []
+        for number in range(num_clips):
+            youtube_id, _, _ = _new_clip(rng, _classes(), 1)
+            rows.append((DIRECTIONS[number % len(DIRECTIONS)], youtube_id, 0, 1))
+        name = "validate" if split == "val" else split
+        _write(folder / _FOLDERS["k400"] / _FILES[split], rows, split=name, blind=False)
 
 
 def _write(path: Path, rows: list[tuple[str, str, int, int]], *, split: str, blind: bool) -> None:
@@ -96,36 +135,67 @@ def _write(path: Path, rows: list[tuple[str, str, int, int]], *, split: str, bli
             writer.writerow(line[1:] if without_label else line)
 
 
-def write_demo_videos(folder: Path, clip_ids: Sequence[str]) -> None:
-    """Write small videos of 10 s named as these clips, but for the first four.
+def look_video(clip_id: str, label: int) -> bytes:
+    """The video of a clip of 1 s of that row of K710: its class is seen in its look."""
+    return encoded(_look(clip_id, label))
 
-    Those are what copies can be: missing, too short, damaged, and without a byte.
+
+def _look(clip_id: str, label: int) -> np.ndarray:
+    classes = _classes()
+    look = classes.index(label) if label in classes else label % LOOKS
+    return look_clip(look, _generator(clip_id))
+
+
+def motion_video(clip_id: str, label: int) -> bytes:
+    """The video of a clip of 1 s of one of DIRECTIONS: its class is seen in its motion."""
+    rows = [resolve_label(name) for name in DIRECTIONS]
+    return encoded(motion_clip(rows.index(label), _generator(clip_id)))
+
+
+def whole_video(clip_id: str, label: int) -> bytes:
+    """The video that a clip of 1 s is out of: before it and for a while after it, all is grey."""
+    frames = _look(clip_id, label)
+    start = int(clip_id.rsplit("_", 2)[1])
+    grey = np.full_like(frames[:1], 90)
+    before, after = (np.repeat(grey, FPS * seconds, axis=0) for seconds in (start, 3))
+    return encoded(np.concatenate([before, frames, after]))
+
+
+def _generator(clip_id: str) -> np.random.Generator:
+    return np.random.default_rng(zlib.crc32(clip_id.encode()))
+
+
+def write_demo_videos(
+    folder: Path, labels: Mapping[str, int], video: Callable[[str, int], bytes], *, odd: int = 0
+) -> None:
+    """Write the videos of clips, by their rows of K710; the first `odd` of them are not as the
+
+    others: missing, too short, damaged, and without a byte, in turn.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for number, clip_id in enumerate(clip_ids):
-        data = _video(number, seconds=7 if number == 1 else 10)
-        if number == 2:
+    for number, (clip_id, label) in enumerate(labels.items()):
+        data = video(clip_id, label)
+        fault = number % 4 if number < odd else None
+        if fault == 0:
+            continue
+        if fault == 1:
+            data = encoded(_look(clip_id, label)[: FPS // 2])
+        if fault == 2:
             middle = len(data) // 2
-            data = data[:middle] + b"\xff" * 2000 + data[middle + 2000 :]
-        if number:
-            path = folder / f"{clip_id}.mp4"
-            with replacing(path) as partial:
-                partial.write_bytes(b"" if number == 3 else data)
+            data = data[:middle] + b"\xff" * 200 + data[middle + 200 :]
+        if fault == 3:
+            data = b""
+        with replacing(folder / f"{clip_id}.mp4") as partial:
+            partial.write_bytes(data)
 
 
 @contextlib.contextmanager
-def demo_site(lengths_s: Mapping[str, int]) -> Iterator[str]:
+def demo_site(video: Callable[[str], bytes | None]) -> Iterator[str]:
     """The address of a site on this machine, with {id} for an id: it stands for YouTube.
 
-    It has whole videos of these ids and lengths, but of about a fifth, which it says are gone.
+    What `video` has no bytes of, it says is gone.
     """
-
-    @functools.cache  # yt-dlp looks, and comes again
-    def body(youtube_id: str) -> bytes | None:
-        number = zlib.crc32(youtube_id.encode())
-        if youtube_id not in lengths_s or number % 5 == 0:
-            return None
-        return _video(number, seconds=lengths_s[youtube_id])
+    body = functools.cache(video)  # yt-dlp looks, and comes again
 
     class Site(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -149,24 +219,3 @@ def demo_site(lengths_s: Mapping[str, int]) -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
-
-
-def _video(number: int, *, seconds: int) -> bytes:
-    """An MP4 of a bar that moves over noise, 96x64 at 10 frames a second."""
-    import io
-
-    import av
-    import numpy as np
-
-    noise = np.random.default_rng(number).integers(0, 255, (64, 96, 3), np.uint8)
-    file = io.BytesIO()
-    with av.open(file, "w", format="mp4") as container:
-        stream = add_stream(container, PROFILES["compact"], size=(96, 64), fps=Fraction(10))
-        for place in range(10 * seconds):
-            picture = noise.copy()
-            picture[:, place % 96] = 255
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
-            frame.pts, frame.time_base = place, Fraction(1, 10)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return file.getvalue()

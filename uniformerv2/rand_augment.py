@@ -13,7 +13,6 @@ import math
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms import functional as V
 
 from uniformerv2.draws import Op
 
@@ -30,7 +29,10 @@ def apply(frames: Tensor, op: Op) -> Tensor:
         case "auto_contrast":
             return _auto_contrast(frames)
         case "equalize":
-            return V.equalize(frames)
+            # Here, because it takes a second: most who import this never come to it.
+            from torchvision.transforms.functional import equalize
+
+            return equalize(frames)
         case "invert":
             return 255 - frames
         case "posterize":

@@ -112,8 +112,6 @@ def _set(values: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
 
 
 def _value(text: str) -> object:
-    if text.lower() == "none":
-        return None
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

@@ -1,19 +1,31 @@
-"""demo: the way from lists to shards on data that it makes itself."""
+"""demo: the whole way, from lists to a tested model, on data that it makes itself.
 
+Every stage is the real command in a process of its own, printed before it runs. They meet through
+files alone, and the numbers at the end are read from those that `k710 evaluate` wrote.
+"""
+
+import json
+import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from k710_cli.download import download_progress, print_downloads
-from k710_cli.index import print_index
-from k710_cli.manifest import print_summary
-from k710_cli.screen import console
-from k710_cli.shards import clip_progress, print_shards, print_verified
+from k710_cli.screen import console, table
 
 __all__ = ["add_to"]
 
-_NUM_DOWNLOADS = 8
+_VIEWS = ("k710/train", "k710/val", "k400/train", "k400/val")
+_SHARD_SIZE = "8MB"  # as planned, for pictures of usual size
+_SIZES = {"train": 380, "val": 60, "test": 12}  # new clips of each dataset
+_MOTION = {"train": 500, "val": 120}
+_DOWNLOADS = 8
+_ODD = 4  # videos that are missing, too short, damaged, without a byte
+_RECIPES = ("pretrain", "finetune", "motion")
+_SHUFFLES = 5
 
 
 def add_to(app: typer.Typer) -> None:
@@ -24,53 +36,167 @@ def add_to(app: typer.Typer) -> None:
 def demo(
     folder: Annotated[Path, typer.Option(help="Where to write.")] = Path("work/demo"),
 ) -> None:
-    """Make small lists and videos, build K710 and shards of them, and show what happened.
+    """Make small lists and videos, and go the whole way with them: K710, shards, a tested model.
+
+    Without PyTorch it ends with shards. A demo that was there before is made anew.
 
     Example: k710 demo
     """
+    from importlib.util import find_spec
+
+    from k710.errors import StageError
+
+    if folder.exists():
+        if not (folder / ".k710-demo").is_file():
+            raise StageError(f"{folder} is no demo: choose a --folder that is not there yet.")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    (folder / ".k710-demo").touch()
+    _data(folder)
+    if find_spec("torch") is None or find_spec("safetensors") is None:
+        print("\nTraining comes next, and needs PyTorch: pip install 'k710[train]'")
+        return
+    _training(folder)
+    _motion(folder / "motion", folder / "recipes")
+    _conclude(folder)
+
+
+# --- the stages
+
+
+def _data(folder: Path) -> None:
+    """Lists to shards."""
     import k710
-    from k710.demo import demo_site, write_demo_lists, write_demo_videos
-    from k710.downloads import download_videos
-    from k710.fetching import Fetching
-    from k710.index import index_videos
-    from k710.shards import make_shards
-    from k710.verify import verify_shards
+    from k710.demo import demo_site, look_video, whole_video, write_demo_lists, write_demo_videos
 
-    screen = console()
-    lists = write_demo_lists(folder / "annotations")
-    screen.print(f"Wrote {len(lists.files)} small lists to {folder / 'annotations'}.\n")
-    print_summary(k710.build_manifest(folder / "annotations", work=folder))
+    lists = write_demo_lists(folder / "annotations", sizes=_SIZES, seconds=1, latest_s=20)
+    print(f"Wrote {len(lists.files)} small lists to {folder / 'annotations'}.")
+    work = ("--work", folder)
+    _run("build-manifest", "--annotations", folder / "annotations", *work)
     for youtube_id, story in lists.stories:
-        screen.print(f"\nk710 explain {youtube_id} --work {folder}   # {story}", soft_wrap=True)
-        for row in k710.explain(youtube_id, work=folder):
-            screen.print(f"    {row.list_name}: {row.verdict}", soft_wrap=True)
+        print(f"\n# {story}", end="")
+        _run("explain", youtube_id, *work)
+    labels: dict[str, int] = {}
+    for view in _VIEWS:
+        rows = k710.load_view(view, work=folder)
+        labels |= dict(zip(rows.clip_id, map(int, rows.label), strict=True))
+    train = sorted(k710.load_view("k710/train", work=folder)["clip_id"])
+    away = train[-_DOWNLOADS:]
+    here = {clip_id: label for clip_id, label in sorted(labels.items()) if clip_id not in away}
+    print(f"\nDraws {len(here):,} videos of shapes that move, {_ODD} of them faulty.")
+    write_demo_videos(folder / "videos", here, look_video, odd=_ODD)
+    _run("index", "--videos", folder / "videos", *work)
+    videos = {clip_id[:11]: clip_id for clip_id in away}
 
-    clips = list(k710.load_view("k710/val", work=folder)["clip_id"])
-    write_demo_videos(folder / "videos", clips)
-    options = f"--work {folder}"
-    screen.print(f"\nk710 index --videos {folder / 'videos'} {options}", soft_wrap=True)
-    print_index(index_videos([folder / "videos"], work=folder))
-    train = k710.load_view("k710/train", work=folder)
-    lengths_s = {
-        str(i): int(end) + 5 for i, end in zip(train.youtube_id, train.time_end, strict=True)
-    }
-    with demo_site(lengths_s) as url, download_progress() as show_downloads:
-        screen.print(
-            f"\nk710 download --views k710/train --limit {_NUM_DOWNLOADS} --sleep 0 "
-            f"--url-template {url} {options}   # a site of this machine stands for YouTube",
-            soft_wrap=True,
-        )
-        downloads = download_videos(
-            ["k710/train"],
-            work=folder,
-            fetching=Fetching(url_template=url, sleep_s=0, workers=2),
-            limit=_NUM_DOWNLOADS,
-            on_progress=show_downloads,
-        )
-    print_downloads(downloads)
-    views = ["k710/train", "k710/val"]
-    screen.print(f"\nk710 shard --views {','.join(views)} {options}\n", soft_wrap=True)
-    with clip_progress() as show:
-        print_shards(make_shards(views, work=folder, on_progress=show))
-    screen.print(f"\nk710 verify --deep {options}", soft_wrap=True)
-    print_verified(verify_shards(work=folder, deep=True))
+    def video(youtube_id: str) -> bytes | None:
+        clip_id = videos.get(youtube_id)
+        is_gone = clip_id is None or clip_id == away[0]
+        return None if is_gone or clip_id is None else whole_video(clip_id, labels[clip_id])
+
+    with demo_site(video) as url:
+        print("\n# a site of this machine stands for YouTube", end="")
+        _run("download", "--views", "k710/train", "--sleep", "0", "--url-template", url, *work)
+    _run("shard", "--views", ",".join(_VIEWS), "--shard-size", _SHARD_SIZE, *work)
+    _run("verify", "--deep", *work)
+
+
+def _training(folder: Path) -> None:
+    """K710 pretraining, and fine-tuning on K400 from its head and from a new one."""
+    from uniformerv2.recipe_files import RECIPES
+
+    (folder / "recipes").mkdir()
+    for name in _RECIPES:
+        shutil.copy(RECIPES / "demo" / f"{name}.toml", folder / "recipes")
+    work = ("--work", folder)
+    finetune = ("--recipe", folder / "recipes" / "finetune.toml", "--target", "k400")
+    head = folder / "k710_k400.safetensors"
+    _run("pretrain", "--recipe", folder / "recipes" / "pretrain.toml", "--run", "k710", *work)
+    _run("remap-head", folder / "runs" / "k710", "--target", "k400", "--out", head)
+    _run("finetune", *finetune, "--from", head, "--run", "k400", *work)
+    _run(
+        *("finetune", *finetune, "--from", head, "--run", "k400_new_head"),
+        *("--set", "start.head=random", *work),
+    )
+    for run in ("k710", "k400", "k400_new_head"):
+        _run("evaluate", run, "--view", "k400/val", "--worst", "0", *work)
+
+
+def _motion(folder: Path, recipes: Path) -> None:
+    """Four classes that differ in the direction of motion, with and without local UniBlocks."""
+    import k710
+    from k710.demo import motion_video, write_demo_videos, write_motion_lists
+
+    write_motion_lists(folder / "annotations", **_MOTION)
+    work = ("--work", folder)
+    _run("build-manifest", "--annotations", folder / "annotations", *work)
+    labels: dict[str, int] = {}
+    for view in ("k400/train", "k400/val"):
+        rows = k710.load_view(view, work=folder)
+        labels |= dict(zip(rows.clip_id, map(int, rows.label), strict=True))
+    print(f"\nDraws {len(labels):,} videos of discs that move right, left, down or up.")
+    write_demo_videos(folder / "videos", labels, motion_video)
+    _run("index", "--videos", folder / "videos", *work)
+    _run("shard", "--views", "k400/train,k400/val", "--shard-size", _SHARD_SIZE, *work)
+    recipe = ("--recipe", recipes / "motion.toml")
+    _run("pretrain", *recipe, "--run", "local", *work)
+    _run("pretrain", *recipe, "--run", "no_local", "--set", "model.local=none", *work)
+    test = ("--view", "k400/val", "--worst", "0", *work)
+    for run in ("local", "no_local"):
+        _run("evaluate", run, *test)
+    for seed in range(1, _SHUFFLES + 1):
+        _run("evaluate", "local", "--shuffle-frames", seed, *test)
+
+
+def _run(*words: object) -> None:
+    """Print a command, and run it. A failure is the demo's end."""
+    texts = [str(word) for word in words]
+    print(f"\n$ k710 {shlex.join(texts)}", flush=True)
+    done = subprocess.run([sys.executable, "-m", "k710_cli", *texts], check=False)
+    if done.returncode:
+        raise typer.Exit(done.returncode)
+
+
+# --- what came out
+
+
+def _conclude(folder: Path) -> None:
+    """Print the numbers. Exit code 1 unless they are as a sound model has them."""
+    tested = folder / "evaluations"
+    pretrained, mapped, new = (_top1(tested / run) for run in ("k710", "k400", "k400_new_head"))
+    rows = table("Top-1 on k400/val, held-out clips", "")
+    rows.add_row("the pretrained model, with K400's rows of its head", f"{pretrained:.1%}")
+    rows.add_row("fine-tuned in 5 epochs from those rows", f"{mapped:.1%}")
+    rows.add_row("fine-tuned in 5 epochs from a new head", f"{new:.1%}")
+    moving = folder / "motion" / "evaluations"
+    local, without = _top1(moving / "local"), _top1(moving / "no_local")
+    found = moving / "local"
+    shuffled = [_top1(found, f"_shuffled{seed}") for seed in range(1, _SHUFFLES + 1)]
+    mean = sum(shuffled) / len(shuffled)
+    more = table("Top-1 on four directions of motion (chance is 25 %)", "")
+    more.add_row("with local UniBlocks", f"{local:.1%}")
+    more.add_row(f"the same, frames out of order (mean of {_SHUFFLES})", f"{mean:.1%}")
+    more.add_row("without local UniBlocks", f"{without:.1%}")
+    screen = console()
+    for one in (rows, more):
+        print()
+        screen.print(one)
+    _check(
+        ("a fine-tuned model must be right about 90 % of held-out clips", mapped >= 0.9),
+        ("it must be 10 points better than one from a new head", mapped >= new + 0.1),
+        ("a model with local UniBlocks must see 90 % of motions", local >= 0.9),
+        ("out of order it must be within 10 points of chance", abs(mean - 0.25) <= 0.1),
+    )
+
+
+def _top1(folder: Path, ending: str = "") -> float:
+    path = folder / f"k400-val_8x1x1{ending}" / "summary.json"
+    summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return float(summary["top1"])
+
+
+def _check(*claims: tuple[str, bool]) -> None:
+    wrong = [words for words, is_right in claims if not is_right]
+    for words in wrong:
+        print(f"Not so: {words}.", file=sys.stderr)
+    if wrong:
+        raise typer.Exit(1)

@@ -137,9 +137,9 @@ def finetune(
 
 
 def run_or_checkpoint(work: Path, text: str) -> Path:
-    """The path of a checkpoint, or of a run of that name in a work directory."""
-    path, run = Path(text), work / "runs" / text
-    return run if not path.exists() and run.is_dir() else path
+    """The path of a run of that name in a work directory, or else of a checkpoint."""
+    run = work / "runs" / text
+    return run if Path(text).name == text and run.is_dir() else Path(text)
 
 
 def _settings(settings: list[str] | None, keep: int | None) -> list[str]:
