@@ -82,7 +82,7 @@ def read_recipe(name: str | Path, settings: Iterable[str] = ()) -> Recipe:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{shown(path)} is no TOML: {error}.") from error
     values.setdefault("name", path.stem)
-    return _recipe(_set(values, settings), shown(path))
+    return changed(_recipe(values, shown(path)), settings)
 
 
 def changed(recipe: Recipe, settings: Iterable[str]) -> Recipe:

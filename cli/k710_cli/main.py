@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 from k710_cli import (
     classes,
     demo,
+    doctor,
     download,
     evaluate,
     export,
@@ -79,4 +80,5 @@ train.add_to(app)
 evaluate.add_to(app)
 weights.add_to(app)
 classes.add_to(app)
+doctor.add_to(app)
 demo.add_to(app)

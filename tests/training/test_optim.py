@@ -85,3 +85,21 @@ def test_a_rate_rises_to_its_peak_and_falls_to_its_end(
     assert learning_rate(schedule, warmup + after + 1) == pytest.approx(1e-5)
     with pytest.raises(ValueError, match="warmup_epochs"):
         Schedule(1, 0, 0, 5, 5)
+
+
+def test_layers_further_down_learn_more_slowly() -> None:
+    config = dataclasses.replace(SIZES["tiny"], local="single", layer_scale=True)
+    with torch.device("meta"):
+        model = UniFormerV2(config)
+    groups = parameter_groups(model, layer_decay=0.5)
+    scales = {id(p): group["lr_scale"] for group in groups for p in group["params"]}
+    decays = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    plain = {id(p): g["weight_decay"] for g in parameter_groups(model) for p in g["params"]}
+    assert decays == plain and len(scales) == sum(1 for _ in model.parameters())
+    top = config.depth + 1
+    for name, parameter in model.named_parameters():
+        layer = int(name.split(".")[1]) + 1 if name.startswith("blocks.") else top
+        if name.startswith(("patch_embedding", "class_token", "positions", "norm_before")):
+            layer = 0
+        assert scales[id(parameter)] == 0.5 ** (top - layer), name
+    assert {group["lr_scale"] for group in parameter_groups(model)} == {1.0}
