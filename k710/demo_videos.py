@@ -51,26 +51,28 @@ def look_clip(look: int, generator: np.random.Generator) -> Pixels:
 
 
 def motion_clip(direction: int, generator: np.random.Generator) -> Pixels:
-    """(16, 48, 48, 3): six discs that all move right, left, down or up, as `direction` 0 to 3 says.
+    """(16, 48, 48, 3): four discs that move right, left, down or up, as `direction` 0 to 3 says.
 
-    Where they start and how they look is drawn. What leaves at one side comes in at the other. Two
-    more discs jump about. So neither one frame nor a heap of frames tells the direction.
+    Where they start and how they look is drawn. What leaves at one side comes in at the other. Four
+    more discs take the same steps along the other axis, in an order that is drawn. So neither one
+    frame tells anything of the direction, nor do all of them as a heap: it is in their order alone.
     """
-    coherent, jumping, radius, step = 6, 2, 5.0, 1.5
+    discs, radius, step = 4, 5.0, 1.5
     axis, sign = direction // 2, 1 - 2 * (direction % 2)
-    places = generator.uniform(0, _SQUARE, (coherent, 2))
-    paints = generator.uniform(120, 255, (coherent + jumping, 3))
+    places = generator.uniform(0, _SQUARE, (2 * discs, 2))
+    paints = generator.uniform(120, 255, (2 * discs, 3))
     ground = _ground(generator, _SQUARE, _SQUARE)
+    disorder = generator.permutation(FPS)
+    on_top = generator.permutation(2 * discs)  # the last one
     frames = np.empty((FPS, _SQUARE, _SQUARE, 3), np.uint8)
     for time, frame in enumerate(frames):
         moved = places.copy()
-        moved[:, 1 - axis] += step * time * sign
+        moved[:discs, 1 - axis] += step * time * sign
+        moved[discs:, axis] += step * disorder[time] * sign
         picture = np.repeat(ground, 3, axis=2)
-        anywhere = generator.uniform(0, _SQUARE, (jumping, 2))
-        for (y, x), paint in zip(np.concatenate([moved, anywhere]), paints, strict=True):
+        for (y, x), paint in zip(moved[on_top], paints, strict=True):
             down, right = _from(y, x, _SQUARE, _SQUARE)
-            down, right = (_round_about(offset) for offset in (down, right))
-            picture[np.hypot(down, right) < radius] = paint
+            picture[np.hypot(_round_about(down), _round_about(right)) < radius] = paint
         frame[:] = picture
     return frames
 
