@@ -1,93 +1,58 @@
-"""What this machine has of what k710 needs, and how to get what is missing.
-
-PyTorch is looked at by another process: k710 itself never imports it, and a broken one shall not
-take the doctor with it.
-"""
+"""What there is of what k710 needs, and how to get what is missing."""
 
 import datetime
-import fcntl
 import io
-import json
-import os
 import platform
 import re
 import shutil
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
 
-from k710.errors import K710Error
-from k710.files import flocked
+from k710.doctor_machine import Check, State, Version, gpu, installed, machine
+from k710.errors import K710Error, MediaError, printable
 
-__all__ = [
-    "Check",
-    "checks",
-    "decoder",
-    "downloads",
-    "extras",
-    "gpu",
-    "machine",
-    "packages",
-]
+__all__ = ["Check", "checks", "decoder", "downloads", "extras", "gpu", "machine", "packages"]
 
 _OLD = datetime.timedelta(days=90)  # of a yt-dlp: sites change more often than that
-_NEW_PYTHON = (3, 11)
-_LITTLE_ROOM = 20 * 10**9  # bytes: about what the validation clips of one dataset take
-_ASK_TORCH = """
-import json, torch
-cuda = torch.cuda.is_available()
-number = torch.cuda.device_count() if cuda else 0
-gpus = [torch.cuda.get_device_properties(i) for i in range(number)]
-print(json.dumps({
-    "cuda": torch.version.cuda,
-    "gpus": [[g.name, g.total_memory] for g in gpus],
-    "bf16": cuda and torch.cuda.is_bf16_supported(),
-}))
-"""
+_EXTRAS = (
+    ("train", "training, and whatever reads a checkpoint"),
+    ("onnx", "convert --to onnx"),
+    ("ray", "shard --engine ray; shards below a URL"),
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was looked at. `missing` is what some command needs, and not all."""
+def checks(
+    work: Path, *, today: datetime.date | None = None, version: Version = installed
+) -> list[Check]:
+    """All that can be looked at, in the order in which a user needs it.
 
-    topic: str
-    name: str
-    state: Literal["ok", "missing", "broken"]
-    found: str
-    needed_for: str
-    remedy: str | None = None  # a command, or what to do
-
-
-def checks(work: Path, *, today: datetime.date | None = None) -> list[Check]:
-    """All that can be looked at, in the order in which a user needs it."""
+    `version` tells of an installed package. Nothing is written that stays.
+    """
     today = today or datetime.date.today()
     return [
-        *packages(),
-        *extras(),
-        gpu(),
+        *packages(version),
         *decoder(),
-        *downloads(today),
         *machine(work),
+        *downloads(today, version),
+        *extras(version),
+        *gpu(version),
     ]
 
 
 # --- packages
 
 
-def packages() -> Iterator[Check]:
+def packages(version: Version = installed) -> Iterator[Check]:
     """Python, k710, and what it can't do without."""
-    version = platform.python_version()
-    is_new = sys.version_info[:2] >= _NEW_PYTHON
-    wish = None if is_new else "Install Python 3.11 or newer, and k710 in it."
-    yield Check("packages", "Python", "ok" if is_new else "broken", version, "all", wish)
+    yield Check("packages", "Python", "ok", platform.python_version(), "all")
+    if version("k710") is None:  # run out of a checkout: what it asks for isn't known
+        remedy = "pip install k710; or pip install -e . in the checkout"
+        yield Check("packages", "k710", "broken", "not installed", "all", remedy)
+        return
     for name in ("k710", *_required(None)):
-        yield _package(name, "all", "pip install --upgrade k710", is_needed=True)
+        yield _package(name, "all", "pip install --upgrade k710", version, is_needed=True)
 
 
 def _required(extra: str | None) -> list[str]:
@@ -101,65 +66,25 @@ def _required(extra: str | None) -> list[str]:
     return names
 
 
-def _package(name: str, needed_for: str, remedy: str, *, is_needed: bool = False) -> Check:
-    try:
-        version = metadata.version(name)
-    except metadata.PackageNotFoundError:
-        state: Literal["missing", "broken"] = "broken" if is_needed else "missing"
-        return Check("packages", name, state, "not installed", needed_for, remedy)
-    return Check("packages", name, "ok", version, needed_for)
+def _package(
+    name: str, needed_for: str, remedy: str, version: Version, *, is_needed: bool = False
+) -> Check:
+    topic = "packages" if is_needed else "extras"
+    number = version(name)
+    if number is None:
+        state: State = "broken" if is_needed else "missing"
+        return Check(topic, name, state, "not installed", needed_for, remedy)
+    return Check(topic, name, "ok", number, needed_for)
 
 
-def extras() -> Iterator[Check]:
+def extras(version: Version = installed) -> Iterator[Check]:
     """What some commands need."""
-    for extra, use in (
-        ("train", "training, and whatever reads a checkpoint"),
-        ("onnx", "convert --to onnx"),
-        ("ray", "shard --engine ray; shards below a URL"),
-    ):
-        for name in _required(extra):
-            yield _package(name, use, f"pip install 'k710[{extra}]'")
+    if version("k710") is not None:
+        for extra, use in _EXTRAS:
+            for name in _required(extra):
+                yield _package(name, use, f"pip install 'k710[{extra}]'", version)
     for name, key in (("tensorboard", "run.tensorboard"), ("wandb", "run.wandb")):
-        yield _package(name, f"--set {key}=true", f"pip install {name}")
-
-
-def gpu() -> Check:
-    """The GPUs that PyTorch sees, or why it sees none; takes as long as it takes to import it."""
-    use = "training at more than a demo's scale"
-    has_driver = Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi")
-    try:
-        metadata.version("torch")
-    except metadata.PackageNotFoundError:
-        found = "a driver, and no PyTorch" if has_driver else "not looked for: no PyTorch"
-        return Check("GPU", "CUDA", "missing", found, use, "pip install 'k710[train]'")
-    done = _said(sys.executable, "-c", _ASK_TORCH, wait_s=120)
-    if done is None:
-        remedy = "pip install --force-reinstall torch"
-        return Check("GPU", "PyTorch", "broken", "can't be imported", "training", remedy)
-    about = json.loads(done.splitlines()[-1])
-    if about["gpus"]:
-        names = ", ".join(
-            f"{name} ({num_bytes / 2**30:.0f} GiB)" for name, num_bytes in about["gpus"]
-        )
-        narrow = "bf16" if about["bf16"] else "no bf16: --set run.precision=fp16"
-        return Check("GPU", "CUDA", "ok", f"{about['cuda']}: {names}; {narrow}", use)
-    if has_driver and about["cuda"] is None:
-        found = "there is a driver, and this PyTorch is one without CUDA"
-        remedy = "pip install --force-reinstall torch, from the index that pytorch.org names"
-        return Check("GPU", "CUDA", "broken", found, use, remedy)
-    if has_driver:
-        found = f"there is a driver, and PyTorch (CUDA {about['cuda']}) sees no GPU"
-        return Check("GPU", "CUDA", "broken", found, use, "nvidia-smi tells more: a newer driver?")
-    return Check("GPU", "CUDA", "missing", "no NVIDIA driver", use, "a machine with a GPU")
-
-
-def _said(*command: str, wait_s: float = 20) -> str | None:
-    """What a program prints; None if it fails."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=wait_s, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip() or done.stderr.strip()
+        yield _package(name, f"--set {key}=true", f"pip install {name}", version)
 
 
 # --- videos
@@ -168,107 +93,96 @@ def _said(*command: str, wait_s: float = 20) -> str | None:
 def decoder() -> Iterator[Check]:
     """Whether videos can be written and read: a small one is."""
     use = "index, shard, training"
-    remedy = "pip install --force-reinstall av"
+    remedy = "pip install --force-reinstall av numpy"
     try:
-        import av
-        import numpy as np
-
-        from k710.profiles import PROFILES, add_stream
-        from k710.video import read_frames
-
-        frames = np.zeros((4, 32, 48, 3), np.uint8)
-        file = io.BytesIO()
-        with av.open(file, "w", format="mp4") as container:
-            stream = add_stream(container, PROFILES["balanced"], size=(48, 32), fps=Fraction(10))
-            for picture in frames:
-                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-                container.mux(stream.encode(frame.reformat(format="yuv420p")))
-            container.mux(stream.encode(None))
-        read = read_frames(file.getvalue(), [0, 3])
-        assert read.shape == (2, 32, 48, 3)
-    except (ImportError, OSError, ValueError, AssertionError, K710Error, av.FFmpegError) as error:
-        yield Check("videos", "decoder", "broken", str(error) or type(error).__name__, use, remedy)
+        found = _written_and_read()
+    except (ImportError, OSError, ValueError, RuntimeError, K710Error) as error:
+        why = printable(str(error)) or type(error).__name__
+        yield Check("videos", "decoder", "broken", why, use, remedy)
         return
-    found = f"FFmpeg {av.ffmpeg_version_info} in PyAV: H.264 written and read"
     yield Check("videos", "decoder", "ok", found, use)
 
 
-def downloads(today: datetime.date) -> Iterator[Check]:
-    """What `k710 download` needs."""
-    use = "download"
-    try:
-        parts = metadata.version("yt-dlp").split(".")[:3]
-        year, month, day = map(int, parts)
-        released = datetime.date(year, month, day)
-    except (metadata.PackageNotFoundError, ValueError):
-        released = None
-    if released is not None:
-        is_old = today - released > _OLD
-        found = f"of {released}"
-        remedy = "pip install --upgrade yt-dlp" if is_old else None
-        found += ": sites have changed since" if is_old else ""
-        yield Check("videos", "yt-dlp", "missing" if is_old else "ok", found, use, remedy)
-    yield _js_runtime()
+def _written_and_read() -> str:
+    """FFmpeg's version, after four grey frames went through libx264 and came back as they were."""
+    import av
+    import numpy as np
+
+    from k710.profiles import PROFILES, add_stream
+    from k710.video import read_frames
+
+    greys = (40, 90, 140, 190)
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream = add_stream(container, PROFILES["balanced"], size=(48, 32), fps=Fraction(10))
+        for grey in greys:
+            picture = np.full((32, 48, 3), grey, np.uint8)
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            container.mux(stream.encode(frame.reformat(format="yuv420p")))
+        container.mux(stream.encode(None))
+    read = read_frames(file.getvalue(), [0, 3]).mean(axis=(1, 2, 3))
+    if abs(read - [greys[0], greys[3]]).max() > 8:  # of 255: x264 may lose a little
+        raise MediaError(f"greys of 40 and 190 came back as {read[0]:.0f} and {read[1]:.0f}")
+    return f"FFmpeg {av.ffmpeg_version_info} in PyAV: H.264 written and read"
+
+
+# --- downloads
+
+
+def downloads(today: datetime.date, version: Version = installed) -> Iterator[Check]:
+    """What `k710 download` needs beside yt-dlp itself, and how old that is."""
+    number = version("yt-dlp")
+    if number is not None:
+        yield _age(number, today)
+        yield from _javascript(version)
     ffmpeg = shutil.which("ffmpeg")
-    yield Check(
-        *("videos", "ffmpeg", "ok" if ffmpeg else "missing"),
-        *(ffmpeg or "not on PATH", "download --fetch sections"),
-        None if ffmpeg else "apt install ffmpeg, or as your system has it",
-    )
+    use = "download --fetch sections, download --audio"
+    if ffmpeg is None:
+        yield Check("downloads", "ffmpeg", "missing", "not on PATH", use, "apt install ffmpeg")
+    else:
+        yield Check("downloads", "ffmpeg", "ok", printable(ffmpeg), use)
 
 
-def _js_runtime() -> Check:
-    """YouTube asks for JavaScript; yt-dlp runs it in Deno unless told otherwise."""
-    use = "download, from YouTube"
-    remedy = "curl -fsSL https://deno.land/install.sh | sh, or pip install deno"
+def _age(number: str, today: datetime.date) -> Check:
+    """A version of yt-dlp is its date: 2026.10.26, or with the time behind it."""
     try:
-        from yt_dlp.utils._jsruntime import DenoJsRuntime
-    except ImportError:
-        return Check("videos", "JS runtime", "ok", "this yt-dlp asks for none", use)
-    info = DenoJsRuntime().info
+        year, month, day = map(int, number.split(".")[:3])
+        days = (today - datetime.date(year, month, day)).days
+    except ValueError:
+        return Check("downloads", "yt-dlp", "note", f"{number}, which is no date", "download")
+    if days <= _OLD.days:
+        return Check("downloads", "yt-dlp", "ok", f"{number}, {max(days, 0)} days old", "download")
+    found = f"{number}, {days} days old: sites have changed since"
+    return Check("downloads", "yt-dlp", "note", found, "download", "pip install --upgrade yt-dlp")
+
+
+def _javascript(version: Version) -> Iterator[Check]:
+    """YouTube's pages ask for JavaScript: a runtime, and the solver that runs in it.
+
+    Of the runtimes that yt-dlp knows it uses Deno alone unless told otherwise, and k710 doesn't.
+    Without the solver it has one that Deno would have to get from npm, which it is not let do.
+    """
+    use = "download, all streams of YouTube"
+    try:
+        import yt_dlp.utils._jsruntime as known
+    except ImportError:  # before 2025.11; or it has moved
+        yield Check("downloads", "deno", "note", "this yt-dlp does not tell of runtimes", use)
+        return
+    info = known.DenoJsRuntime().info
     if info is None:
-        return Check("videos", "JS runtime", "missing", "no deno on PATH", use, remedy)
-    if not info.supported:
-        least = ".".join(map(str, DenoJsRuntime.MIN_SUPPORTED_VERSION))
-        found = f"deno {info.version}: yt-dlp needs {least}"
-        return Check("videos", "JS runtime", "missing", found, use, "deno upgrade")
-    return Check("videos", "JS runtime", "ok", f"deno {info.version}", use)
-
-
-# --- the machine
-
-
-def machine(work: Path) -> Iterator[Check]:
-    """Processor, memory, and the disk of a work directory that may not be there yet."""
-    cores = len(os.sched_getaffinity(0))
-    num_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    found = f"{cores} cores, {num_bytes / 2**30:.0f} GiB of memory"
-    limit = Path("/sys/fs/cgroup/memory.max")
-    text = limit.read_text().strip() if limit.is_file() else "max"
-    if text.isdigit() and int(text) < num_bytes:
-        found += f", of which this container may use {int(text) / 2**30:.0f}"
-    yield Check("machine", "processor", "ok", found, "all")
-    yield _disk(work)
-
-
-def _disk(work: Path) -> Check:
-    """Of the folder itself, or of the nearest one above it that there is."""
-    place = Path(os.path.abspath(work))
-    while not place.is_dir() and place != place.parent:
-        place = place.parent
-    use = "all"
-    try:
-        free = shutil.disk_usage(place).free
-        with tempfile.TemporaryFile(dir=place) as file:
-            is_locked = flocked(file, fcntl.LOCK_EX)
-    except (OSError, K710Error) as error:
-        return Check(
-            *("machine", f"disk of {work}", "broken", str(error).splitlines()[0], use),
-            "Choose a --work that can be written to and locked.",
-        )
-    assert is_locked  # a file that nobody else has
-    found = f"{free / 1e9:,.0f} GB free, can be written to and locked"
-    if free < _LITTLE_ROOM:
-        remedy = "Choose a --work with more room; docs/cluster.md says what each dataset takes."
-        return Check("machine", f"disk of {work}", "missing", found, "shard, download", remedy)
-    return Check("machine", f"disk of {work}", "ok", found, use)
+        others = (known.NodeJsRuntime, known.BunJsRuntime, known.QuickJsRuntime)
+        there = [f"{one.name} {one.version}" for kind in others if (one := kind().info)]
+        found = "not on PATH" + (f"; {', '.join(there)} is not used by k710" if there else "")
+        yield Check("downloads", "deno", "missing", printable(found), use, "pip install deno")
+    elif not info.supported:
+        least = ".".join(map(str, known.DenoJsRuntime.MIN_SUPPORTED_VERSION))
+        found = f"{printable(info.version)}: yt-dlp needs {least}"
+        yield Check("downloads", "deno", "missing", found, use, "pip install --upgrade deno")
+    else:
+        yield Check("downloads", "deno", "ok", printable(info.version), use)
+    solver = version("yt-dlp-ejs")
+    if solver is None:
+        remedy = "pip install 'yt-dlp[default]'"
+        yield Check("downloads", "yt-dlp-ejs", "missing", "not installed", use, remedy)
+    else:
+        yield Check("downloads", "yt-dlp-ejs", "ok", solver, use)

@@ -1,13 +1,22 @@
 """doctor: what is here of what k710 needs, and the commands that mend what is not."""
 
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from k710_cli.options import Json, Work
 from k710_cli.screen import console, print_json, table
 
+if TYPE_CHECKING:
+    from k710.doctor import Check
+
 __all__ = ["add_to"]
+
+_MARKS = {"ok": "ok", "missing": "-", "broken": "BROKEN", "note": "note"}
+_FIRST = ("broken", "missing", "note")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -20,7 +29,7 @@ def doctor(work: Work = Path("work"), as_json: Json = False) -> None:
 
     Exit code 1 if something is broken; what only some commands need may be missing.
 
-    Example: k710 doctor --work /data/kinetics
+    Example: k710 doctor --work ./work
     """
     from k710.doctor import checks
 
@@ -28,17 +37,31 @@ def doctor(work: Work = Path("work"), as_json: Json = False) -> None:
     if as_json:
         print_json(found)
     else:
-        rows = table("", "", "found", "needed for", text_columns=4)
-        for check in found:
-            mark = {"ok": "", "missing": "-", "broken": "BROKEN"}[check.state]
-            rows.add_row(mark, check.name, check.found, check.needed_for)
-        console().print(rows)
-        remedies: dict[str, list[str]] = {}
-        for check in found:
-            if check.remedy is not None:
-                remedies.setdefault(check.remedy, []).append(check.name)
-        print("\nTo mend" if remedies else "\nNothing is missing.")
-        for remedy, names in remedies.items():
-            print(f"  {', '.join(names)}: {remedy}")
+        _print(found)
     if any(check.state == "broken" for check in found):
         raise typer.Exit(1)
+
+
+def _print(found: "Sequence[Check]") -> None:
+    screen = console()
+    for topic, rows in groupby(found, key=lambda check: check.topic):
+        made = table(topic, "", "found", "needed for", text_columns=4)
+        for check in rows:
+            made.add_row(check.name, _MARKS[check.state], check.found, check.needed_for)
+        screen.print(made)
+        screen.print()
+    remedies = list(_remedies(found))
+    screen.print("What to do" if remedies else "Nothing is missing.")
+    for remedy, names in remedies:
+        # On a line of its own, not wrapped: to be copied.
+        screen.print(f"  {', '.join(names)}", soft_wrap=True)
+        screen.print(f"    {remedy}", soft_wrap=True)
+
+
+def _remedies(found: "Sequence[Check]") -> Iterator[tuple[str, list[str]]]:
+    """What mends something, and the names of all that it mends: first what is broken."""
+    named: dict[str, list[str]] = {}
+    for check in sorted(found, key=lambda check: (*_FIRST, "ok").index(check.state)):
+        if check.remedy is not None:
+            named.setdefault(check.remedy, []).append(check.name)
+    yield from named.items()
