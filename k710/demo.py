@@ -185,8 +185,7 @@ def write_demo_videos(
             data = data[:middle] + b"\xff" * 200 + data[middle + 200 :]
         if fault == 3:
             data = b""
-        with replacing(folder / f"{clip_id}.mp4") as partial:
-            partial.write_bytes(data)
+        (folder / f"{clip_id}.mp4").write_bytes(data)
 
 
 @contextlib.contextmanager
