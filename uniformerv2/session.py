@@ -39,7 +39,7 @@ from uniformerv2.start import started
 from uniformerv2.view import View, read_view
 from uniformerv2.weights import load_model, read
 
-__all__ = ["Session", "Trainee", "opened", "precision_of"]
+__all__ = ["Session", "Trainee", "num_parts", "opened", "precision_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +170,7 @@ def _loader(recipe: Recipe, view: View, reader: ShardReader, ranks: Ranks) -> Lo
         view,
         reading,
         batch=data.batch,
-        parts=_num_parts(recipe, ranks.ranks),
+        parts=num_parts(recipe, ranks.ranks),
         rank=ranks.rank,
         ranks=ranks.ranks,
         workers=_num_workers(recipe, ranks),
@@ -179,7 +179,7 @@ def _loader(recipe: Recipe, view: View, reader: ShardReader, ranks: Ranks) -> Lo
     )
 
 
-def _num_parts(recipe: Recipe, ranks: int) -> int:
+def num_parts(recipe: Recipe, ranks: int) -> int:
     """In how many parts a process has its share of a step, as few as its memory allows."""
     batch, most = recipe.data.batch, recipe.run.clips_per_gpu
     unit = 2 if recipe.augment.mixup or recipe.augment.cutmix else 1  # pairs stay together

@@ -79,7 +79,8 @@ QUICK = {
 }
 
 
-@pytest.mark.parametrize("name", [pytest.param("scene", marks=pytest.mark.slow), "temporal"])
+@pytest.mark.slow  # a minute of compiling
+@pytest.mark.parametrize("name", ["scene", "temporal"])
 def test_compiled_quickly(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     torch._dynamo.reset()

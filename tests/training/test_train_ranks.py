@@ -4,10 +4,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 from training_runs import ended, log_of, small, started_process, work_in
 
+from k710.errors import RecipeError
 from uniformerv2.checkpoint_files import read_tensors, step_of_run
+from uniformerv2.session import num_parts
 from uniformerv2.train import train
 
 # No dropout, for each process has masks of its own; and no BatchNorm, which sees its clips alone.
@@ -22,6 +23,7 @@ SAME = (
     "run.keep=100",
 )
 STEPS = 21
+BEGUN = 2  # by one process, of those that two go on with
 # Sums of float32 in another order. AdamW makes steps of the same length of gradients of any size,
 # so what is nothing but rounding in a gradient is up to a step's length in a weight: 1e-3.
 LOSS, WEIGHT = 2e-4, 2e-3
@@ -53,7 +55,7 @@ def agree(one: Path, other: Path) -> None:
     assert moved > 5 * max(apart.values())
 
 
-@pytest.mark.parametrize("sharding", ["ddp", "fsdp2"])
+@pytest.mark.parametrize("sharding", ["ddp", pytest.param("fsdp2", marks=pytest.mark.slow)])
 def test_two_processes_do_what_one_does_with_accumulation(work: Path, sharding: str) -> None:
     recipe = small(*SAME, f"run.sharding={sharding}")
     printed = ended(started_process(recipe, work, sharding, ranks=2))
@@ -64,16 +66,31 @@ def test_two_processes_do_what_one_does_with_accumulation(work: Path, sharding: 
 def test_two_sharded_processes_go_on_with_what_one_began(work: Path) -> None:
     run = work / "runs" / "gone_on"
     shutil.copytree(work / "runs" / "alone", run)
-    for folder in sorted(run.glob("step_*"))[10:]:
+    for folder in sorted(run.glob("step_*"))[BEGUN:]:
         shutil.rmtree(folder)
     recipe = small(*SAME, "run.sharding=fsdp2")
     ended(started_process(recipe, work, "gone_on", ranks=2))
-    assert log_of(run)[:10] == log_of(work / "runs" / "alone")[:10]
+    lines, others = log_of(run), log_of(work / "runs" / "alone")
+    assert lines[:BEGUN] == others[:BEGUN] and lines != others  # cut, and gone on with
     agree(run, work / "runs" / "alone")
-    torch.manual_seed(0)
 
 
-def test_a_batch_that_processes_can_not_share_is_refused(work: Path) -> None:
-    recipe = small(*SAME, "data.batch=3")
-    printed = ended(started_process(recipe, work, "odd", ranks=2), code=1)
-    assert "data.batch (3) can't be shared by 2 GPUs." in printed
+@pytest.mark.parametrize(
+    ("batch", "ranks", "clips_per_gpu", "mixup", "parts"),
+    [
+        *((256, 8, 32, 0.0, 1), (256, 1, 32, 0.0, 8), (256, 2, 50, 0.0, 4)),
+        *((6, 2, 2, 0.0, 3), (12, 2, 3, 0.8, 3), (7, 1, 4, 0.0, 7)),
+    ],
+)
+def test_a_share_is_taken_in_as_few_parts_as_fit(
+    batch: int, ranks: int, clips_per_gpu: int, mixup: float, parts: int
+) -> None:
+    values = (f"data.batch={batch}", f"run.clips_per_gpu={clips_per_gpu}", f"augment.mixup={mixup}")
+    assert num_parts(small(*values), ranks) == parts
+
+
+def test_a_batch_that_processes_can_not_share_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r"data\.batch \(3\) can't be shared by 2 GPUs\."):
+        num_parts(small("data.batch=3"), 2)
+    with pytest.raises(RecipeError, match="by 2 GPUs in pairs"):
+        num_parts(small("data.batch=6", "augment.cutmix=1.0"), 2)
