@@ -46,13 +46,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from uniformerv2.config import SIZES, Config
+from uniformerv2.cost import forward_macs, peak_flops
 from uniformerv2.model import UniFormerV2
 
 HERE = Path(__file__).resolve().parent
 # One block of each kind: a CPU takes minutes to compile more.
 CONFIGS = {**SIZES, "smallest": replace(SIZES["tiny"], depth=1, global_layers=(0,))}
 CLIPS = {"b16": 64, "l14": 24, "l14_336": 12, "tiny": 4, "smallest": 2}  # of a step, for 80 GB
-PEAKS = {"H100": 989.4e12, "H200": 989.4e12, "A100": 312e12}  # dense, 16 bits, SXM
 CONTENDERS = ("plain", "eager", "compiled", "blocks", "autotuned")
 TOLERANCE = 1e-4
 CLIP_NORM = 20.0
@@ -142,21 +142,8 @@ def counted(make: Callable[[Config], nn.Module], config: Config, frames: int) ->
     return int(counter.get_total_flops())
 
 
-def by_formula(config: Config, frames: int) -> int:
-    """The same by hand, for our model without local relation; norms and activations left out."""
-    C, T, P = config.width, frames, (config.size // config.patch) ** 2
-    L, M = 1 + P, T * (1 + P)
-    patches = T * P * 3 * config.patch**2 * C
-    block = M * 12 * C * C + 2 * M * L * C
-    # q, q to the tokens, v, proj: four matrices for one query; scores and sums over all tokens.
-    look = 27 * T * P * C + 4 * C * C + 2 * config.heads * M * C
-    look += int(2 * config.global_mlp_ratio * C * C)
-    head = C * config.num_classes
-    return 2 * (patches + config.depth * block + len(config.global_layers) * look + head)
-
-
 def flops(config: Config, frames: int) -> dict[str, Any]:
-    ours, formula = counted(UniFormerV2, config, frames), by_formula(config, frames)
+    ours, formula = counted(UniFormerV2, config, frames), 2 * forward_macs(config, frames)
     if abs(ours / formula - 1) > 0.02:
         raise SystemExit(f"FLOPs of a clip: {ours:.4e} counted, {formula:.4e} by formula")
 
@@ -168,13 +155,6 @@ def flops(config: Config, frames: int) -> dict[str, Any]:
         "forward_gflop_by_formula": round(formula / 1e9, 3),
         "plain_forward_gflop": round(counted(plain, config, frames) / 1e9, 3),
     }
-
-
-def peak_of(gpu: str | None) -> float | None:
-    """FLOP / s, dense, of 16-bit floats; None if not known. A slice or a slower card isn't it."""
-    if gpu is None or any(word in gpu for word in ("H100 PCIe", "NVL", "MIG")):
-        return None
-    return next((peak for name, peak in PEAKS.items() if name in gpu), None)
 
 
 # --- a step
@@ -392,7 +372,7 @@ def main() -> None:
     begun = time.perf_counter()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     gpu = torch.cuda.get_device_name() if device == "cuda" else None
-    peak, frames = peak_of(gpu), arguments.frames
+    peak, frames = None if gpu is None else peak_flops(gpu), arguments.frames
     report: dict[str, Any] = {
         "benchmark": f"training steps of UniFormerV2, {frames} frames, drawn batch on the device; "
         f"{arguments.rounds} rounds of {arguments.steps} steps",

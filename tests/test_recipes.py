@@ -148,6 +148,16 @@ def test_a_header_says_all_that_a_reader_needs(name: str) -> None:
         assert command[1] == "finetune" and found == name
 
 
+def test_each_fault_of_the_published_settings_is_said_to_be_mended() -> None:
+    for name, theirs in published().items():
+        head = (RECIPES / f"{name}.toml").read_text().split("\n\n")[0]
+        assert head.count("# Mended: ") == len(theirs["conflicts"]), name
+        for conflict in theirs["conflicts"]:
+            assert (
+                "DELETE_SPECIAL_HEAD" if "DELETE_SPECIAL_HEAD" in conflict else conflict.split()[2]
+            ) in head
+
+
 # --- what they cost
 
 
@@ -158,20 +168,23 @@ def test_parameters_and_arithmetic_are_those_that_were_counted() -> None:
         model, frames = recipe.model, recipe.data.frames
         assert num_parameters(model) / 1e6 == pytest.approx(theirs["params_M"], abs=0.006)
         tokens = frames * (1 + (model.size // model.patch) ** 2)
-        keys_and_values = len(model.global_layers) * 2 * tokens * model.width**2
-        macs = forward_macs(model, frames) + keys_and_values
-        assert macs / 1e9 == pytest.approx(theirs["gmacs_per_view"], rel=1e-3)
+        # Theirs: keys and values of all tokens, and each head's query as wide as a head alone.
+        more = 2 * tokens * model.width * (model.width - (model.heads - 1))
+        macs = forward_macs(model, frames) + len(model.global_layers) * more
+        assert macs / 1e9 == pytest.approx(theirs["gmacs_per_view"], abs=0.0501)  # as they round
 
 
-def test_hours_are_those_of_the_measured_rate() -> None:
+@pytest.mark.parametrize("size", ["b16", "l14"])
+def test_hours_and_memory_are_those_that_were_measured(size: str) -> None:
     root = Path(__file__).resolve().parents[1]
     text = (root / "benchmarks" / "results" / "train_step_cuda.json").read_text()
-    measured = json.loads(text)["sizes"]["b16"]["contenders"]["blocks"]
-    cost = cost_of(read_recipe("k710_b16_f8x224"))
-    hours = CLIPS["k710"] * 55 / measured["clips_per_s"] / 3600
+    entry = json.loads(text)["sizes"][size]
+    measured = entry["contenders"]["blocks"]
+    recipe = changed(read_recipe(f"k710_{size}_f8x224"), [f"run.clips_per_gpu={entry['clips']}"])
+    cost = cost_of(recipe)
+    hours = CLIPS["k710"] * recipe.optim.epochs / measured["clips_per_s"] / 3600
     assert cost.gpu_hours == pytest.approx(hours, rel=0.03)
-    crowded = changed(read_recipe("k710_b16_f8x224"), ["run.clips_per_gpu=64"])
-    assert cost_of(crowded).memory_gib == pytest.approx(measured["peak_gib"], rel=0.05)
+    assert cost.memory_gib == pytest.approx(measured["peak_gib"], rel=0.01)
 
 
 @pytest.mark.parametrize(
@@ -182,6 +195,10 @@ def test_hours_are_those_of_the_measured_rate() -> None:
         ("NVIDIA A100-SXM4-80GB", 312e12),
         ("NVIDIA H100 PCIe", None),
         ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),
+        ("NVIDIA A100-PCIE-40GB", None),
+        ("NVIDIA GH200 480GB", None),
+        ("GRID A100-10C", None),
+        ("NVIDIA RTX A1000 Laptop GPU", None),
         ("NVIDIA GeForce RTX 4090", None),
     ],
 )
@@ -238,6 +255,11 @@ def test_another_size_brings_its_own_shape_and_keeps_what_was_set() -> None:
     assert recipe.model == dataclasses.replace(SIZES["l14"], head_dropout=0.1)
 
 
+def test_whole_numbers_are_floats_where_those_are_wanted() -> None:
+    optim = changed(Recipe("made"), ["optim.betas=[0, 0.9]", "optim.lr=1"]).optim
+    assert [type(one) for one in (*optim.betas, optim.lr)] == [float] * 3  # AdamW minds
+
+
 def test_the_classes_are_those_of_the_view_that_is_trained_on() -> None:
     for dataset, number in {"k710": 710, "k400": 400, "k600": 600, "k700": 700}.items():
         recipe = changed(Recipe("made"), [f"data.train={dataset}/train"])
@@ -254,6 +276,12 @@ def test_the_classes_are_those_of_the_view_that_is_trained_on() -> None:
         ("optim.lr", "must be like --set optim.lr=2e-6"),
         ("optim.lr=fast", r"optim\.lr \('fast'\) must be float"),
         ("optim.lr=-1", "must not be negative"),
+        ("optim.start_lr=nan", r"optim\.start_lr \(nan\) must be finite"),
+        ("optim.epochs=inf", r"optim\.epochs \(inf\) must be finite"),
+        ("augment.area=[0.5, nan]", r"augment\.area \(nan\) must be finite"),
+        ("optim.lr=1" + "0" * 400, r"optim\.lr is too large a number"),
+        ("optim.lr=1" + "0" * 5000, r"optim\.lr \('1000.*'\) must be float"),
+        ("data.batch=" + "[" * 5000, r"data\.batch \('\[.*'\) must be int"),
         ("optim.epochs=5", r"warmup_epochs \(5\.0\) must be from 0 to below epochs \(5\.0\)"),
         ("data.batch=0", r"data\.batch \(0\) must be above 0"),
         ("data.batch=1.5", r"data\.batch \(1\.5\) must be int"),
@@ -289,6 +317,12 @@ def test_what_is_wrong_is_said(setting: str, said: str) -> None:
         ("[optim", r"' is no TOML: Expected"),
         ("[model]\nfrozen = 'yes'", r"model\.frozen \('yes'\) must be bool"),
         ("name = '../up'", "a name has letters, digits"),
+        ("name = '..'", "a name has letters, digits"),
+        ("name = '-f'", "a name has letters, digits"),
+        ('[published]\ntop1 = 80.0\nviews = "8x3x4\\n"', r"published\.views is like 8x3x4"),
+        ("[published]\ntop1 = nan\nviews = '8x3x4'", r"published\.top1 \(nan\) must be finite"),
+        ("[optim]\nlr = " + "1" * 5000, r"made\.toml' is no TOML"),
+        ("x = " + "[" * 5000, r"made\.toml' is no TOML"),
         ("[published]\ntop1 = 80.0", "missing 1 required"),
     ],
 )

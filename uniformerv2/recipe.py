@@ -4,9 +4,10 @@ The defaults are the publication's for B/16 on K710 (slowfast/config/defaults.py
 reference); what it does not have is off. `recipe_files` has their TOML. Needs no PyTorch.
 """
 
+import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal, cast
 
 from k710.errors import RecipeError, shown
@@ -27,9 +28,10 @@ __all__ = [
     "Start",
 ]
 
-NAME = re.compile(r"[A-Za-z0-9_+.-]+")
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_+.-]*")  # of a folder too: no path, no option
 Precision = Literal["bf16", "fp16", "fp32"]
 _VIEW = re.compile(r"[a-z0-9]+/[a-z0-9_]+")
+_VIEWS = re.compile(r"[0-9]+x[0-9]+x[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,14 +166,29 @@ class Recipe:
         )
 
 
+def _floats(part: Augment | Optim | Run | Published | None) -> Iterable[tuple[str, float]]:
+    """Each float of a section: comparisons with what is not a number would go by unseen."""
+    for one in () if part is None else fields(part):
+        value = getattr(part, one.name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, float):
+                yield one.name, number
+
+
 def _conditions(recipe: Recipe) -> Iterable[tuple[str, bool]]:
     d, a, o, r, e = recipe.data, recipe.augment, recipe.optim, recipe.run, recipe.eval
-    yield "a name has letters, digits and _ + . - alone", bool(NAME.fullmatch(recipe.name))
+    name = "a name has letters, digits and _ + . - alone, and begins with none of the last three"
+    yield name, bool(NAME.fullmatch(recipe.name))
     yield "status is one line", recipe.status.isprintable()
     of = recipe.start.of
     yield "start.of is one line, without quotes", of is None or (of.isprintable() and '"' not in of)
     for key, view in (("train", d.train), ("val", d.val)):
         yield f"data.{key} is a view like k710/train", view is None or bool(_VIEW.fullmatch(view))
+    p = recipe.published
+    yield "published.views is like 8x3x4", p is None or bool(_VIEWS.fullmatch(p.views))
+    for section, part in (("augment", a), ("optim", o), ("run", r), ("published", p)):
+        for key, value in _floats(part):
+            yield f"{section}.{key} ({value}) must be finite", math.isfinite(value)
     known = ("k710", *DATASETS)
     yield f"data.train is of {', '.join(known)}", recipe.dataset in known
     for key, number in (

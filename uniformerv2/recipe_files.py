@@ -79,7 +79,7 @@ def read_recipe(name: str | Path, settings: Iterable[str] = ()) -> Recipe:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(f"{shown(path)} can't be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also of bytes, of huge numbers, of deep lists
         raise RecipeError(f"{shown(path)} is no TOML: {error}.") from error
     values.setdefault("name", path.stem)
     return changed(_recipe(values, shown(path)), settings)
@@ -114,7 +114,7 @@ def _set(values: Mapping[str, Any], settings: Iterable[str]) -> dict[str, Any]:
 def _value(text: str) -> object:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text  # k400/train needs no quotes
 
 
@@ -166,12 +166,11 @@ def _filled(kind: Any, base: Mapping[str, Any], values: object, section: str, wh
         wanted = types[key]
         if value == "none" and NoneType in options_of(wanted):
             value = None
-        if isinstance(value, list):
-            value = tuple(value)
-        if type(value) is int and (wanted is float or float in get_args(wanted)):
-            value = float(value)
         try:
+            value = _as_wanted(value, wanted)
             check_type(f"{section}.{key}", wanted, value)
+        except OverflowError as error:
+            raise RecipeError(f"{where}: {section}.{key} is too large a number.") from error
         except ValueError as error:
             raise RecipeError(f"{where}: {error}.") from error
         filled[key] = value
@@ -179,6 +178,15 @@ def _filled(kind: Any, base: Mapping[str, Any], values: object, section: str, wh
         return kind(**filled)
     except (TypeError, ValueError) as error:
         raise RecipeError(f"{where}: {section}: {error}.") from error
+
+
+def _as_wanted(value: object, wanted: Any) -> object:
+    """Lists as tuples, and whole numbers as floats where those are wanted: AdamW minds."""
+    options = options_of(wanted)
+    if isinstance(value, list):
+        is_of_floats = any(get_args(option)[:1] == (float,) for option in options)
+        return tuple(_as_wanted(one, float) if is_of_floats else one for one in value)
+    return float(value) if type(value) is int and float in options else value
 
 
 def _table(value: object, section: str, where: str) -> Mapping[str, Any]:

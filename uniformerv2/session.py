@@ -196,7 +196,10 @@ def num_parts(recipe: Recipe, ranks: int) -> int:
 
 def _num_workers(recipe: Recipe, ranks: Ranks) -> int:
     """Processes that decode for each process that trains."""
-    return ranks.share_of_cores() if recipe.run.workers is None else recipe.run.workers
+    if recipe.run.workers is not None:
+        return recipe.run.workers
+    share = ranks.share_of_cores()
+    return share if ranks.device.type == "cuda" else max(share // 2, 1)  # the model needs some too
 
 
 def _trainee(recipe: Recipe, init: str | None, last: Path | None, ranks: Ranks) -> Trainee:

@@ -1,6 +1,8 @@
 """evaluate: how good is a checkpoint on a view, on which clips, and what does it mix up?"""
 
+from dataclasses import asdict, replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,8 +48,12 @@ def evaluate(
     ] = None,
     precision: Annotated[PrecisionKind, typer.Option(help="Of the model.")] = PrecisionKind.fp32,
     shuffle_frames: Annotated[
-        int | None,
-        typer.Option(metavar="SEED", help="Frames of each clip out of order: is time seen?"),
+        list[int] | None,
+        typer.Option(
+            metavar="SEED",
+            min=0,
+            help="Frames of each clip in an order drawn for it: is time seen? Each SEED is a test.",
+        ),
     ] = None,
     skip_broken: Annotated[
         bool, typer.Option("--skip-broken", help="Count broken clips as missing, and go on.")
@@ -80,40 +86,38 @@ def evaluate(
     from uniformerv2.evaluate import evaluate as evaluate_on
     from uniformerv2.recipe_files import read_recipe
 
-    with progress(unit="videos") as show:
-        found = evaluate_on(
-            run_or_checkpoint(work, checkpoint),
-            view,
-            Views(
-                clips=clips,
-                crops=crops,
-                frames=frames,
-                precision=precision.value,
-                shuffle_seed=shuffle_frames,
-                skip_broken=skip_broken,
-                batch=batch,
-                workers=workers,
-            ),
-            work=work,
-            recipe=None if recipe is None else read_recipe(recipe),
-            shards=shards,
-            cache=cache,
-            device=None if device is None else device.value,
-            out=out,
-            report=lambda done, total: show("testing", done, total),
-        )
-    if found is None:  # another process of torchrun's prints
-        return
-    if as_json:
-        print_json({**_plain(found), "missing": found.missing})
-        return
-    _print(found, worst)
-
-
-def _plain(found: "Evaluated") -> dict[str, object]:
-    import dataclasses
-
-    return dataclasses.asdict(found)
+    views = Views(
+        clips=clips,
+        crops=crops,
+        frames=frames,
+        precision=precision.value,
+        skip_broken=skip_broken,
+        batch=batch,
+        workers=workers,
+    )
+    tests = [replace(views, shuffle_seed=seed) for seed in shuffle_frames or [None]]
+    if len(tests) > 1 and (out is not None or as_json):
+        raise typer.BadParameter("is for one test", param_hint="--json" if as_json else "--out")
+    for test in tests:
+        with progress(unit="videos") as show:
+            found = evaluate_on(
+                run_or_checkpoint(work, checkpoint),
+                view,
+                test,
+                work=work,
+                recipe=None if recipe is None else read_recipe(recipe),
+                shards=shards,
+                cache=cache,
+                device=None if device is None else device.value,
+                out=out,
+                report=partial(show, "testing"),
+            )
+        if found is None:  # another process of torchrun's prints
+            continue
+        if as_json:
+            print_json({**asdict(found), "missing": found.missing})
+        else:
+            _print(found, worst)
 
 
 def _print(found: "Evaluated", worst: int) -> None:

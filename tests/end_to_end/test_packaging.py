@@ -50,6 +50,8 @@ def test_the_wheel_holds_code_sql_tables_and_nothing_else(wheel: Path) -> None:
         assert f"k710/_manifests/{name}" in names
     for path in (ROOT / "k710" / "sql").glob("*.sql"):
         assert f"k710/sql/{path.name}" in names
+    recipes = {str(path.relative_to(ROOT)) for path in (ROOT / "uniformerv2").rglob("*.toml")}
+    assert len(recipes) > 34 and recipes <= names
     assert {"k710/py.typed", "uniformerv2/py.typed", "k710_cli/py.typed"} <= names
     tops = {name.partition("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {
