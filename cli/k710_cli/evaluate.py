@@ -95,7 +95,8 @@ def evaluate(
         batch=batch,
         workers=workers,
     )
-    tests = [replace(views, shuffle_seed=seed) for seed in shuffle_frames or [None]]
+    seeds: list[int | None] = [*shuffle_frames] if shuffle_frames else [None]
+    tests = [replace(views, shuffle_seed=seed) for seed in seeds]
     if len(tests) > 1 and (out is not None or as_json):
         raise typer.BadParameter("is for one test", param_hint="--json" if as_json else "--out")
     for test in tests:

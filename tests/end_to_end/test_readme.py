@@ -111,3 +111,21 @@ def test_numbers_of_videos_are_those_of_the_benchmarks() -> None:
     (early, early_mb), (late, late_mb) = peaks[0], peaks[-1]
     memory = f"{early_mb:.0f} and {late_mb:.0f} MB"
     assert f"after {int(early):,} and after {int(late):,} attempts | {memory} |" in README
+
+
+def test_the_demos_numbers_are_those_that_it_came_to() -> None:
+    results = ROOT / "benchmarks" / "results"
+    demo = json.loads((results / "demo.json").read_text())
+    rows = re.search(r"`scripts/demo` ends with.*\n((?:\|.*\n)+)", README)
+    assert rows
+    shown_top1 = re.findall(r"([\d.]+) % \|$", rows[1], re.M)
+    assert shown_top1 == [f"{100 * top1:.1f}" for top1 in demo["top1"].values()]
+    loop = json.loads((results / "train_loop.json").read_text())["recipes"]
+    shares = [f"{one['share']:.2f}" for one in loop.values()]
+    assert f"against its bare step | {shares[0]} and {shares[1]} times |" in README
+
+
+def test_the_model_and_the_loop_are_one_file_each() -> None:
+    for name in ("model", "train"):
+        lines = (ROOT / "uniformerv2" / f"{name}.py").read_text().count("\n")
+        assert f"`uniformerv2/{name}.py` {lines} lines" in README
