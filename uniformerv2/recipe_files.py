@@ -78,11 +78,11 @@ def read_recipe(name: str | Path, settings: Iterable[str] = ()) -> Recipe:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise RecipeError(f"{shown(path)} can't be read: {error.strerror}.") from error
+        raise RecipeError(f"{shown(path, limit=1000)} can't be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:  # also of bytes, of huge numbers, of deep lists
-        raise RecipeError(f"{shown(path)} is no TOML: {error}.") from error
+        raise RecipeError(f"{shown(path, limit=1000)} is no TOML: {error}.") from error
     values.setdefault("name", path.stem)
-    return changed(_recipe(values, shown(path)), settings)
+    return changed(_recipe(values, shown(path, limit=1000)), settings)
 
 
 def changed(recipe: Recipe, settings: Iterable[str]) -> Recipe:
