@@ -18,6 +18,14 @@ def depthwise_3x3x3(x_NTHWC: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     if x_NTHWC.is_cuda and x_NTHWC.dtype != torch.float64:  # the kernels work in float32
         return _on_cuda(x_NTHWC, weight, bias)
     x_NCTHW = x_NTHWC.permute(0, 4, 1, 2, 3)
+    is_narrow = x_NTHWC.dtype in (torch.bfloat16, torch.float16)
+    if is_narrow or torch.is_autocast_enabled("cpu"):
+        # In float32: the CPU's gradient of a bfloat16 kernel reads memory that nothing was written
+        # to (PyTorch 2.14: NaN where that holds NaN), and float16 is slow there.
+        with torch.autocast("cpu", enabled=False):
+            x_NCTHW, weight, bias = x_NCTHW.float(), weight.float(), bias.float()
+            y = F.conv3d(x_NCTHW, weight, bias, padding=1, groups=weight.shape[0])
+        return y.permute(0, 2, 3, 4, 1).to(x_NTHWC.dtype)
     return F.conv3d(x_NCTHW, weight, bias, padding=1, groups=weight.shape[0]).permute(0, 2, 3, 4, 1)
 
 
