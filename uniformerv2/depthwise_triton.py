@@ -45,7 +45,9 @@ def _around(frames, at, masks, ROW: tl.constexpr):
 @triton.jit
 def _neighbours(x, t, T, stride):
     """Where the frames before, of and after t begin; the outermost have themselves beside them."""
-    before, here, after = tl.maximum(t - 1, 0), tl.minimum(t, T - 1), tl.minimum(t + 1, T - 1)
+    # A program's frames may go on after the last one: never further than that is read.
+    before = tl.minimum(tl.maximum(t - 1, 0), T - 1)
+    here, after = tl.minimum(t, T - 1), tl.minimum(t + 1, T - 1)
     return x + before * stride, x + here * stride, x + after * stride
 
 

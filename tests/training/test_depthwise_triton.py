@@ -120,3 +120,16 @@ def test_a_sound_operator(is_strided: bool) -> None:
     x = patches(tokens, shape) if is_strided else patches(tokens, shape).contiguous()
     leaves = tuple(t.detach().requires_grad_() for t in (x, weight, bias))
     torch.library.opcheck(depthwise_triton.depthwise_3x3x3, leaves)
+
+
+@pytest.mark.parametrize("_", each[:1])
+def test_nothing_is_read_after_the_last_frame(_: bool) -> None:
+    """What lies behind is as large as floats go: to multiply it overflows, a warning of NumPy's."""
+    T, C = 9, 5  # a program of 8 frames, and one of 1 with 7 that are not there
+    memory = torch.full((4 * T * 3 * C,), 3e38, device=DEVICE)
+    x = memory[: T * 3 * C].view(1, T, 1, 3, C).normal_().requires_grad_()
+    weight = torch.randn(C, 1, 3, 3, 3, device=DEVICE).mul_(100).requires_grad_()
+    bias = torch.zeros(C, device=DEVICE, requires_grad=True)
+    y = depthwise_triton.depthwise_3x3x3(x, weight, bias)
+    of_x, of_weight, _ = torch.autograd.grad(y, (x, weight, bias), torch.full_like(y, 100))
+    assert all(tensor.isfinite().all() for tensor in (y, of_x, of_weight))

@@ -12,13 +12,13 @@ pytest.importorskip("triton")
 FILES = ("test_augment_triton.py", "test_depthwise_triton.py")
 SOME = (
     "a_batch or is_scaled or equalize or color or sharpness or shear_x or "
-    "(as_conv3d and (shape1 or shape2)) or (several_rows and True)"
+    "(as_conv3d and (shape1 or shape2)) or (several_rows and True) or read_after"
 )
 
 
 @pytest.mark.parametrize(
     ("chosen", "passed"),
-    [pytest.param(SOME, 13, id="some"), pytest.param("", 35, id="all", marks=pytest.mark.slow)],
+    [pytest.param(SOME, 14, id="some"), pytest.param("", 36, id="all", marks=pytest.mark.slow)],
 )
 def test_in_tritons_interpreter(chosen: str, passed: int) -> None:
     # In a process of its own: Triton asks for the variable when it is imported.
