@@ -61,20 +61,9 @@ def training_clip(
     """Float (3, T, size, size) of uint8 RGB frames (T, H, W, 3), on their device.
 
     RandAugment on the whole frames, the box scaled to `size`, turned round left to right, a part of
-    that blotted out. ValueError if they are no such frames.
+    that blotted out. By PyTorch's own operations on any device. ValueError as of `check_batch`.
     """
-    _check(frames)
-    x = frames.permute(0, 3, 1, 2)
-    for op in drawn.ops:
-        x = apply(x, op)
-    box = drawn.box
-    x = x[:, :, box.top : box.top + box.height, box.left : box.left + box.width]
-    x = (x.float() / 255 - MEAN) / STD
-    x = F.interpolate(x, (size, size), mode="bilinear", align_corners=False, antialias=antialias)
-    x = (x.flip(3) if drawn.is_flipped else x).transpose(0, 1).contiguous()
-    x = _recoloured(x, colours)
-    _erase(x, drawn)
-    return x
+    return _finished(_pictures([frames], [drawn], size, antialias), [drawn], colours)[0]
 
 
 def training_batch(
@@ -91,16 +80,35 @@ def training_batch(
     Triton, where that is installed, unless with `antialias`. ValueError as of `check_batch`.
     """
     if antialias or not frames or not frames[0].is_cuda or not _HAS_TRITON:
-        check_batch(frames, draws)
-        return torch.stack(
-            [
-                training_clip(clip, drawn, size, antialias=antialias, colours=colours)
-                for clip, drawn in zip(frames, draws, strict=True)
-            ]
-        )
+        return _finished(_pictures(frames, draws, size, antialias), draws, colours)
     from uniformerv2 import augment_triton  # Triton is not there without CUDA
 
-    x = _recoloured(augment_triton.training_batch(frames, draws, size), colours)
+    return _finished(augment_triton.training_batch(frames, draws, size), draws, colours)
+
+
+def _pictures(
+    frames: Sequence[Tensor], draws: Sequence[Draw], size: int, antialias: bool
+) -> Tensor:
+    """All but colours of another mean, and what is erased."""
+    check_batch(frames, draws)
+    out = torch.empty(len(frames), 3, len(frames[0]), size, size, device=frames[0].device)
+    for clip, drawn, picture in zip(frames, draws, out, strict=True):
+        x = clip.permute(0, 3, 1, 2)
+        for op in drawn.ops:
+            x = apply(x, op)
+        box = drawn.box
+        x = x[:, :, box.top : box.top + box.height, box.left : box.left + box.width]
+        x = x.transpose(0, 1).to(torch.float32, memory_format=torch.contiguous_format)
+        x = F.interpolate(
+            x, (size, size), mode="bilinear", align_corners=False, antialias=antialias
+        )
+        picture.copy_(x.flip(3) if drawn.is_flipped else x)
+    # After scaling, and all at once: equal but for rounding, and on a CPU a third quicker.
+    return out.sub_(255 * MEAN).mul_(1 / (255 * STD))
+
+
+def _finished(x: Tensor, draws: Sequence[Draw], colours: Colours) -> Tensor:
+    x = _recoloured(x, colours)
     for clip, drawn in zip(x, draws, strict=True):
         _erase(clip, drawn)
     return x
