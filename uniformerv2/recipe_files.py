@@ -237,16 +237,17 @@ def _toml(value: Any) -> str:
             return repr(value)
 
 
-_FREE = {  # of [run]: they change nothing that comes out, but for rounding
-    "clips_per_gpu",
-    "compile",
-    "sharding",
-    "workers",
-    "checkpoint_minutes",
-    "keep",
-    "log_steps",
-    "tensorboard",
-    "wandb",
+_FREE = {  # they change nothing that comes out, but for rounding
+    "model.checkpoint_blocks",
+    "run.clips_per_gpu",
+    "run.compile",
+    "run.sharding",
+    "run.workers",
+    "run.checkpoint_minutes",
+    "run.keep",
+    "run.log_steps",
+    "run.tensorboard",
+    "run.wandb",
 }
 
 
@@ -256,8 +257,7 @@ def differences(mine: Recipe, other: Recipe) -> list[str]:
     here, there = _tables(mine), _tables(other)
     for section in ("model", "start", "data", "augment", "optim", "run"):
         for key, value in here[section].items():
-            is_free = section == "run" and key in _FREE
-            if not is_free and there[section].get(key) != value:
+            if f"{section}.{key}" not in _FREE and there[section].get(key) != value:
                 lines.append(f"{section}.{key}: {value}, was {there[section].get(key)}")
     return lines
 

@@ -210,7 +210,8 @@ def _trainee(recipe: Recipe, init: str | None, last: Path | None, ranks: Ranks) 
     else:
         found = read(last)
         assert found.order is not None  # what is saved below has one
-        module, order = load_model(found).train(), found.order
+        config = replace(found.config, checkpoint_blocks=recipe.model.checkpoint_blocks)
+        module, order = load_model(replace(found, config=config)).train(), found.order
     if recipe.model.frozen:
         freeze(module)
     shown = {name: tensor.detach().clone() for name, tensor in module.named_parameters()}

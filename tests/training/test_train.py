@@ -2,7 +2,9 @@
 
 import dataclasses
 import importlib.util
+import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,9 @@ from uniformerv2.optim import Schedule, learning_rate
 from uniformerv2.recipe import Recipe
 from uniformerv2.recipe_files import changed
 from uniformerv2.start import started
-from uniformerv2.train import train
+from uniformerv2.train import Seen, train
 from uniformerv2.view import read_view
-from uniformerv2.weights import record_of
+from uniformerv2.weights import read, record_of
 
 STEPS = 12
 
@@ -107,6 +109,20 @@ def test_a_run_goes_on_only_with_its_own_recipe(work: Path) -> None:
         train(small("optim.lr=0.1", "data.frames=8"), work=work, run="mine", device="cpu")
     assert "data.frames: 8, was 4" in str(found.value) and "another --run" in str(found.value)
     trained(work, "mine", "run.clips_per_gpu=1", "run.keep=7", "run.log_steps=3")  # are free
+
+
+def test_a_run_goes_on_with_less_memory(work: Path) -> None:
+    whole = trained(work, "whole")
+
+    def stop(seen: Seen) -> None:
+        if seen.step == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    assert train(small(), work=work, run="mine", device="cpu", watch=stop).step == 6
+    run = trained(work, "mine", "model.checkpoint_blocks=2")
+    last = step_of_run(run)
+    assert last is not None and read(last).config.checkpoint_blocks == 2
+    assert log_of(run) == log_of(whole)
 
 
 def test_a_run_goes_on_only_with_its_own_clips(work: Path, tmp_path: Path) -> None:
