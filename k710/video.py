@@ -171,14 +171,17 @@ def open_video(source: str | Path | bytes | BinaryIO) -> Iterator[tuple[Any, Any
     """
     name = _name(source)
     file: Any = source
+    kind = None
     if isinstance(source, bytes):
         file = io.BytesIO(source)  # shares the bytes
+        # FFmpeg asks each of its formats, which takes it longer than to decode a small clip.
+        kind = "mp4" if source[4:8] == b"ftyp" else None
     elif isinstance(source, (str, Path)):
         file = f"file:{source}"  # never a protocol: there are videos called concat:a|b.mp4
     try:
         # Titles are in any encoding, and nobody reads them.
         with av.open(
-            file, "r", options={"format_whitelist": _FORMATS}, metadata_errors="replace"
+            file, "r", kind, options={"format_whitelist": _FORMATS}, metadata_errors="replace"
         ) as container:
             yield container, _first_video(container, name)
     except av.error.FFmpegError as error:

@@ -120,11 +120,13 @@ def _erased(
 ) -> tuple[float, float, float, float] | None:
     areas = generator.uniform(*chances.erased_area, _TRIES)
     low, high = chances.erased_aspect
-    ratios = np.exp(generator.uniform(math.log(low), math.log(high), _TRIES))
+    logs = generator.uniform(math.log(low), math.log(high), _TRIES)
     is_erased, down, right = generator.random(3)
-    for area, ratio in zip(areas.tolist(), ratios.tolist(), strict=True):
+    if is_erased >= chances.erase_probability:
+        return None
+    for area, ratio in zip(areas.tolist(), np.exp(logs).tolist(), strict=True):
         height, width = math.sqrt(area * ratio), math.sqrt(area / ratio)
-        if is_erased < chances.erase_probability and height < 1 and width < 1:
+        if height < 1 and width < 1:
             return float(down * (1 - height)), float(right * (1 - width)), height, width
     return None
 
@@ -141,16 +143,16 @@ def draw_ops(
 
     Magnitudes are normal, and clipped to 0..10. Always the same number of draws from `generator`.
     """
-    names = generator.integers(len(OPS), size=num_ops)
-    is_applied = generator.random(num_ops) < probability
-    magnitudes = np.clip(generator.normal(magnitude, magnitude_std, num_ops), 0, 10)
-    is_negative = generator.random(num_ops) < 0.5
+    names = generator.integers(len(OPS), size=num_ops).tolist()
+    is_applied = generator.random(num_ops).tolist()
+    magnitudes = generator.normal(magnitude, magnitude_std, num_ops).tolist()
+    is_negative = generator.random(num_ops).tolist()
     return tuple(
-        Op(OPS[name], _value(OPS[name], float(m) / 10, bool(negative)))
+        Op(OPS[name], _value(OPS[name], min(max(m, 0.0), 10.0) / 10, negative < 0.5))
         for name, m, negative, applied in zip(
             names, magnitudes, is_negative, is_applied, strict=True
         )
-        if applied
+        if applied < probability
     )
 
 
