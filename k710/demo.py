@@ -80,7 +80,7 @@ def write_demo_lists(
     """
     rng = random.Random(seed)
     common = _classes()
-    pool: list[tuple[str, tuple[str, int, int]]] = []  # split and clip of what came before
+    pool: list[tuple[str, str, tuple[str, int, int]]] = []  # dataset, split, clip of what is there
     files = []
     for dataset in DATASETS:
         for split, num_clips in sizes.items():
@@ -90,10 +90,14 @@ def write_demo_lists(
                 if (home, part) == (dataset, split)
             ]
             new = [_new_clip(rng, common, latest_s) for _ in range(num_clips)]
-            again = [c for part, c in pool if rng.random() < (0.3 if part == split else 0.03)]
+            again = [
+                clip
+                for home, part, clip in pool
+                if rng.random() < (0.3 if part == split else 0.03) and home != dataset
+            ]
             clips = [*again, *new]
             rows += [(dataset_spelling(dataset, row), i, s, s + seconds) for i, row, s in clips]
-            pool += [(split, clip) for clip in new]
+            pool += [(dataset, split, clip) for clip in new]
             path = folder / _FOLDERS[dataset] / _FILES[split]
             _write(
                 path, rows, split="validate" if split == "val" else split, blind=dataset == "k700"
@@ -168,9 +172,9 @@ def _generator(clip_id: str) -> np.random.Generator:
 def write_demo_videos(
     folder: Path, labels: Mapping[str, int], video: Callable[[str, int], bytes], *, odd: int = 0
 ) -> None:
-    """Write the videos of clips, by their rows of K710; the first `odd` of them are not as the
+    """Write the videos of clips, by their rows of K710.
 
-    others: missing, too short, damaged, and without a byte, in turn.
+    The first `odd` of them are faulty: missing, too short, damaged, and without a byte, in turn.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for number, (clip_id, label) in enumerate(labels.items()):

@@ -51,38 +51,60 @@ def packages(version: Version = installed) -> Iterator[Check]:
         remedy = "pip install k710; or pip install -e . in the checkout"
         yield Check("packages", "k710", "broken", "not installed", "all", remedy)
         return
-    for name in ("k710", *_required(None)):
-        yield _package(name, "all", "pip install --upgrade k710", version, is_needed=True)
+    for name, least in (("k710", ""), *_required(None)):
+        yield _package(name, "all", "pip install --upgrade k710", version, least, is_needed=True)
 
 
-def _required(extra: str | None) -> list[str]:
-    """The packages that k710's own metadata asks for: of the base install, or of an extra."""
-    names = []
+def _required(extra: str | None) -> list[tuple[str, str]]:
+    """The packages that k710's own metadata asks for: of the base install, or of an extra.
+
+    Each with the least version that will do; "" if any will.
+    """
+    found = []
     for line in metadata.requires("k710") or ():
         name = re.match(r"[A-Za-z0-9._-]+", line)
         of = re.search(r"""extra\s*==\s*['"]([a-z]+)['"]""", line)
         if name and (of[1] if of else None) == extra:
-            names.append(name[0])
-    return names
+            least = re.search(r">=\s*([\d.]+)", line.partition(";")[0])
+            found.append((name[0], least[1] if least else ""))
+    return found
 
 
 def _package(
-    name: str, needed_for: str, remedy: str, version: Version, *, is_needed: bool = False
+    name: str,
+    needed_for: str,
+    remedy: str,
+    version: Version,
+    least: str = "",
+    *,
+    is_needed: bool = False,
 ) -> Check:
     topic = "packages" if is_needed else "extras"
     number = version(name)
+    state: State = "broken" if is_needed else "missing"
     if number is None:
-        state: State = "broken" if is_needed else "missing"
         return Check(topic, name, state, "not installed", needed_for, remedy)
+    if _release(number) < _release(least):
+        found = f"{number}: k710 needs {least}"
+        return Check(topic, name, state, found, needed_for, remedy)
     return Check(topic, name, "ok", number, needed_for)
+
+
+def _release(number: str) -> tuple[int, ...]:
+    """The numbers that a version begins with; none of what is no version."""
+    start = re.match(r"\d+(?:\.\d+)*", number)
+    numbers = [int(each) for each in start[0].split(".")] if start else []
+    while numbers and not numbers[-1]:
+        numbers.pop()  # 2.0 is 2
+    return tuple(numbers)
 
 
 def extras(version: Version = installed) -> Iterator[Check]:
     """What some commands need."""
     if version("k710") is not None:
         for extra, use in _EXTRAS:
-            for name in _required(extra):
-                yield _package(name, use, f"pip install 'k710[{extra}]'", version)
+            for name, least in _required(extra):
+                yield _package(name, use, f"pip install 'k710[{extra}]'", version, least)
     for name, key in (("tensorboard", "run.tensorboard"), ("wandb", "run.wandb")):
         yield _package(name, f"--set {key}=true", f"pip install {name}", version)
 

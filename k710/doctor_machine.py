@@ -186,7 +186,9 @@ def _processor() -> Check:
     if allowed is None or allowed >= cores:
         return Check("machine", "processor", "ok", f"{cores} cores", "all")
     found = f"{cores} cores, of which this container may use {allowed:g}"
-    remedy = f"Give --workers {max(round(allowed), 1)}: the default is one for each core."
+    workers = max(round(allowed), 1)
+    remedy = f"Give --workers {workers}, or --set run.workers={workers} to train: "
+    remedy += "the default is one for each core."
     return Check("machine", "processor", "note", found, "index, shard, training", remedy)
 
 

@@ -98,6 +98,16 @@ def test_a_package_of_the_base_install_that_is_not_there_is_broken() -> None:
     assert (check.state, check.remedy) == ("broken", "pip install --upgrade k710")
 
 
+def test_a_package_that_is_too_old_is_found() -> None:
+    old = {"duckdb": "1.3.9", "torch": "2.5.1+cu124", "timm": "1"}
+    found = named([*packages(told := lambda n: old.get(n, installed(n))), *extras(told)])
+    assert (found["duckdb"].state, found["duckdb"].found) == ("broken", "1.3.9: k710 needs 1.4")
+    assert (found["torch"].state, found["torch"].remedy) == (
+        *("missing", "pip install 'k710[train]'"),
+    )
+    assert found["timm"].state == "ok"  # 1 is 1.0
+
+
 def test_what_some_commands_need_is_missing_with_the_extra_that_has_it() -> None:
     found = named(extras(without("torch", "onnx", "ray", "wandb")))
     assert {name: found[name].remedy for name in ("torch", "onnx", "ray", "wandb")} == {

@@ -10,12 +10,14 @@ Tensors go by the names of parameters, whole, whatever they were sharded over: a
 another number of GPUs.
 """
 
+import contextlib
+import itertools
 import json
 import os
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,14 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from k710.errors import StageError, WeightsError, shown
 from k710.files import replacing, word_os_errors, write_json
-from uniformerv2.checkpoint_files import MODEL, READ_ERRORS, write_tensors
+from uniformerv2.checkpoint_files import (
+    MODEL,
+    READ_ERRORS,
+    is_complete,
+    write_pickle,
+    write_tensors,
+)
+from uniformerv2.config import check_type
 
 __all__ = [
     "State",
@@ -43,6 +52,7 @@ __all__ = [
 ]
 
 _FILES = (MODEL, "optim.pt")
+_MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +84,14 @@ def save(
 ) -> Path:
     """Write a step's folder; `state.json` comes last. StageError where it can't be written."""
     folder = step_folder(run, state.step)
-    with word_os_errors(run):
+    with word_os_errors(run), contextlib.ExitStack() as undo:
         if folder.exists():
             shutil.rmtree(folder)  # of a process that was killed while it wrote
         folder.mkdir(parents=True)
+        undo.callback(shutil.rmtree, folder, ignore_errors=True)  # a full disk needs the room
         write_tensors(folder / _FILES[0], weights, record=record, wrapper="model_state")
         with replacing(folder / _FILES[1]) as partial, partial.open("wb") as file:
-            torch.save(dict(optim), file)
+            write_pickle(file, dict(optim))
         said = {
             **asdict(state),
             "files": {name: (folder / name).stat().st_size for name in _FILES},
@@ -90,6 +101,7 @@ def save(
         write_json(folder / "state.json", said)
         _flush(folder)
         _flush(run)
+        undo.pop_all()
     return folder
 
 
@@ -103,10 +115,17 @@ def _flush(folder: Path) -> None:
 
 
 def remove_old(run: Path, keep: int) -> None:
-    """Remove all but the newest `keep` steps; of each, what makes it count goes first."""
-    for folder in sorted(run.glob("step_*"))[:-keep]:
-        (folder / "state.json").unlink(missing_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
+    """Remove all but the newest `keep` complete steps; of each, what makes it count goes first.
+
+    What a killed process left unfinished is no step: it goes too, whatever its number.
+    """
+    folders = sorted(run.glob("step_*"), reverse=True)
+    kept = set(itertools.islice((f for f in folders if is_complete(f)), keep))
+    with word_os_errors(run):
+        for folder in folders:
+            if folder not in kept:
+                (folder / "state.json").unlink(missing_ok=True)
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def read_state(folder: Path) -> State:
@@ -114,8 +133,13 @@ def read_state(folder: Path) -> State:
     path = folder / "state.json"
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
-        return State(**{name: said[name] for name in State.__slots__})
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        state = State(**{name: said[name] for name in State.__slots__})
+        for part in fields(state):
+            check_type(part.name, part.type, getattr(state, part.name))
+        if not 0 <= state.step <= state.total_steps:
+            raise ValueError(f"step {state.step} of {state.total_steps}")
+        return state
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise StageError(f"{shown(path)} is no state of a run: {error}.") from error
 
 
@@ -126,31 +150,39 @@ def read_optim(folder: Path) -> dict[str, Any]:
         optim: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except READ_ERRORS as error:
         raise WeightsError(f"{shown(path)} can't be read: {error}.") from error
+    moments = optim.get("moments") if isinstance(optim, dict) else None
+    if not isinstance(moments, dict) or not all(isinstance(m, dict) for m in moments.values()):
+        raise WeightsError(f"{shown(path)} is no state of an optimizer.")
     return optim
 
 
 # --- tensors by name, whole
 
 
-def weights_of(model: nn.Module) -> dict[str, Tensor]:
-    """The state dict on the CPU. All processes have to ask, for each may have a part of it."""
-    return {name: whole(tensor) for name, tensor in model.state_dict().items()}
+def weights_of(model: nn.Module, *, keep: bool = True) -> dict[str, Tensor]:
+    """The state dict on the CPU. All processes have to ask, for each may have a part of it.
+
+    Who does not `keep` it, for another one writes it, gets empty tensors.
+    """
+    return {name: whole(tensor, keep=keep) for name, tensor in model.state_dict().items()}
 
 
 @torch.no_grad()
 def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Copy whole tensors into a model, sharded or not."""
     state = model.state_dict()
-    if state.keys() != weights.keys():
+    if {k: t.shape for k, t in state.items()} != {k: t.shape for k, t in weights.items()}:
         raise WeightsError("The checkpoint is of another model than the run's recipe.")
     for name, tensor in state.items():
         tensor.copy_(_placed(weights[name], tensor))
 
 
-def moments_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, dict[str, Tensor]]:
-    """Parameter's name -> what the optimizer keeps of it, on the CPU. All have to ask."""
+def moments_of(
+    model: nn.Module, optimizer: torch.optim.Optimizer, *, keep: bool = True
+) -> dict[str, dict[str, Tensor]]:
+    """Parameter's name -> what the optimizer keeps of it, as of `weights_of`."""
     return {
-        name: {key: whole(value) for key, value in optimizer.state[parameter].items()}
+        name: {key: whole(value, keep=keep) for key, value in optimizer.state[parameter].items()}
         for name, parameter in model.named_parameters()
         if parameter in optimizer.state
     }
@@ -165,11 +197,13 @@ def load_moments(
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        if name not in moments:
-            raise WeightsError(f"The checkpoint's optim.pt has nothing of {shown(name)}.")
+        kept = moments.get(name, {})
+        shapes = {key: getattr(kept.get(key), "shape", None) for key in _MOMENTS}
+        if any(shape != parameter.shape for shape in shapes.values()) or "step" not in kept:
+            raise WeightsError(f"The checkpoint's optim.pt has no moments of {shown(name)}.")
         optimizer.state[parameter] = {
             key: _count(optimizer, parameter, value) if key == "step" else _placed(value, parameter)
-            for key, value in moments[name].items()
+            for key, value in kept.items()
         }
 
 
@@ -179,11 +213,11 @@ def _count(optimizer: torch.optim.Optimizer, parameter: Tensor, steps: Tensor) -
     return steps.to(device, copy=True)
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """All of a tensor, on the CPU, a copy. All processes have to ask."""
+def whole(tensor: Tensor, *, keep: bool = True) -> Tensor:
+    """All of a tensor, on the CPU, a copy; or nothing. All processes have to ask."""
     if isinstance(tensor, DTensor):
         tensor = tensor.full_tensor()
-    return tensor.detach().to("cpu", copy=True)
+    return tensor.detach().to("cpu", copy=True) if keep else torch.empty(0)
 
 
 def placed(tensors: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -26,11 +26,13 @@ __all__ = [
     "MODEL",
     "READ_ERRORS",
     "TORCH_SUFFIXES",
+    "is_complete",
     "is_torchscript",
     "model_of_run",
     "named",
     "read_tensors",
     "step_of_run",
+    "write_pickle",
     "write_tensors",
 ]
 
@@ -105,20 +107,23 @@ def _record(record: object, path: Path) -> dict[str, Any]:
 
 
 def step_of_run(folder: Path) -> Path | None:
-    """The newest complete step of a run's folder, or the folder itself if it is one; or None.
+    """The newest complete step of a run's folder, or the folder itself if it is one; or None."""
+    steps = (*sorted(folder.glob("step_*"), reverse=True), folder)
+    return next((step for step in steps if is_complete(step)), None)
+
+
+def is_complete(step: Path) -> bool:
+    """Whether the folder of a step is whole.
 
     state.json is written last, and says how long the files beside it are: where it is missing, or
     they are shorter, the step was not finished.
     """
-    for said in (*sorted(folder.glob("step_*/state.json"), reverse=True), folder / "state.json"):
-        try:
-            files = json.loads(said.read_text(encoding="utf-8")).get("files", {})
-            sizes = {name: (said.parent / name).stat().st_size for name in (MODEL, *files)}
-        except (OSError, ValueError, AttributeError, TypeError):
-            continue
-        if all(sizes[name] == size for name, size in files.items()):
-            return said.parent
-    return None
+    try:
+        files = json.loads((step / "state.json").read_text(encoding="utf-8")).get("files", {})
+        sizes = {name: (step / name).stat().st_size for name in (MODEL, *files)}
+        return all(sizes[name] == size for name, size in files.items())
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
+        return False
 
 
 def model_of_run(folder: Path) -> Path:
@@ -242,7 +247,7 @@ def write_tensors(
                 if path.suffix == ".safetensors":
                     _write_safetensors(file, tensors, {"k710": json.dumps(record, sort_keys=True)})
                 else:
-                    _write_pickle(file, {wrapper: _separate(tensors), "k710": dict(record)})
+                    write_pickle(file, {wrapper: _separate(tensors), "k710": dict(record)})
         except OSError as error:
             error.filename = error.filename or str(path)  # of a write there is none
             raise
@@ -288,7 +293,8 @@ def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return separate
 
 
-def _write_pickle(file: IO[bytes], value: object) -> None:
+def write_pickle(file: IO[bytes], value: object) -> None:
+    """As torch.save. OSError where the disk takes no more."""
     try:
         torch.save(value, file)  # given a name, it would write that inside
     except RuntimeError as error:  # what its archive makes of a file that takes no more

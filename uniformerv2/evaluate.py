@@ -9,6 +9,7 @@ that it is of: two numbers can be compared where these are the same.
 
 import hashlib
 import os
+import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from k710.files import sha256_of, word_os_errors, write_json
 from k710.labels import class_names
 from k710.tables import TableSpec, open_table, parquet_pattern, read_sql, write_table
 from uniformerv2.augment import COLOURS
-from uniformerv2.checkpoint_files import model_of_run
+from uniformerv2.checkpoint_files import MODEL, model_of_run
 from uniformerv2.data import Loader
 from uniformerv2.frames import Sampling
 from uniformerv2.model import UniFormerV2
@@ -62,8 +63,9 @@ class Evaluated:
     videos: int  # that were tested
     listed: int  # that the view has
     list_sha256: str  # of the view's clips and labels, in shards or not
-    shuffled: bool  # frames were out of order
-    published: Published | None  # of the recipe, where that was tested on such views of this list
+    precision: Precision
+    shuffle_seed: int | None  # frames were out of order
+    published: Published | None  # of the recipe, if of this list; it tells how many views it is of
     path: Path  # of predictions.parquet
 
     @property
@@ -126,43 +128,43 @@ def evaluate(
     WeightsError, LabelError where clips and model don't fit; MediaError for a broken clip, unless
     such are skipped.
     """
-    found = read(path)
-    if found.order is None:
-        raise WeightsError(f"{shown(path)} has classes of none of Kinetics: no view has them.")
-    recipe = recipe or recipe_of(path)
-    view = read_view(work, view_name)
-    heads, classes = columns_of(found.order, view_name.partition("/")[0])
-    clips, crops, frames = _views_of(views, recipe)
-    how = Look(
-        heads,
-        classes,
-        found.config.size,
-        crops,
-        COLOURS[recipe.augment.colours if recipe else "reference"],
-        DTYPES[views.precision],
-        views.shuffle_seed,
-    )
-    reading = Reading(
-        ShardReader(shards or work / "shards", cache),
-        Sampling(frames, recipe.data.stride if recipe else None),
-        views=clips,
-    )
     with ranks_of_torchrun(device) as ranks:
+        # A run that goes on makes steps, and removes old ones: all test the same one.
+        file, sha256 = ranks.by_first(lambda: _weights_of(path))
+        found = read(file)
+        if found.order is None:
+            raise WeightsError(f"{shown(path)} has classes of none of Kinetics: no view has them.")
+        recipe = recipe or recipe_of(path)
+        view = read_view(work, view_name)
+        listed, list_sha256 = _listed(work, view_name)
+        heads, classes = columns_of(found.order, view_name.partition("/")[0])
+        clips, crops, frames = _views_of(views, recipe)
+        how = Look(
+            heads,
+            classes,
+            found.config.size,
+            crops,
+            COLOURS[recipe.augment.colours if recipe else "reference"],
+            DTYPES[views.precision],
+            views.shuffle_seed,
+        )
+        reading = Reading(
+            ShardReader(shards or work / "shards", cache),
+            Sampling(frames, recipe.data.stride if recipe else None),
+            views=clips,
+        )
+        folder = out or work / "evaluations" / _name(path) / _folder_name(
+            view_name, f"{frames}x{crops}x{clips}", views
+        )
+        ranks.by_first(lambda: _check_room(folder))  # before the hours that a test may take
         model = load_model(found).to(ranks.device)
         scores = _scores(model, view, reading, ranks, how, views, report)
         if not ranks.is_first:
             return None
-    folder = out or work / "evaluations" / _name(path) / _folder_name(
-        view_name, f"{frames}x{crops}x{clips}", views
-    )
-    made_of = {
-        "checkpoint": sha256_of(model_of_run(path) if path.is_dir() else path),
-        "view": view.sha256,
-    }
+    made_of = {"checkpoint": sha256, "view": view.sha256}
     table = _write(folder, view, scores, clips * crops, made_of)
-    listed, list_sha256 = _listed(work, view_name)
     result = Evaluated(
-        checkpoint=str(path),
+        checkpoint=str(file),
         view=view_name,
         frames=frames,
         crops=crops,
@@ -173,13 +175,34 @@ def evaluate(
         videos=len(scores.rows),
         listed=listed,
         list_sha256=list_sha256,
-        shuffled=views.shuffle_seed is not None,
-        published=_published(recipe, view_name),
+        precision=views.precision,
+        shuffle_seed=views.shuffle_seed,
+        published=None if views.shuffle_seed is not None else _published(recipe, view_name),
         path=table,
     )
     with word_os_errors(folder):
-        write_json(folder / "summary.json", {**asdict(result), "path": table.name})
+        write_json(
+            folder / "summary.json",
+            {**asdict(result), "missing": result.missing, "path": table.name},
+        )
     return result
+
+
+def _weights_of(path: Path) -> tuple[Path, str]:
+    """The file of weights, of a run the newest step's; and its hash."""
+    file = model_of_run(path) if path.is_dir() else path
+    try:
+        return file, sha256_of(file)
+    except OSError as error:
+        raise WeightsError(f"{shown(path)} can't be read: {error.strerror}.") from error
+
+
+def _check_room(folder: Path) -> None:
+    """Make the folder of a test. StageError where nothing can be written there."""
+    with word_os_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
 
 
 def _scores(
@@ -224,6 +247,8 @@ def _published(recipe: Recipe | None, view_name: str) -> Published | None:
 
 def _name(path: Path) -> str:
     path = Path(os.path.abspath(path))
+    if path.name == MODEL:
+        path = path.parent  # of a step: all steps' are called that
     if path.name.startswith("step_"):
         return f"{path.parent.name}_{path.name}"
     return path.name if path.is_dir() else path.stem
@@ -257,7 +282,6 @@ def _write(
     values = {"view": view.name, "views": num_views}
     spec = TableSpec("predictions", params=values, inputs=made_of)
     with word_os_errors(folder), duckdb.connect() as con:
-        folder.mkdir(parents=True, exist_ok=True)
         con.register("scored", scored)
         return write_table(con, folder, spec, values=values)
 
@@ -276,7 +300,7 @@ def class_accuracies(predictions: Path) -> list[ClassAccuracy]:
     names = class_names()
     return [
         ClassAccuracy(names[label], clips, top1, top5)
-        for label, clips, _, top1, top5 in _asked(predictions, "class_accuracy")
+        for label, clips, top1, top5 in _asked(predictions, "class_accuracy")
     ]
 
 

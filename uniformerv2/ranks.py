@@ -56,11 +56,16 @@ class Ranks:
         return values / self.ranks
 
     def gathered(self, value: Any) -> list[Any]:
-        """What each process has, by rank; of plain values."""
+        """What each process has, by rank; of plain values. StageError where one has ended."""
         if self.ranks == 1:
             return [value]
         values: list[Any] = [None] * self.ranks
-        dist.all_gather_object(values, value)
+        try:
+            dist.all_gather_object(values, value)
+        except RuntimeError as error:
+            raise StageError(
+                f"Process {self.rank} can't go on: another one has ended, and has printed why."
+            ) from error
         return values
 
     def _told(self, value: Any) -> Any:

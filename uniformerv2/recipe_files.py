@@ -239,6 +239,7 @@ def _toml(value: Any) -> str:
 
 _FREE = {  # they change nothing that comes out, but for rounding
     "model.checkpoint_blocks",
+    "data.val",  # is looked at alone
     "run.clips_per_gpu",
     "run.compile",
     "run.sharding",

@@ -27,7 +27,7 @@ class RunLog:
         if wandb:
             self.watchers.append(_WandB(folder))
         with word_os_errors(folder):
-            _cut(self.path, step)
+            self.last = _cut(self.path, step)
             self.file = self.path.open("a", encoding="utf-8")
 
     def write(self, lines: Sequence[Mapping[str, Any]]) -> None:
@@ -69,11 +69,12 @@ def read_log(folder: Path) -> Iterator[dict[str, Any]]:
             yield line
 
 
-def _cut(path: Path, step: int) -> None:
-    """Keep what was written of the first `step` steps."""
+def _cut(path: Path, step: int) -> dict[str, Any]:
+    """Keep what was written of the first `step` steps; returns the last line of it."""
     kept = [line for line in read_log(path.parent) if line["step"] <= step]
     with replacing(path) as partial:
         partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+    return kept[-1] if kept else {}
 
 
 class _TensorBoard:

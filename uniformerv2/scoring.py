@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from k710.errors import StageError
+from k710.errors import StageError, WeightsError
 from uniformerv2.augment import REFERENCE, Colours, evaluation_clip
 from uniformerv2.class_order import ClassOrder, positions
 from uniformerv2.data import Batch, Loader
@@ -84,7 +84,7 @@ def scores_of(
     """The scores of all clips of an evaluation loader, the same on every process.
 
     The model is left in the mode that it was in. StageError where no clip could be read, or one has
-    no label.
+    no label; WeightsError where what the model says of a clip is no number.
     """
     if loader.view.labels.min() < 0:
         raise StageError(f"{loader.view.name} has clips without a label: there is nothing to test.")
@@ -99,6 +99,7 @@ def scores_of(
             rows += batch.rows
             top.append(torch.tensor(how.classes)[best.indices.cpu()])
             sums.append(best.values.cpu())
+            _check_finite(sums[-1], batch, loader)
             del batch
             report(len(rows))
     finally:
@@ -114,6 +115,17 @@ def scores_of(
         np.concatenate([each for _, each, _ in shares])[order],
         np.concatenate([each for _, _, each in shares])[order],
     )
+
+
+def _check_finite(best: Tensor, batch: Batch, loader: Loader) -> None:
+    """WeightsError, with the clip's name; what is no number comes first in a topk."""
+    wrong = (~best[:, 0].isfinite()).nonzero()
+    if len(wrong):
+        clip_id = loader.view.clip_ids[batch.rows[int(wrong[0])]]
+        raise WeightsError(
+            f"What the model says of {clip_id} is no number: its weights are damaged, or too large "
+            "for fp16. Try --precision fp32, or another step of its run."
+        )
 
 
 def _summed(

@@ -5,6 +5,7 @@ Where there is a checkpoint all is as that has it; else as the recipe starts.
 
 import contextlib
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,7 +40,9 @@ from uniformerv2.start import started
 from uniformerv2.view import View, read_view
 from uniformerv2.weights import load_model, read
 
-__all__ = ["Session", "Trainee", "num_parts", "opened", "precision_of"]
+__all__ = ["Session", "Trainee", "num_parts", "opened", "precision_of", "signals"]
+
+_SAME_S = 5.0  # signals within it are one: a person who presses again waits longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,25 +83,23 @@ def opened(
     shards: str | Path | None,
     cache: Path | None,
     ranks: Ranks,
+    asked: list[int],
 ) -> Iterator[Session]:
-    """The run in `folder`, which is this process's alone meanwhile; K710Error as of `train`."""
+    """The run in `folder`, which is this process's alone meanwhile; K710Error as of `train`.
+
+    `asked` is what `signals` collects.
+    """
     with contextlib.ExitStack() as stack:
-        asked = stack.enter_context(_signals())
         view = read_view(work, recipe.data.train)
         reader = ShardReader(shards or work / "shards", cache)
-        if ranks.is_first:
-            stack.enter_context(locked(folder))
-        last = ranks.by_first(lambda: _claimed(folder, recipe))
+        last = ranks.by_first(lambda: _claimed(folder, recipe, stack))
         loader = stack.enter_context(_loader(recipe, view, reader, ranks))
         began = _state(recipe, view, loader.steps, last)
         trainee = _trainee(recipe, init, last, ranks)
         if last is None and recipe.optim.wise is not None:
             _write_start(folder, trainee, ranks)
-        log = None
-        if ranks.is_first:
-            run = recipe.run
-            log = RunLog(folder, began.step, tensorboard=run.tensorboard, wandb=run.wandb)
-            stack.enter_context(log)
+        logs: list[RunLog] = []
+        ranks.by_first(lambda: logs.append(_log(recipe, folder, began.step, stack)))
         o = recipe.optim
         yield Session(
             recipe,
@@ -109,16 +110,18 @@ def opened(
             loader,
             Schedule(o.lr, o.start_lr, o.end_lr, o.warmup_epochs, o.epochs),
             _validation(recipe, work, reader, ranks, trainee),
-            log,
+            logs[0] if logs else None,
             asked,
         )
 
 
-def _claimed(folder: Path, recipe: Recipe) -> Path | None:
+def _claimed(folder: Path, recipe: Recipe, stack: contextlib.ExitStack) -> Path | None:
     """The checkpoint that the run goes on from, if there is one; recipe.toml is written.
 
-    StageError if the run was begun with another recipe.
+    The folder is this process's alone until `stack` ends. StageError if it is another's, or the run
+    was begun with another recipe.
     """
+    stack.enter_context(locked(folder))
     last = step_of_run(folder)
     path = folder / "recipe.toml"
     if last is not None and path.exists():
@@ -133,6 +136,12 @@ def _claimed(folder: Path, recipe: Recipe) -> Path | None:
     return last
 
 
+def _log(recipe: Recipe, folder: Path, step: int, stack: contextlib.ExitStack) -> RunLog:
+    run = recipe.run
+    log = RunLog(folder, step, tensorboard=run.tensorboard, wandb=run.wandb)
+    return stack.enter_context(log)
+
+
 def _state(recipe: Recipe, view: View, steps: int, last: Path | None) -> State:
     """Where the run begins. StageError if the clips are others than it has been trained on."""
     fresh = State(
@@ -145,6 +154,10 @@ def _state(recipe: Recipe, view: View, steps: int, last: Path | None) -> State:
         num_wanted=view.num_wanted,
         labels_sha256=labels_sha256(),
     )
+    if not fresh.total_steps:
+        raise StageError(
+            f"optim.epochs ({recipe.optim.epochs}) of {steps:,} steps each are no step at all."
+        )
     if last is None:
         return fresh
     state = checkpoint.read_state(last)
@@ -152,7 +165,8 @@ def _state(recipe: Recipe, view: View, steps: int, last: Path | None) -> State:
         raise StageError(
             f"{last} was trained on {state.num_clips:,} clips of {state.view} in shards; there are "
             f"{fresh.num_clips:,} now, or they lie elsewhere, and their order would be another.\n"
-            "Give this run another --run name; --init can be this checkpoint."
+            "Give this run another --run name; to start from its weights, --set start.kind=video "
+            f"--init {last}."
         )
     return state
 
@@ -265,6 +279,8 @@ def _validation(
         return None
     try:
         view = read_view(work, data.val)
+        if view.labels.min() < 0:
+            raise StageError(f"{view.name} has clips without a label: there is nothing to look at.")
     except StageError as error:
         raise StageError(f"{error}\nOr train without looking: --set data.val=none") from error
     heads, classes = columns_of(trainee.order, data.val.partition("/")[0])
@@ -324,20 +340,28 @@ def _put(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
 
 def _write_start(folder: Path, trainee: Trainee, ranks: Ranks) -> None:
     """Keep the weights of the beginning: the last ones will be mixed with them."""
-    weights = checkpoint.weights_of(trainee.module)
-    if ranks.is_first:
-        write_tensors(folder / "start.safetensors", weights, record={}, wrapper="model_state")
+    weights = checkpoint.weights_of(trainee.module, keep=ranks.is_first)
+    path = folder / "start.safetensors"
+    ranks.by_first(lambda: write_tensors(path, weights, record={}, wrapper="model_state"))
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collects SIGTERM and SIGINT, the first of them; a second one ends the process."""
+def signals() -> Iterator[list[int]]:
+    """Collects SIGTERM and SIGINT; a Ctrl-C some seconds after the first one ends the process.
+
+    A scheduler signals all processes of a job, and torchrun then passes its own signal on: what
+    comes twice is asked once.
+    """
     asked: list[int] = []
+    since = 0.0
 
     def ask(number: int, _: object) -> None:
-        asked.append(number)
-        if len(asked) > 1:
+        nonlocal since
+        if not asked:
+            since = time.monotonic()
+        elif number == signal.SIGINT and time.monotonic() - since > _SAME_S:
             raise KeyboardInterrupt
+        asked.append(number)
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

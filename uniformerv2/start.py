@@ -80,6 +80,8 @@ def _remade(recipe: Recipe, path: Path) -> tuple[UniFormerV2, ClassOrder]:
     """A video model whose head gets the classes of the recipe's dataset, by class."""
     checkpoint = read(path)
     tensors = ours(checkpoint)
+    shapes = shapes_in(replace(recipe.model, num_classes=checkpoint.config.num_classes), "k710")
+    compare(shapes, shapes_of(tensors), f"{shown(path)} ({recipe.arch} of {recipe.name} is asked)")
     # What else the weights decide is theirs: activation, epsilon, where the global blocks are.
     theirs = checkpoint.config
     config = replace(
@@ -97,8 +99,6 @@ def _remade(recipe: Recipe, path: Path) -> tuple[UniFormerV2, ClassOrder]:
             )
         },
     )
-    shapes = shapes_in(replace(recipe.model, num_classes=theirs.num_classes), "k710")
-    compare(shapes, shapes_of(tensors), f"{shown(path)} ({recipe.arch} of {recipe.name} is asked)")
     torch.manual_seed(_seed(recipe))
     model = UniFormerV2(config)
     family = ORDER if checkpoint.order is None else checkpoint.order.family

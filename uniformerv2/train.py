@@ -35,7 +35,7 @@ from uniformerv2.optim import learning_rate
 from uniformerv2.ranks import ranks_of_torchrun
 from uniformerv2.recipe import Recipe
 from uniformerv2.scoring import DTYPES
-from uniformerv2.session import Session, Trainee, opened, precision_of
+from uniformerv2.session import Session, Trainee, opened, precision_of, signals
 from uniformerv2.step_window import Seen, StepWindow
 from uniformerv2.weights import record_of
 
@@ -47,6 +47,7 @@ class Outcome:
     """How far a run has come."""
 
     folder: Path
+    began: int  # after how many steps this process went on; 0: from the start, `init` was read
     step: int
     total_steps: int
     is_first: bool  # of the processes of the run: the one that prints
@@ -76,13 +77,22 @@ def train(
     """
     folder = work / "runs" / run
     with (
+        signals() as asked,  # until all processes have met at the end
         ranks_of_torchrun(device) as ranks,
         opened(
-            recipe, folder, work=work, init=init, shards=shards, cache=cache, ranks=ranks
+            recipe,
+            folder,
+            work=work,
+            init=init,
+            shards=shards,
+            cache=cache,
+            ranks=ranks,
+            asked=asked,
         ) as session,
     ):
         step = _steps(session, watch)
-        return Outcome(folder, step, session.began.total_steps, ranks.is_first)
+        began = session.began
+        return Outcome(folder, began.step, step, began.total_steps, ranks.is_first)
 
 
 # --- the loop
@@ -94,6 +104,9 @@ def _steps(session: Session, watch: Callable[[Seen], None]) -> int:
     step, total = began.step, began.total_steps
     window = StepWindow(recipe, session.trainee.module.config, session.loader, ranks, total)
     prepare = _preparation(recipe, session.trainee.order, ranks.device)
+    if _is_epoch_to_look_at(session, step) and ranks.by_first(lambda: not _has_looked(session)):
+        _look(session, step, watch)  # it was stopped, or killed, before that
+        window.forget_time()
     saved_at = time.monotonic()
     with contextlib.closing(session.loader.batches(step, prepare)) as batches:
         while step < total:
@@ -102,14 +115,14 @@ def _steps(session: Session, watch: Callable[[Seen], None]) -> int:
             is_late = time.monotonic() - saved_at > 60 * recipe.run.checkpoint_minutes
             stop, save = ranks.any_of(bool(session.asked), ranks.is_first and is_late)
             save = save or stop or step == total
-            looks = session.validate is not None and _is_epoch_to_look_at(session, step)
+            looks = _is_epoch_to_look_at(session, step)
             if save or looks or step % recipe.run.log_steps == 0:
                 _report(session, watch, window.look())  # before a checkpoint: it may find no number
-            if looks and session.validate is not None:
-                _report(session, watch, Seen(step, total, [{"step": step, **session.validate()}]))
-            if save:
+            if save:  # before a look, for which who asks to stop may not wait
                 _save(session, step)
                 saved_at = time.monotonic()
+            if looks and not stop:
+                _look(session, step, watch)
             if save or looks:
                 window.forget_time()
             if stop:
@@ -154,9 +167,21 @@ def _step(
 
 def _is_epoch_to_look_at(session: Session, step: int) -> bool:
     every = session.recipe.eval.every_epochs
+    if session.validate is None or every is None or not step:
+        return False
     epoch, rest = divmod(step, session.began.steps)
-    is_end = step == session.began.total_steps
-    return every is not None and (is_end or (rest == 0 and epoch % every == 0))
+    return step == session.began.total_steps or (rest == 0 and epoch % every == 0)
+
+
+def _has_looked(session: Session) -> bool:
+    """Whether the last line of the log that a run goes on with is a look, not a step."""
+    return session.log is not None and "val_clips" in session.log.last
+
+
+def _look(session: Session, step: int, watch: Callable[[Seen], None]) -> None:
+    assert session.validate is not None
+    line = {"step": step, **session.validate()}
+    _report(session, watch, Seen(step, session.began.total_steps, [line]))
 
 
 def _report(session: Session, watch: Callable[[Seen], None], seen: Seen) -> None:
@@ -167,14 +192,24 @@ def _report(session: Session, watch: Callable[[Seen], None], seen: Seen) -> None
 
 def _save(session: Session, step: int) -> None:
     """A checkpoint after `step` steps. What is evaluated is the average, if there is one."""
-    recipe, trainee = session.recipe, session.trainee
-    raw = checkpoint.weights_of(trainee.module)
-    moments = checkpoint.moments_of(trainee.module, trainee.optimizer)
+    trainee, keep = session.trainee, session.ranks.is_first
+    raw = checkpoint.weights_of(trainee.module, keep=keep)
+    moments = checkpoint.moments_of(trainee.module, trainee.optimizer, keep=keep)
     shown = raw
     if trainee.average is not None:
-        shown = raw | {name: checkpoint.whole(t) for name, t in trainee.average.items()}
-    if not session.ranks.is_first:
-        return
+        shown = raw | {n: checkpoint.whole(t, keep=keep) for n, t in trainee.average.items()}
+    # The others would only wait for the first one with the next step; its disk may be full.
+    session.ranks.by_first(lambda: _write(session, step, raw, shown, moments))
+
+
+def _write(
+    session: Session,
+    step: int,
+    raw: Mapping[str, Tensor],
+    shown: Mapping[str, Tensor],
+    moments: Mapping[str, Mapping[str, Tensor]],
+) -> None:
+    recipe, trainee = session.recipe, session.trainee
     if recipe.optim.wise is not None and step == session.began.total_steps:
         shown = _mixed_with_start(session, shown, recipe.optim.wise)
     optim: dict[str, Any] = {"moments": moments, "scaler": trainee.scaler.state_dict()}
@@ -252,7 +287,8 @@ def _average(trainee: Trainee, share: float | None) -> None:
     if trainee.average is None or share is None:
         return
     for name, parameter in trainee.module.named_parameters():
-        trainee.average[name].mul_(share).add_(parameter, alpha=1 - share)
+        # Not share * average + rest: rounding would move what does not change, a frozen ViT.
+        trainee.average[name].lerp_(parameter, 1 - share)
 
 
 def _mixed_with_start(

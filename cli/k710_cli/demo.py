@@ -57,13 +57,15 @@ def demo(
     from importlib.util import find_spec
 
     from k710.errors import StageError
+    from k710.files import word_os_errors
 
-    if folder.exists():
-        if not (folder / ".k710-demo").is_file():
-            raise StageError(f"{folder} is no demo: choose a --folder that is not there yet.")
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
-    (folder / ".k710-demo").touch()
+    if folder.exists() and not (folder / ".k710-demo").is_file():
+        raise StageError(f"{folder} is no demo: choose a --folder that is not there yet.")
+    with word_os_errors(folder):
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+        (folder / ".k710-demo").touch()
     _data(folder)
     if find_spec("torch") is None or find_spec("safetensors") is None:
         print("\nTraining comes next, and needs PyTorch: pip install 'k710[train]'")

@@ -44,7 +44,10 @@ def evaluate(
     ] = None,
     recipe: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Whose published number to compare with."),
+        typer.Option(
+            metavar="NAME",
+            help="Whose frames, views and colours to take, and whose number to compare with.",
+        ),
     ] = None,
     precision: Annotated[PrecisionKind, typer.Option(help="Of the model.")] = PrecisionKind.fp32,
     shuffle_frames: Annotated[
@@ -126,7 +129,7 @@ def _print(found: "Evaluated", worst: int) -> None:
     from uniformerv2.evaluate import class_accuracies, confusions
 
     views = f"{found.frames} frames x {found.crops} crops x {found.clips} clips"
-    order = ", frames out of order" if found.shuffled else ""
+    order = "" if found.shuffle_seed is None else ", frames out of order"
     print(f"{printable(found.checkpoint)} on {found.view}, {views}{order}")
     rows = table("", "here", "published", "difference")
     theirs = found.published

@@ -131,6 +131,12 @@ def finetune(
     elif frames is not None:
         settings = [*(settings or []), f"data.frames={frames}"]
     chosen = read_recipe(recipe, _settings(settings, keep))
+    if chosen.start.kind != "video":
+        raise typer.BadParameter(
+            f"{recipe} starts from {chosen.start.of or chosen.start.kind}, and no video model: "
+            "k710 pretrain trains it",
+            param_hint="--recipe",
+        )
     if chosen.dataset != target.value:
         raise typer.BadParameter(f"{recipe} trains on {chosen.dataset}", param_hint="--target")
     _train(chosen, "finetune", work, run, str(path), shards, cache, device)
@@ -176,6 +182,11 @@ def _train(
     if not done.is_first:
         return
     where = printable(str(done.folder))
+    if done.began and init is not None:
+        print(
+            f"This run went on after step {done.began:,}: {printable(init)} was not read.\n"
+            "To start from it, give another --run."
+        )
     if done.is_finished:
         print(f"{done.step:,} steps are done: {where}")
         print(f"Next: k710 evaluate {name} --work {work} --view {recipe.dataset}/val")
@@ -211,17 +222,20 @@ def _watching() -> Iterator[Callable[["Seen"], None]]:
         TimeRemainingColumn(elapsed_when_finished=True),
         console=Console(stderr=True, markup=False, emoji=False, highlight=False),
     )
-    with bar:
-        task = bar.add_task("steps", total=None, said="")
+    task = bar.add_task("steps", total=None, said="")
 
-        def show(seen: "Seen") -> None:
-            line = seen.lines[-1]
-            if "loss" in line:
-                bar.update(task, completed=seen.step, total=seen.total_steps, said=_said(line))
-            else:
-                bar.console.print(_looked_at(line), soft_wrap=True)
+    def show(seen: "Seen") -> None:
+        line = seen.lines[-1]
+        if "loss" in line:
+            bar.update(task, completed=seen.step, total=seen.total_steps, said=_said(line))
+        else:
+            bar.console.print(_looked_at(line), soft_wrap=True)
+        bar.start()  # not before: of several processes one alone has something to show
 
+    try:
         yield show
+    finally:
+        bar.stop()
 
 
 class _Lines:

@@ -2,7 +2,6 @@
 select
     label,
     count(*)::integer as clips,
-    count(*) filter (top5[1] = label)::integer as hits,
     avg((top5[1] = label)::integer) as top1,
     avg(list_contains(top5, label)::integer) as top5,
 from predictions

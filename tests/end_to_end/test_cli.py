@@ -116,7 +116,7 @@ def test_from_archives_on_a_server_to_a_manifest(tmp_path: Path) -> None:
         assert missing.returncode == 1
         assert "kinetics700.tar.gz was refused with 404" in missing.stderr
     done = k710("build-manifest", "--annotations", "lists", cwd=tmp_path)
-    assert re.search(r"k710/train +244 +49 +32 +163", done.stdout)
+    assert re.search(r"k710/train +244 +54 +18 +172", done.stdout)
 
 
 # --- build-manifest
@@ -127,7 +127,7 @@ def test_the_summary_says_what_happened(demo: Path) -> None:
     assert done.returncode == 0
     assert re.search(r"k400/train +kinetics400/train\.csv +62", done.stdout)
     assert re.search(r"view +rows in +- duplicate id +- held out +=", done.stdout)
-    assert re.search(r"k710/train +244 +49 +32 +163", done.stdout)
+    assert re.search(r"k710/train +244 +54 +18 +172", done.stdout)
     assert "YouTube ids that two lists share" in done.stdout
     assert "Written to fresh: annotations.parquet, manifest.parquet, dropped" in done.stdout
     assert done.stderr == "", "no progress bar where stderr is no terminal"
@@ -141,8 +141,8 @@ def test_a_second_run_says_that_it_does_nothing(demo: Path) -> None:
 def test_json_gives_the_same_numbers(demo: Path) -> None:
     done = k710("build-manifest", "--annotations", "annotations", "--json", cwd=demo)
     summary = json.loads(done.stdout)
-    assert summary["views"]["k710/train"] == 163
-    assert summary["dropped"]["k710/train"] == {"duplicate_id": 49, "held_out": 32}
+    assert summary["views"]["k710/train"] == 172
+    assert summary["dropped"]["k710/train"] == {"duplicate_id": 54, "held_out": 18}
     assert len(summary["leakage"]) == 36
     assert summary["rules"] == {
         "protect": ["val", "test"],

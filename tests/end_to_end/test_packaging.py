@@ -1,5 +1,6 @@
 """The wheel and the editable install: what a user gets with pip, in an environment of its own."""
 
+import re
 import subprocess
 import sys
 import sysconfig
@@ -104,8 +105,9 @@ def test_the_demo_runs_from_an_installed_wheel(
     demo = subprocess.run([program, "demo"], cwd=tmp_path, capture_output=True, text=True)
     assert demo.returncode == 0, demo.stderr
     assert "k400/train: not in k710/train: its id is in k700/val" in demo.stdout
-    assert "1 shard, 56 clips, each decoded, " in demo.stdout
-    assert demo.stdout.endswith(" MB: all as written.\n")
+    assert re.search(
+        r"\d+ shards, 1,\d{3} clips, each decoded, .* MB: all as written\.", demo.stdout
+    )
 
 
 def test_an_editable_install_works(environment: Path, tmp_path: Path) -> None:

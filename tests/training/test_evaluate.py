@@ -1,6 +1,7 @@
 """Each clip counts once: the probabilities of its views, summed, of its dataset's classes."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from sharding import without_copies
 from training_runs import small, work_in
 
 from k710.errors import LabelError, StageError, WeightsError
+from k710.files import sha256_of
 from k710.labels import head_map
 from k710.video import read_frames
 from uniformerv2.augment import evaluation_clip
@@ -137,6 +139,47 @@ def test_scores_are_sums_of_probabilities(model: Path, work: Path, clips: int, c
     assert found.top5 == pytest.approx(sum(label in top for _, _, label, top, *_ in rows) / 12)
 
 
+def test_accuracies_are_those_of_the_answers(model: Path, tmp_path: Path) -> None:
+    """A model that says one class of all clips, one that has fewer of them, and another second."""
+    work = work_in(tmp_path)
+    view = read_view(work, "k400/train")
+    first, second = sorted(set(view.labels.tolist()))[:2]
+    fewer = [view.clip_ids[row] for row in np.flatnonzero(view.labels == first)[1:]]
+    index = pq.read_table(work / "index.parquet")
+    pq.write_table(
+        index.filter(pc.invert(pc.is_in(index["clip_id"], pa.array(fewer)))),
+        work / "index.parquet",
+    )
+    found = read(model)
+    tensors = {name: tensor.clone() for name, tensor in found.tensors.items()}
+    order = found.order.rows()  # type: ignore[union-attr]
+    tensors["head.bias"][order.index(first)] = 300
+    tensors["head.bias"][order.index(second)] = 200
+    path, record = tmp_path / "biased.safetensors", record_of(found.config, found.order, "k710")
+    write_tensors(path, tensors, record=record, wrapper="model_state")
+    tested = evaluated(path, work)
+    rows = rows_of(tested)
+    assert all(row[3][:2] == [first, second] for row in rows)
+    assert (tested.videos, tested.listed) == (10, 12)
+    assert tested.top1 == pytest.approx(1 / 10)
+    assert tested.top5 == pytest.approx(sum(row[2] in row[3] for row in rows) / 10)
+    assert tested.top5 >= 4 / 10
+    assert tested.mean_class == pytest.approx(1 / 4)
+    assert [one.top1 for one in class_accuracies(tested.path)] == [0.0, 0.0, 0.0, 1.0]
+
+
+def test_the_hash_is_of_clips_and_labels(model: Path, work: Path, tmp_path: Path) -> None:
+    """As sha256sum tells it of the list: a line for each clip, its name and its row of K710."""
+    with duckdb.connect() as con:
+        rows = con.execute(
+            "select clip_id, label from read_parquet($path) where view = 'k400/train' order by all",
+            {"path": str(work / "manifest.parquet")},
+        ).fetchall()
+    text = "".join(f"{clip_id} {label}\n" for clip_id, label in rows)
+    found = evaluated(model, work)
+    assert found.list_sha256 == hashlib.sha256(text.encode()).hexdigest()
+
+
 def test_a_k710_model_is_tested_as_its_remapped_head_would_be(
     model: Path, work: Path, tmp_path: Path
 ) -> None:
@@ -172,6 +215,16 @@ def test_a_model_without_the_classes_is_refused(work: Path, tmp_path: Path) -> N
         evaluated(other, work)
 
 
+def test_what_is_no_number_is_no_answer(model: Path, work: Path, tmp_path: Path) -> None:
+    found = read(model)
+    tensors = {name: tensor.clone() for name, tensor in found.tensors.items()}
+    tensors["balance"].fill_(torch.nan)
+    path, record = tmp_path / "nan.safetensors", record_of(found.config, found.order, "k710")
+    write_tensors(path, tensors, record=record, wrapper="model_state")
+    with pytest.raises(WeightsError, match=r"What the model says of \S+ is no number"):
+        evaluated(path, work)
+
+
 def test_a_view_without_clips_is_said(model: Path, tmp_path: Path) -> None:
     with pytest.raises(StageError):
         evaluated(model, without_copies(tmp_path))
@@ -195,6 +248,40 @@ def test_the_list_is_told_and_what_of_it_is_missing(
     assert partly.list_sha256 == found.list_sha256
     said = json.loads((partly.path.parent / "summary.json").read_text())
     assert said["videos"] == partly.videos and said["list_sha256"] == found.list_sha256
+
+
+def test_a_folder_that_can_not_be_written_to_is_said_before_the_test(
+    model: Path, work: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    seen: list[int] = []
+    with pytest.raises(StageError, match="can't be used"):
+        evaluated(model, work, out=tmp_path / "file", report=lambda done, _: seen.append(done))
+    assert seen == []
+
+
+def test_a_run_that_goes_on_meanwhile_changes_nothing(
+    model: Path, work: Path, tmp_path: Path
+) -> None:
+    """Its next step comes, and the one that is tested is removed."""
+    run = tmp_path / "run"
+
+    def step(number: int) -> Path:
+        folder = run / f"step_{number:09d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "model.safetensors").write_bytes(model.read_bytes() if number == 1 else b"other")
+        (folder / "state.json").write_text("{}")
+        return folder
+
+    def go_on(*_: int) -> None:
+        step(2)
+        shutil.rmtree(run / "step_000000001", ignore_errors=True)
+
+    first = step(1)
+    found = evaluated(run, work, report=go_on)
+    assert found.checkpoint == str(first / "model.safetensors")
+    said = json.loads(Path(f"{found.path}.json").read_text())
+    assert said["inputs"]["checkpoint"] == sha256_of(model)
 
 
 def test_the_same_test_gives_the_same_bytes(model: Path, work: Path, tmp_path: Path) -> None:
@@ -277,27 +364,47 @@ def test_recipe_and_what_was_published_come_from_the_run(
     assert found is not None
     assert (found.frames, found.crops, found.clips) == (4, 1, 1)
     assert found.published == recipe.published
+    mixed = evaluate(run, "k400/val", Views(workers=0, shuffle_seed=1), work=work, device="cpu")
+    assert mixed is not None and mixed.published is None  # nobody has published that
+    said = json.loads((mixed.path.parent / "summary.json").read_text())
+    assert (said["shuffle_seed"], said["precision"], said["missing"]) == (1, "fp32", 0.0)
+    file = evaluate(step / "model.safetensors", "k400/val", Views(workers=0), work=work)
+    assert file is not None and file.path.parent.parent.name == "run_step_000000012"
     assert evaluated(run, work, Views(workers=0)).published is None  # k400/train was not
+
+
+def two_processes(path: Path, work: Path, out: Path) -> "subprocess.CompletedProcess[str]":
+    """`k710 evaluate` of k400/train under torchrun, five clips at a time for each of two."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node=2", "-m", "k710_cli", "evaluate", str(path)]
+    command += ["--view", "k400/train", "--clips", "2", "--crops", "3", "--frames", "4"]
+    command += ["--batch", "5", "--work", str(work), "--out", str(out)]
+    command += ["--device", "cpu", "--json"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=120)
 
 
 def test_two_processes_test_each_clip_once(work: Path, tmp_path: Path) -> None:
     """Twelve clips in batches of five for each of two: the last ones have less, or nothing."""
     path = checkpoint(tmp_path / "k710.safetensors")
     alone = evaluated(path, work)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node=2", "-m", "k710_cli", "evaluate", str(path)]
-    command += ["--view", "k400/train", "--clips", "2", "--crops", "3", "--frames", "4"]
-    command += ["--batch", "5", "--work", str(work), "--out", str(tmp_path / "two")]
-    command += ["--device", "cpu", "--json"]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=120,
-    )
+    done = two_processes(path, work, tmp_path / "two")
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert said["videos"] == 12 and said["top1"] == alone.top1
     rows, others = rows_of(alone), rows_at(said["path"])
     assert [row[:4] for row in rows] == [row[:4] for row in others]
+
+
+def test_a_broken_clip_of_one_process_is_no_traceback_of_the_other(
+    model: Path, tmp_path: Path
+) -> None:
+    work = work_in(tmp_path)
+    view = read_view(work, "k400/train")
+    with (work / "shards" / f"{view.shards[3]:06d}.tar").open("r+b") as file:
+        file.seek(int(view.offsets[3]) + int(view.num_bytes[3]) // 2)
+        file.write(b"\xff" * 500)
+    done = two_processes(model, work, tmp_path / "two")
+    assert done.returncode == 1
+    assert f"{view.clip_ids[3]} (shard " in done.stderr
+    assert "Traceback" not in done.stderr.partition("torch/distributed/elastic")[0]

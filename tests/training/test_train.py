@@ -1,32 +1,48 @@
 """A run of training: what it moves, what it keeps, where it goes on, and what it refuses."""
 
+import contextlib
 import dataclasses
 import importlib.util
+import json
 import os
+import resource
 import shutil
 import signal
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import typer
+from k710_cli import app
+from k710_cli.train import _watching
 from torch import Tensor
 from training_runs import log_of, small, work_in
 
 from k710.errors import MissingExtra, RecipeError, StageError, TrainingError, WeightsError
 from k710.files import locked
 from uniformerv2 import checkpoint
+from uniformerv2.augment import CLIP, training_clip
 from uniformerv2.checkpoint_files import read_tensors, step_of_run, write_tensors
 from uniformerv2.class_order import ClassOrder
 from uniformerv2.config import Config
+from uniformerv2.data import Loader
+from uniformerv2.draws import generator_of
+from uniformerv2.frames import Sampling
 from uniformerv2.head import remap_head
+from uniformerv2.mixing import Mixing, draw_mix
 from uniformerv2.model import UniFormerV2
 from uniformerv2.optim import Schedule, learning_rate
+from uniformerv2.reading import Reading
 from uniformerv2.recipe import Recipe
-from uniformerv2.recipe_files import changed
+from uniformerv2.recipe_files import changed, to_toml
+from uniformerv2.scoring import scores_of
+from uniformerv2.shard_reader import ShardReader
 from uniformerv2.start import started
 from uniformerv2.train import Seen, train
-from uniformerv2.view import read_view
+from uniformerv2.view import View, read_view
 from uniformerv2.weights import read, record_of
 
 STEPS = 12
@@ -131,8 +147,15 @@ def test_a_run_goes_on_only_with_its_own_clips(work: Path, tmp_path: Path) -> No
     assert folder is not None
     text = (folder / "state.json").read_text()
     (folder / "state.json").write_text(text.replace('"num_clips": 12', '"num_clips": 13'))
-    with pytest.raises(StageError, match="was trained on 13 clips of k400/train"):
+    with pytest.raises(StageError, match="was trained on 13 clips of k400/train") as found:
         trained(work, "mine")
+    assert f"--set start.kind=video --init {folder}." in str(found.value)
+    trained(work, "other", "start.kind=video", init=str(folder))
+
+
+def test_a_run_without_a_step_is_refused(work: Path) -> None:
+    with pytest.raises(StageError, match=r"optim\.epochs \(0\.1\) of 3 steps each are no step"):
+        trained(work, "short", "optim.epochs=0.1", "optim.warmup_epochs=0")
 
 
 def test_two_processes_do_not_train_one_run(work: Path) -> None:
@@ -161,8 +184,9 @@ def test_of_many_steps_at_a_look_the_first_bad_one_is_named(work: Path) -> None:
     assert not list((work / "runs" / "burst").glob("step_*"))
 
 
-def test_a_frozen_vit_stays_as_it_is(work: Path) -> None:
-    recipe = small("model.frozen=true")
+@pytest.mark.parametrize("more", [(), ("optim.ema=0.9",)])
+def test_a_frozen_vit_stays_as_it_is(work: Path, more: tuple[str, ...]) -> None:
+    recipe = small("model.frozen=true", *more)
     model, _ = started(recipe, None)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     run = train(recipe, work=work, run="frozen", device="cpu").folder
@@ -227,10 +251,153 @@ def test_only_whole_checkpoints_count(work: Path) -> None:
     assert step_of_run(work / "runs" / "never") is None
 
 
+@pytest.mark.parametrize("keep", [1, 2])
+def test_unfinished_checkpoints_are_not_kept_in_place_of_whole_ones(work: Path, keep: int) -> None:
+    settings = ("run.checkpoint_minutes=1e-6", f"run.keep={keep}")
+
+    def stop(seen: Seen) -> None:
+        if seen.step == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    run = work / "runs" / "mine"
+    for unfinished in (11, 12):  # killed while it wrote them, and gone on from before
+        (run / f"step_{unfinished:09d}").mkdir(parents=True)
+    assert train(small(*settings), work=work, run="mine", device="cpu", watch=stop).step == 5
+    assert step_of_run(run) == run / "step_000000005"
+    assert sorted(run.glob("step_*")) == [run / f"step_{n:09d}" for n in range(6 - keep, 6)]
+
+
+@pytest.mark.parametrize("text", ['{"files": ["model.safetensors"]}', "[" * 200_000, "7"])
+def test_a_state_that_is_none_is_passed_over(work: Path, text: str) -> None:
+    run = trained(work, "mine", "run.checkpoint_minutes=1e-6")
+    *_, before, newest = sorted(run.glob("step_*"))
+    (newest / "state.json").write_text(text)
+    assert step_of_run(run) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_comes_twice_is_asked_once(work: Path, number: signal.Signals) -> None:
+    """Slurm tells all processes of a job to end, torchrun among them, which tells its own again."""
+
+    def stop(seen: Seen) -> None:
+        for _ in range(2 * (seen.step == 2)):
+            os.kill(os.getpid(), number)
+
+    done = train(small(), work=work, run="mine", device="cpu", watch=stop)
+    assert step_of_run(done.folder) == done.folder / "step_000000003"
+
+
+def test_a_ctrl_c_some_seconds_later_ends_it(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("uniformerv2.session._SAME_S", -1.0)
+
+    def stop(seen: Seen) -> None:
+        for _ in range(2 * (seen.step == 2)):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(small(), work=work, run="mine", device="cpu", watch=stop)
+
+
+@pytest.mark.parametrize("room", [1_000, 1_000_000])  # not even for the weights; not for moments
+def test_a_full_disk_is_worded_and_leaves_nothing(tmp_path: Path, room: int) -> None:
+    state = checkpoint.State(1, 3, 12, "k400/train", "", 12, 12, "")
+    weights = {"weight": torch.ones(100_000)}
+    optim = {"moments": {"weight": {"exp_avg": torch.ones(1_000_000)}}}
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        with pytest.raises(StageError, match="No room left to write"):
+            checkpoint.save(tmp_path, state, weights=weights, record={}, optim=optim)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
+    checkpoint.save(tmp_path, state, weights=weights, record={}, optim=optim)
+
+
+def test_a_damaged_checkpoint_is_worded(work: Path) -> None:
+    run = trained(work, "mine")
+    last = step_of_run(run)
+    assert last is not None
+    state = json.loads((last / "state.json").read_text())
+    for step in ("5", -5, 2.5, 13, None):
+        (last / "state.json").write_text(json.dumps(state | {"step": step}))
+        with pytest.raises(StageError, match="is no state of a run"):
+            trained(work, "mine")
+    optim = checkpoint.read_optim(last)
+    name, moment = next(iter(optim["moments"].items()))
+    wrong: list[Any] = [
+        [1],
+        {"scaler": {}},
+        optim | {"moments": {name: 3}},
+        optim | {"moments": {}},
+        optim | {"moments": optim["moments"] | {name: {"step": moment["step"]}}},
+        optim | {"moments": optim["moments"] | {name: moment | {"exp_avg": torch.zeros(1)}}},
+    ]
+    for bad in wrong:
+        (last / "optim.pt").unlink()  # what was read of it is mapped
+        torch.save(bad, last / "optim.pt")
+        files = state["files"] | {"optim.pt": (last / "optim.pt").stat().st_size}
+        (last / "state.json").write_text(json.dumps(state | {"files": files}))
+        with pytest.raises(WeightsError, match=r"no state of an optimizer|no moments of"):
+            trained(work, "mine")
+
+
+@pytest.mark.parametrize("at", [6, 12])
+@pytest.mark.parametrize("how", ["told", "killed"])
+def test_a_look_comes_after_the_checkpoint_and_is_made_up_for(
+    work: Path, monkeypatch: pytest.MonkeyPatch, how: str, at: int
+) -> None:
+    settings = ("data.val=k400/val", "eval.every_epochs=2", "run.checkpoint_minutes=1e-6")
+    expected = log_of(trained(work, "undisturbed", *settings))
+
+    def stop(seen: Seen) -> None:
+        if how == "told" and seen.step == at - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def killed(*_: object) -> None:
+        if len(list((work / "runs" / "mine").glob(f"step_{at:09d}"))):
+            raise KeyboardInterrupt
+        return scores_of(*_)  # type: ignore[return-value,arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr("uniformerv2.session.scores_of", killed)
+        with contextlib.suppress(KeyboardInterrupt):
+            train(small(*settings), work=work, run="mine", device="cpu", watch=stop)
+    run = work / "runs" / "mine"
+    last = step_of_run(run)
+    assert last is not None and checkpoint.read_state(last).step == at
+    assert log_of(run) == [line for line in expected if line["step"] <= at][:-1]
+    trained(work, "mine", *settings)
+    assert log_of(run) == expected
+
+
+def test_who_does_not_write_keeps_no_copy() -> None:
+    model = UniFormerV2(small().model)
+    weights = checkpoint.weights_of(model, keep=False)
+    assert weights.keys() == model.state_dict().keys()
+    assert not any(tensor.numel() for tensor in weights.values())
+
+
 def test_validation_clips_that_are_not_there_are_said_before_the_first_step(work: Path) -> None:
     with pytest.raises(StageError, match="no view 'k710/test'") as found:
         trained(work, "mine", "data.val=k710/test")
     assert "--set data.val=none" in str(found.value)
+    trained(work, "looks", "data.val=k400/val")
+    trained(work, "looks", "data.val=none")  # as is said, be it in the middle of a run
+
+
+def test_validation_clips_without_labels_are_said_before_the_first_step(
+    work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unlabelled(folder: Path, name: str) -> View:
+        view = read_view(folder, name)
+        labels = view.labels if name == "k400/train" else view.labels * 0 - 1
+        return dataclasses.replace(view, labels=labels)
+
+    monkeypatch.setattr("uniformerv2.session.read_view", unlabelled)
+    with pytest.raises(StageError, match=r"without a label(.|\n)*--set data\.val=none"):
+        trained(work, "mine", "data.val=k400/val")
+    assert not (work / "runs" / "mine" / "log.jsonl").read_text()
 
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorboard") is not None, reason="is installed")
@@ -239,7 +406,99 @@ def test_a_logger_that_is_not_installed_is_said(work: Path) -> None:
         trained(work, "mine", "run.tensorboard=true")
 
 
+def test_a_process_that_has_nothing_to_show_draws_no_bar(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    line = {"loss": 1.0, "accuracy": 0.5, "clips_per_s": 1.0, "data_wait_s": 0.0, "mfu": None}
+    with _watching():
+        time.sleep(0.2)
+    assert not capsys.readouterr().err
+    with _watching() as watch:
+        watch(Seen(3, 7, [line]))
+    assert "3/7" in capsys.readouterr().err
+
+
+def test_a_step_is_what_its_keys_say(work: Path) -> None:
+    """Written out by hand: every key of optim and augment that a step of the trainer reads."""
+    recipe = small(
+        *("optim.epochs=1", "optim.warmup_epochs=0", "optim.weight_decay=0.3"),
+        *("optim.betas=[0.5, 0.7]", "optim.eps=1e-3", "optim.clip_norm=0.5"),
+        *("optim.label_smoothing=0.2", "optim.layer_decay=0.5", "augment.mixup=0.8"),
+        *("augment.colours=clip", "data.repetitions=2", "run.clips_per_gpu=4"),
+        *("model.global_dropout=0.0", "model.head_dropout=0.0"),
+        *("run.checkpoint_minutes=1e-6", "run.keep=100"),
+    )
+    run = train(recipe, work=work, run="mine", device="cpu").folder
+    model, order = started(recipe, None)
+    view = read_view(work, "k400/train")
+    reading = Reading(
+        ShardReader(work / "shards"),
+        Sampling(4, None),
+        chances=recipe.chances,
+        repetitions=2,
+        seed=recipe.run.seed,
+    )
+    clips, shares = [], []
+    batch = next(Loader(view, reading, batch=4).batches())
+    for pair in (slice(0, 2), slice(2, 4)):  # what a part of the step has: two clips, twice each
+        number, frames = batch.positions[pair][0], batch.frames[pair]
+        labels = batch.labels[pair].tolist()
+        keeps = draw_mix(generator_of(6666, 0, number // 2, 1 << 33), Mixing(0.8, 0.0)).share
+        one_hot = torch.eye(400)[[order.rows().index(label) for label in labels]]
+        for turn in range(2):
+            draws = [each[turn] for each in batch.draws[pair]]
+            two = torch.stack(
+                [training_clip(*each, 32, colours=CLIP) for each in zip(frames, draws, strict=True)]
+            )
+            clips.append(keeps * two + (1 - keeps) * two.flip(0))
+            shares.append(keeps * one_hot + (1 - keeps) * one_hot.flip(0))
+    targets = 0.8 * torch.cat(shares) + 0.2 / 400
+    loss = -(targets * model(torch.cat(clips)).log_softmax(-1)).sum(-1).mean()
+    loss.backward()
+    norm = torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm()
+    line = log_of(run)[0]
+    assert line["loss"] == pytest.approx(loss.item(), rel=1e-5)
+    assert line["grad_norm"] == pytest.approx(norm.item(), rel=1e-4) and norm > 0.5
+    after = read_tensors(run / "step_000000001" / "model.safetensors")[0]
+    moments = checkpoint.read_optim(run / "step_000000001")["moments"]
+    for name, p in model.named_parameters():
+        assert p.grad is not None
+        gradient = p.grad * (0.5 / (norm + 1e-6))
+        top = recipe.model.depth + 1
+        layer = 1 + int(name.split(".")[1]) if name.startswith("blocks.") else top
+        if name.startswith(("patch_embedding.", "class_token", "positions", "norm_before.")):
+            layer = 0
+        rate = 1e-3 * 0.5 ** (top - layer)
+        decayed = p.detach() * (1 - rate * (0.3 if p.ndim != 1 else 0.0))
+        # Of the first step, AdamW's moments are the gradient and its square.
+        expected = decayed - rate * gradient / (gradient.abs() + 1e-3)
+        torch.testing.assert_close(after[name], expected, rtol=1e-5, atol=1e-6, msg=name)
+        kept = moments[name]["exp_avg"], moments[name]["exp_avg_sq"]
+        torch.testing.assert_close(kept[0], 0.5 * gradient, rtol=1e-3, atol=1e-7, msg=name)
+        torch.testing.assert_close(kept[1], 0.3 * gradient**2, rtol=1e-3, atol=1e-9, msg=name)
+
+
 # --- what it starts from
+
+
+def test_a_run_that_goes_on_says_that_it_starts_from_nothing_else(
+    work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = work / "k710.safetensors"
+    config = dataclasses.replace(small().model, num_classes=710)
+    written(path, config, ClassOrder("k710", "opengvlab"))
+    (work / "r.toml").write_text(to_toml(from_video()))
+    (work / "image.toml").write_text(to_toml(small("start.kind=image", "start.of=CLIP")))
+    told = ["finetune", "--target", "k400", "--from", str(path), "--work", str(work)]
+    for said in (False, True):
+        app([*told, "--recipe", str(work / "r.toml"), "--device", "cpu"], standalone_mode=False)
+        printed = capsys.readouterr().out
+        assert "12 steps are done" in printed
+        assert (f"went on after step 12: {path} was not read" in printed) == said
+    with pytest.raises(typer.BadParameter, match="starts from CLIP, and no video model"):
+        app([*told, "--recipe", str(work / "image.toml")], standalone_mode=False)
 
 
 def written(path: Path, config: Config, order: ClassOrder | None) -> UniFormerV2:
@@ -281,6 +540,9 @@ def test_what_is_not_the_recipes_model_is_refused(tmp_path: Path) -> None:
     written(path, dataclasses.replace(config, width=128, heads=4), ClassOrder("k710", "opengvlab"))
     with pytest.raises(WeightsError, match="of another shape"):
         started(from_video(), str(path))
+    written(path, dataclasses.replace(config, global_layers=(1,)), ClassOrder("k710", "opengvlab"))
+    with pytest.raises(WeightsError, match="does not fit the model"):
+        started(from_video("model.global_dropout=[0.5, 0.5]"), str(path))
     written(path, dataclasses.replace(config, num_classes=5), None)
     with pytest.raises(WeightsError, match=r"start\.head=random"):
         started(from_video(), str(path))

@@ -7,6 +7,7 @@ import pytest
 from training_runs import ended, log_of, small, started_process, work_in
 
 from k710.errors import RecipeError
+from k710.files import locked
 from uniformerv2.checkpoint_files import read_tensors, step_of_run
 from uniformerv2.session import num_parts
 from uniformerv2.train import train
@@ -73,6 +74,20 @@ def test_two_sharded_processes_go_on_with_what_one_began(work: Path) -> None:
     lines, others = log_of(run), log_of(work / "runs" / "alone")
     assert lines[:BEGUN] == others[:BEGUN] and lines != others  # cut, and gone on with
     agree(run, work / "runs" / "alone")
+
+
+def test_what_one_process_can_not_do_is_worded_by_all(work: Path) -> None:
+    with locked(work / "runs" / "taken"):
+        printed = ended(started_process(small(*SAME), work, "taken", ranks=2), code=1)
+    assert "is in use by" in printed and "RuntimeError" not in printed
+
+
+def test_a_checkpoint_that_can_not_be_written_is_worded_by_all(work: Path) -> None:
+    run = work / "runs" / "full"
+    run.mkdir(parents=True)
+    (run / "step_000000001").write_text("no folder")
+    printed = ended(started_process(small(*SAME), work, "full", ranks=2), code=1)
+    assert "step_000000001 can't be used" in printed and "RuntimeError" not in printed
 
 
 @pytest.mark.parametrize(
