@@ -181,7 +181,7 @@ def test_any_name_of_a_work_directory_will_do(
     monkeypatch.chdir(tmp_path)
     build_manifest(folder, work=name)
     assert len(list((tmp_path / name).glob("*.parquet"))) == 4
-    assert len(k710.load_view("k710/train", work=name)) == 163
+    assert len(k710.load_view("k710/train", work=name)) == 172
 
 
 # --- damage

@@ -124,7 +124,12 @@ def _claimed(folder: Path, recipe: Recipe, stack: contextlib.ExitStack) -> Path 
     stack.enter_context(locked(folder))
     last = step_of_run(folder)
     path = folder / "recipe.toml"
-    if last is not None and path.exists():
+    if last is not None:
+        if not path.exists():
+            raise StageError(
+                f"{path} is missing: nothing tells what {last.name} was trained with.\n"
+                "Put it back, or give this run another --run."
+            )
         apart = differences(recipe, read_recipe(path))
         if apart:
             raise StageError(

@@ -170,7 +170,9 @@ def _is_epoch_to_look_at(session: Session, step: int) -> bool:
     if session.validate is None or every is None or not step:
         return False
     epoch, rest = divmod(step, session.began.steps)
-    return step == session.began.total_steps or (rest == 0 and epoch % every == 0)
+    if step == session.began.total_steps:
+        return session.recipe.optim.wise is None  # what is saved then is another model
+    return rest == 0 and epoch % every == 0
 
 
 def _has_looked(session: Session) -> bool:

@@ -125,6 +125,9 @@ def test_a_run_goes_on_only_with_its_own_recipe(work: Path) -> None:
         train(small("optim.lr=0.1", "data.frames=8"), work=work, run="mine", device="cpu")
     assert "data.frames: 8, was 4" in str(found.value) and "another --run" in str(found.value)
     trained(work, "mine", "run.clips_per_gpu=1", "run.keep=7", "run.log_steps=3")  # are free
+    (work / "runs" / "mine" / "recipe.toml").unlink()
+    with pytest.raises(StageError, match=r"recipe\.toml is missing"):
+        trained(work, "mine")
 
 
 def test_a_run_goes_on_with_less_memory(work: Path) -> None:
