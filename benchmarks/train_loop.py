@@ -11,11 +11,14 @@ come once in a while, are left out.
 
 import argparse
 import json
+import os
 import statistics
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the command has it; of both, before torch
 
 import machine
 import torch

@@ -131,7 +131,7 @@ def read_frames(
     if out is not None and not (out.dtype == np.uint8 and out.flags.c_contiguous):
         raise ValueError("out must be a contiguous array of uint8")
     pictures = _Pictures(indices, size, pixels, _name(source), out)
-    with open_video(source) as (container, stream):
+    with open_video(source, probe=False) as (container, stream):
         scan = _scan(container, stream)
         done = (
             scan is not None
@@ -162,27 +162,31 @@ def num_frames(source: str | Path | bytes) -> int:
 
 
 @contextlib.contextmanager
-def open_video(source: str | Path | bytes | BinaryIO) -> Iterator[tuple[Any, Any]]:
+def open_video(
+    source: str | Path | bytes | BinaryIO, *, probe: bool = True
+) -> Iterator[tuple[Any, Any]]:
     """The `av` container and its first video stream, decoded by one thread; closed at the end.
 
     `source` is a path, a whole file as bytes, or an open binary file, which stays open. Only MP4,
-    Matroska and AVI are opened, whatever the name says, and no other file than `source`. What
-    FFmpeg says against it, inside the block too, is a MediaError that names the source.
+    Matroska and AVI are opened, whatever the name says, and no other file than `source`. Without
+    `probe` an MP4 in memory is opened without decoding: rates and pixel format may be unknown then.
+    What FFmpeg says against it, inside the block too, is a MediaError that names the source.
     """
     name = _name(source)
     file: Any = source
     kind = None
+    options = {"format_whitelist": _FORMATS}
     if isinstance(source, bytes):
         file = io.BytesIO(source)  # shares the bytes
         # FFmpeg asks each of its formats, which takes it longer than to decode a small clip.
         kind = "mp4" if source[4:8] == b"ftyp" else None
+        if kind and not probe:  # it would decode a frame, to tell what the decoder tells anyway
+            options |= {"codec_whitelist": "none", "probesize": "32"}
     elif isinstance(source, (str, Path)):
         file = f"file:{source}"  # never a protocol: there are videos called concat:a|b.mp4
     try:
         # Titles are in any encoding, and nobody reads them.
-        with av.open(
-            file, "r", kind, options={"format_whitelist": _FORMATS}, metadata_errors="replace"
-        ) as container:
+        with av.open(file, "r", kind, options=options, metadata_errors="replace") as container:
             yield container, _first_video(container, name)
     except av.error.FFmpegError as error:
         words = printable(error.strerror or type(error).__name__)

@@ -8,7 +8,8 @@ A batch is a function of the view, the seed and the step: it has the same clips,
 any number of ranks and workers, and wherever a run goes on.
 
 On CUDA the frames go from the memory that the workers fill to the GPU without another copy, on a
-stream of their own, one batch ahead.
+stream of their own, one batch ahead. Where a model computes on the cores that decode, `ahead=False`
+reads each batch when it is asked for: side by side both would take longer than in turn.
 """
 
 import contextlib
@@ -114,6 +115,7 @@ class Loader:
         workers: int = 0,
         window_shards: int = 16,
         device: str | torch.device = "cpu",
+        ahead: bool = True,
         skip_broken: bool = False,
         memory_bytes: int | None = None,
     ) -> None:
@@ -123,6 +125,7 @@ class Loader:
         self.is_training = reading.chances is not None
         self.batch, self.parts, self.rank, self.ranks = batch, parts, rank, ranks
         self.window_shards, self.skip_broken = window_shards, skip_broken
+        self.ahead = ahead
         self.device = torch.device(device)
         self.totals = Totals()
         self.steps = num_steps(len(view.clip_ids), batch, is_training=self.is_training)
@@ -151,7 +154,7 @@ class Loader:
         answers = (
             answers_here(self.reading, requests)
             if self.workers is None
-            else self.workers.answers(requests)
+            else self.workers.answers(requests, ahead=self.ahead)
         )
         batches = self._prepared(self._batches(answers, first_step), prepare)
         if self.device.type != "cuda":
@@ -179,7 +182,7 @@ class Loader:
         return iter(range(first_step, self.steps))
 
     def _requests(self, first_step: int) -> Iterator[Request]:
-        numbers = itertools.count()
+        numbers, batches = itertools.count(), itertools.count()
         order, of_epoch = None, -1
         for step in self._steps_from(first_step):
             epoch, in_epoch = divmod(step, self.steps)
@@ -187,8 +190,9 @@ class Loader:
                 order, of_epoch = self.order(epoch), epoch
             assert order is not None
             for places in self._shared_out(order, epoch, in_epoch):
+                batch = next(batches)
                 for first in range(0, len(places), _CHUNK):
-                    yield Request(next(numbers), places[first : first + _CHUNK])
+                    yield Request(next(numbers), batch, places[first : first + _CHUNK])
 
     def order(self, epoch: int) -> Order:
         """The order of clips in an epoch."""

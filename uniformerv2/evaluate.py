@@ -224,6 +224,7 @@ def _scores(
         ranks=ranks.ranks,
         workers=ranks.share_of_cores() if workers is None else workers,
         device=ranks.device,
+        ahead=ranks.device.type == "cuda",
         skip_broken=views.skip_broken,
     ) as loader:
         return scores_of(model, loader, ranks, how, lambda done: report(min(done, total), total))

@@ -41,6 +41,7 @@ class Request(NamedTuple):
     """Clips that one worker reads at a time, in their order."""
 
     number: int
+    batch: int  # that the clips are of, counted as they are asked for
     places: tuple[Place, ...]
 
 

@@ -195,6 +195,7 @@ def _loader(recipe: Recipe, view: View, reader: ShardReader, ranks: Ranks) -> Lo
         workers=_num_workers(recipe, ranks),
         window_shards=data.window_shards,
         device=ranks.device,
+        ahead=ranks.device.type == "cuda",
     )
 
 
@@ -217,8 +218,7 @@ def _num_workers(recipe: Recipe, ranks: Ranks) -> int:
     """Processes that decode for each process that trains."""
     if recipe.run.workers is not None:
         return recipe.run.workers
-    share = ranks.share_of_cores()
-    return share if ranks.device.type == "cuda" else max(share // 2, 1)  # the model needs some too
+    return ranks.share_of_cores()
 
 
 def _trainee(recipe: Recipe, init: str | None, last: Path | None, ranks: Ranks) -> Trainee:
@@ -305,6 +305,7 @@ def _validation(
                 ranks=ranks.ranks,
                 workers=_num_workers(recipe, ranks),
                 device=ranks.device,
+                ahead=ranks.device.type == "cuda",
                 skip_broken=True,
             ) as loader,
             _averaged(trainee),

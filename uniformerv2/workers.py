@@ -104,12 +104,15 @@ class Workers:
         self.processes.append(process)
         self.pipes.append(Connection(ours.detach()))
 
-    def answers(self, requests: Iterable[Request]) -> Generator[Answer, None, None]:
+    def answers(
+        self, requests: Iterable[Request], *, ahead: bool = True
+    ) -> Generator[Answer, None, None]:
         """The answers to all requests, in their order; one such run at a time.
 
         Requests are taken from the iterator, in a thread, as soon as there is room for what they
-        ask. StageError if a worker dies, or all have ended; what a worker raises is raised here.
-        RuntimeError while another run has not ended.
+        ask; without `ahead`, those of a batch only when the first answer of it is waited for, and
+        in between the workers rest. StageError if a worker dies, or all have ended; what a worker
+        raises is raised here. RuntimeError while another run has not ended.
         """
         if not self.pipes:
             raise StageError("The workers have ended: make another loader.")
@@ -117,7 +120,7 @@ class Workers:
             raise RuntimeError("one run of the workers at a time: close the other iterator first")
         self.is_running = True
         try:
-            feeder = _Feeder(self, iter(requests))
+            feeder = _Feeder(self, iter(requests), ahead=ahead)
             feeder.start()
             try:
                 yield from feeder.results()
@@ -175,10 +178,12 @@ class _Ring:
 class _Feeder(threading.Thread):
     """Hands out requests and takes in what comes back, for one run of `Workers.answers`."""
 
-    def __init__(self, workers: Workers, requests: Iterator[Request]) -> None:
+    def __init__(self, workers: Workers, requests: Iterator[Request], *, ahead: bool) -> None:
         super().__init__(name="k710-feeder", daemon=True)
         self.workers = workers
         self.requests = requests
+        self.ahead = ahead
+        self.batch = -1  # that is being read
         self.next: Request | None = next(requests, None)
         self.given: list[dict[int, tuple[Request, int | None, int]]] = [{} for _ in workers.pipes]
         self.ready: dict[int, Answer] = {}  # by place in the order
@@ -252,13 +257,16 @@ class _Feeder(threading.Thread):
         while workers.released:
             workers.ring.free(workers.released.popleft())
         while self.next is not None and not self.stopped:
+            if not (self.ahead or self.next.batch == self.batch or self._is_awaited()):
+                return
+            self.batch = self.next.batch
             worker = min(range(len(self.given)), key=lambda number: len(self.given[number]))
-            if len(self.given[worker]) >= _WAITING:
+            if self.ahead and len(self.given[worker]) >= _WAITING:
                 return
             num_bytes = spread(workers.reading, self.next.places)[1]
             start = workers.ring.take(num_bytes)
-            if start is None and not self._is_stuck():
-                return
+            if start is None and not self._is_awaited():
+                return  # else whoever uses the frames keeps all memory, and is stuck
             request = self.next
             with self.changed:
                 self.order[request.number] = self.num_given
@@ -268,8 +276,8 @@ class _Feeder(threading.Thread):
             with contextlib.suppress(OSError):  # it has died: _take() will see that
                 workers.pipes[worker].send((request, start))
 
-    def _is_stuck(self) -> bool:
-        """Whoever uses the frames keeps all memory, and waits for this very request."""
+    def _is_awaited(self) -> bool:
+        """Whether the answer to the next request is waited for."""
         with self.changed:
             return self.is_waiting and self.num_given == self.num_taken
 

@@ -91,13 +91,14 @@ def test_ranks_parts_and_where_a_run_goes_on_change_no_batch(
     workers=st.integers(1, 3),
     first=st.integers(0, 20),
     memory=st.sampled_from([None, 4096, 200_000]),
+    ahead=st.booleans(),
 )
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=5, deadline=None)
 def test_workers_change_no_batch_wherever_a_run_goes_on(
-    view: View, batch: int, workers: int, first: int, memory: int | None
+    view: View, batch: int, workers: int, first: int, memory: int | None, ahead: bool
 ) -> None:
     expected = taken(view, 3, first, batch=batch)
-    options = {"batch": batch, "workers": workers, "memory_bytes": memory}
+    options = {"batch": batch, "workers": workers, "memory_bytes": memory, "ahead": ahead}
     assert taken(view, 3, first, **options) == expected
 
 
@@ -139,6 +140,23 @@ def test_batches_that_are_kept_stay_as_they_are(view: View) -> None:
                 assert said(batch) == expected[batch.step]
                 if batch.step == first + 3:
                     break
+
+
+def test_workers_rest_between_batches_where_nothing_is_read_ahead(view: View) -> None:
+    four_batches = 4 * 12 * 4 * 48 * 72 * 3
+
+    def blocks_in_use(*, ahead: bool) -> int:
+        with Loader(
+            view, reading(), batch=12, workers=2, memory_bytes=four_batches, ahead=ahead
+        ) as loader:
+            batches = loader.batches()
+            kept = [next(batches), next(batches)]
+            time.sleep(1)  # longer than they would take for a batch
+            assert loader.workers is not None and len(kept) == 2
+            return len(loader.workers.ring.spans)
+
+    assert blocks_in_use(ahead=False) == 6  # of 4 clips each
+    assert blocks_in_use(ahead=True) > 6
 
 
 def test_what_is_copied_elsewhere_keeps_its_memory_as_long(view: View) -> None:
