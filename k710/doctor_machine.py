@@ -15,21 +15,20 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal
 
 from k710.errors import K710Error, printable
 from k710.files import flocked
+from k710.limits import cores_allowed, memory_allowed
 
 __all__ = [
     "Check",
     "State",
     "Version",
-    "cores_allowed",
     "gpu",
     "installed",
     "machine",
-    "memory_allowed",
 ]
 
 Version = Callable[[str], str | None]
@@ -182,14 +181,11 @@ def machine(work: Path) -> Iterator[Check]:
 
 def _processor() -> Check:
     cores = len(os.sched_getaffinity(0))
+    found = f"{cores} cores"
     allowed = cores_allowed()
-    if allowed is None or allowed >= cores:
-        return Check("machine", "processor", "ok", f"{cores} cores", "all")
-    found = f"{cores} cores, of which this container may use {allowed:g}"
-    workers = max(round(allowed), 1)
-    remedy = f"Give --workers {workers}, or --set run.workers={workers} to train: "
-    remedy += "the default is one for each core."
-    return Check("machine", "processor", "note", found, "index, shard, training", remedy)
+    if allowed is not None and allowed < cores:
+        found += f", of which this container may use {allowed:g}"
+    return Check("machine", "processor", "ok", found, "all")
 
 
 def _memory() -> Check:
@@ -209,53 +205,6 @@ def _shared_memory() -> Check:
     if size >= _LITTLE_SHARED:
         return Check("machine", "/dev/shm", "ok", found, use)
     return Check("machine", "/dev/shm", "note", found, use, "docker run --shm-size=8g ...")
-
-
-def memory_allowed(
-    groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
-) -> int | None:
-    """Bytes that the control groups of this process allow; None where they set no limit."""
-    names = ("memory.max", "memory.limit_in_bytes")
-    limits = [
-        int(text)
-        for folder in _group_folders("memory", groups, root)
-        for name in names
-        if (text := _text(folder / name)).isdigit()
-    ]
-    return min(limits, default=None)
-
-
-def cores_allowed(
-    groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
-) -> float | None:
-    """Cores' worth of time that the control groups allow; None where they set no limit."""
-    limits = []
-    for folder in _group_folders("cpu", groups, root):
-        old = f"{_text(folder / 'cpu.cfs_quota_us')} {_text(folder / 'cpu.cfs_period_us')}"
-        for text in (_text(folder / "cpu.max"), old):
-            words = text.split()
-            if len(words) == 2 and all(word.isdigit() for word in words):  # neither max nor -1
-                limits.append(int(words[0]) / int(words[1]))
-    return min(limits, default=None)
-
-
-def _group_folders(controller: str, groups: Path, root: Path) -> Iterator[Path]:
-    """Where limits may stand: of the process's own group and of all above, in both versions."""
-    for line in _text(groups).splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers and controller not in controllers.split(","):
-            continue
-        base = root / controller if controllers else root
-        group = PurePosixPath(path)
-        for one in (group, *group.parents):
-            yield base / str(one).lstrip("/")
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except OSError:
-        return ""
 
 
 def _disk(work: Path) -> Check:

@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, Protocol, TypeVar
 
 from k710.errors import K710Error, StageError, printable
+from k710.limits import usable_cores
 
 __all__ = ["Engine", "Failed", "Local", "Pool", "run_local", "wait_beside_work"]
 
@@ -75,7 +76,7 @@ class Local:
         timeout_s: float,
     ) -> Generator[tuple[Task, Result | Failed], None, None]:
         """(task, result) as they are done, in any order; see `run_local`."""
-        workers = self.workers or os.cpu_count() or 1
+        workers = self.workers or usable_cores()
         return run_local(function, tasks, workers=workers, timeout_s=timeout_s)
 
     def session(self) -> contextlib.AbstractContextManager["Local"]:

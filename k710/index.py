@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from k710.copies import Copy, Remarks, find_copies, roots_of
 from k710.files import locked, word_os_errors
+from k710.limits import usable_cores
 from k710.sources import source_tables, write_sources
 from k710.tables import SCHEMAS, connect, open_table, read_sql
 
@@ -83,7 +84,7 @@ def index_videos(
         source_tables(con, work) as inputs,
     ):
         remarks = Remarks()
-        workers = workers or len(os.sched_getaffinity(0))
+        workers = workers or usable_cores()
         _find(con, work, roots, remarks, workers, on_progress)
         on_progress("writing", 0, None)
         write_sources(con, work, inputs)

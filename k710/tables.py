@@ -27,6 +27,7 @@ import duckdb
 
 from k710.errors import SchemaError, StageError
 from k710.files import disk_full, num_bytes_of, replacing, sha256_of, write_json
+from k710.limits import usable_cores
 
 __all__ = [
     "SCHEMAS",
@@ -279,7 +280,7 @@ def connect(work: Path, *, memory_limit: str, threads: int | None = None) -> Ite
         "autoinstall_known_extensions": False,
     }
     # Memory grows with threads: full-size lists peak at 0.88, 0.96 and 1.02 GB with 2, 4 and 8.
-    settings["threads"] = threads or min(4, os.cpu_count() or 1)
+    settings["threads"] = threads or min(4, usable_cores())
     try:
         with duckdb.connect(config=settings) as con:
             con.execute(read_sql("macros")).fetchall()

@@ -19,6 +19,7 @@ from k710.cut import decoder_log
 from k710.engines import Failed, run_local
 from k710.errors import MediaError, printable
 from k710.files import locked, sha256_of, word_os_errors
+from k710.limits import usable_cores
 from k710.located import Located
 from k710.probe import media_words
 from k710.shard_files import open_parts, shard_name, tar_path
@@ -81,7 +82,7 @@ def verify_shards(
     # A disk that can't be written has no run at work on it.
     lock = locked(work) if os.access(work, os.W_OK) else contextlib.nullcontext()
     with word_os_errors(work), lock, connect(work, memory_limit="2GB") as con:
-        return _verified(con, work, deep, workers or os.cpu_count() or 1, on_progress)
+        return _verified(con, work, deep, workers or usable_cores(), on_progress)
 
 
 def _verified(con: Any, work: Path, deep: bool, workers: int, on_progress: OnProgress) -> Verified:

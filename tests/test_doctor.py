@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from k710.doctor import Check, checks, decoder, downloads, extras, gpu, machine, packages
-from k710.doctor_machine import Version, cores_allowed, installed, memory_allowed
+from k710.doctor_machine import Version, installed
+from k710.limits import cores_allowed, memory_allowed
 
 ROOT = Path(__file__).resolve().parents[1]
 TODAY = datetime.date(2026, 1, 1)

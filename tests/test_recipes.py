@@ -129,7 +129,8 @@ def test_a_header_says_all_that_a_reader_needs(name: str) -> None:
     recipe = read_recipe(name)
     cost = cost_of(recipe)
     assert "arXiv 2211.09552" in head and f"Status: {recipe.status}" in head
-    assert f"about {cost.gpu_hours:,.0f} H100-hours and {cost.memory_gib:.0f} GiB" in head
+    hours = f"{cost.gpu_hours:,.0f} H100-hour{'s' * (round(cost.gpu_hours) != 1)}"
+    assert f"about {hours} with run.compile=true, and {cost.memory_gib:.0f} GiB" in head
     assert f"{cost.parameters / 1e6:.1f} M parameters" in head
     assert f"{cost.macs / 1e9:,.1f} GMACs a view here" in head
     if recipe.published is None:

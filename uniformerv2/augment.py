@@ -115,9 +115,9 @@ def _finished(x: Tensor, draws: Sequence[Draw], colours: Colours) -> Tensor:
 
 
 def check_batch(frames: Sequence[Tensor], draws: Sequence[Draw]) -> None:
-    """ValueError unless there is a draw for each of some clips uint8 RGB (T, H, W, 3) of one length
+    """ValueError unless clips, uint8 RGB (T, H, W, 3) of one length and device, fit their draws.
 
-    and device, and each box is inside of its frames.
+    There is one for each, and its box is inside of the frames.
     """
     if not frames or len(frames) != len(draws):
         raise ValueError(f"{len(frames)} clips, {len(draws)} draws: as many of both, one at least")
@@ -149,9 +149,9 @@ def _recoloured(x: Tensor, colours: Colours) -> Tensor:
 
 
 def _erase(x: Tensor, drawn: Draw) -> None:
-    """Put the mean, which is 0, on the part of (..., size, size) that is blotted out: in place,
+    """Put the mean, which is 0, on what is blotted out of (..., size, size), in place.
 
-    in whole pixels, one at least.
+    That is whole pixels, one at least.
     """
     if drawn.erased is None:
         return
@@ -169,10 +169,10 @@ def normalised(frames: Tensor) -> Tensor:
 def evaluation_clip(
     frames: Tensor, size: int, crop: int, *, colours: Colours = REFERENCE
 ) -> Tensor:
-    """Float (3, T, size, size) of uint8 RGB frames (T, H, W, 3): `crop` 0, 1 or 2 along the longer
+    """Float (3, T, size, size) of uint8 RGB frames (T, H, W, 3).
 
-    side, 1 being the middle. The short side is scaled to `size` without antialiasing, after
-    normalisation. Source: the tests of the reference.
+    `crop` is 0, 1 or 2 along the longer side, 1 being the middle. The short side is scaled to
+    `size` without antialiasing, after normalisation. Source: the tests of the reference.
     """
     _check(frames)
     if crop not in (0, 1, 2):

@@ -1,7 +1,9 @@
 """Test a checkpoint on a view: predictions.parquet, and what can be read out of it.
 
-    work/evaluations/NAME/k400-val_8x3x4/predictions.parquet    frames x crops x clips
-                                        /summary.json
+    work/evaluations/RUN/k400-val_8x3x4/predictions.parquet     frames x crops x clips
+                                       /summary.json
+
+A checkpoint of no run has its file's name in the place of RUN, with the start of its hash.
 
 Beside every number stand the share of the view's clips that it is without, and a hash of the list
 that it is of: two numbers can be compared where these are the same.
@@ -29,7 +31,7 @@ from uniformerv2.frames import Sampling
 from uniformerv2.model import UniFormerV2
 from uniformerv2.ranks import Ranks, ranks_of_torchrun
 from uniformerv2.reading import Reading
-from uniformerv2.recipe import Data, Evaluation, Precision, Published, Recipe
+from uniformerv2.recipe import Data, Evaluation, Precision, Published, Recipe, Run
 from uniformerv2.recipe_files import read_recipe
 from uniformerv2.scoring import DTYPES, TOP, Look, Scores, columns_of, scores_of
 from uniformerv2.shard_reader import ShardReader
@@ -104,7 +106,7 @@ class Views:
     precision: Precision = "fp32"
     shuffle_seed: int | None = None  # frames of each clip out of order
     skip_broken: bool = False
-    batch: int = 32  # videos, of each process
+    batch: int | None = None  # videos, of each process; None: as many as the run trained at a time
     workers: int | None = None
 
 
@@ -153,12 +155,13 @@ def evaluate(
             Sampling(frames, recipe.data.stride if recipe else None),
             views=clips,
         )
-        folder = out or work / "evaluations" / _name(path) / _folder_name(
+        folder = out or work / "evaluations" / _name(path, sha256) / _folder_name(
             view_name, f"{frames}x{crops}x{clips}", views
         )
         ranks.by_first(lambda: _check_room(folder))  # before the hours that a test may take
         model = load_model(found).to(ranks.device)
-        scores = _scores(model, view, reading, ranks, how, views, report)
+        batch = views.batch or (Run() if recipe is None else recipe.run).clips_per_gpu
+        scores = _scores(model, view, reading, ranks, how, views, batch, report)
         if not ranks.is_first:
             return None
     made_of = {"checkpoint": sha256, "view": view.sha256}
@@ -212,6 +215,7 @@ def _scores(
     ranks: Ranks,
     how: Look,
     views: Views,
+    batch: int,
     report: Callable[[int, int], object],
 ) -> Scores:
     total = -(-len(view.clip_ids) // ranks.ranks)
@@ -219,7 +223,7 @@ def _scores(
     with Loader(
         view,
         reading,
-        batch=views.batch * ranks.ranks,
+        batch=batch * ranks.ranks,
         rank=ranks.rank,
         ranks=ranks.ranks,
         workers=ranks.share_of_cores() if workers is None else workers,
@@ -246,13 +250,14 @@ def _published(recipe: Recipe | None, view_name: str) -> Published | None:
     return recipe.published
 
 
-def _name(path: Path) -> str:
+def _name(path: Path, sha256: str) -> str:
+    """The run's, or the file's: of which there are many called best.pt."""
     path = Path(os.path.abspath(path))
     if path.name == MODEL:
         path = path.parent  # of a step: all steps' are called that
     if path.name.startswith("step_"):
         return f"{path.parent.name}_{path.name}"
-    return path.name if path.is_dir() else path.stem
+    return path.name if path.is_dir() else f"{path.stem}_{sha256[:8]}"
 
 
 def _views_of(views: Views, recipe: Recipe | None) -> tuple[int, int, int]:

@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from k710.errors import K710Error, StageError
+from k710.limits import usable_cores
 
 __all__ = ["Ranks", "ranks_of_torchrun"]
 
@@ -38,7 +39,7 @@ class Ranks:
 
     def share_of_cores(self) -> int:
         """The cores of this machine that are this process's own; one at least."""
-        return max(len(os.sched_getaffinity(0)) // self.on_machine, 1)
+        return max(usable_cores() // self.on_machine, 1)
 
     def any_of(self, *flags: bool) -> list[bool]:
         """Each flag, whether any process has set it: the same answer on all."""
@@ -76,11 +77,6 @@ class Ranks:
         dist.broadcast_object_list(values, 0)
         return values[0]
 
-    def together(self) -> None:
-        """Wait until all are here."""
-        if self.ranks > 1:
-            dist.barrier()
-
     def by_first(self, work: Callable[[], Any]) -> Any:
         """What `work` returns in the first process, which alone does it; a K710Error is all's."""
         value, error = None, None
@@ -101,11 +97,14 @@ class Ranks:
 def ranks_of_torchrun(device: str | None = None) -> Iterator[Ranks]:
     """The ranks that torchrun's environment tells, or one alone; `device` is cuda or cpu.
 
-    StageError where this process has no GPU of its own.
+    StageError where this process has no GPU of its own, or a part of that environment is missing.
     """
     kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    local = int(os.environ.get("LOCAL_RANK", "0"))
+    is_one_of_many = "WORLD_SIZE" in os.environ
+    local, on_machine = _place_on_machine() if is_one_of_many else (0, 1)
     if kind == "cuda":
+        if not torch.cuda.is_available():
+            raise StageError("PyTorch sees no GPU: k710 doctor tells why. Or --device cpu.")
         if local >= torch.cuda.device_count():
             raise StageError(
                 f"Process {local} of this machine has no GPU: there are "
@@ -113,14 +112,27 @@ def ranks_of_torchrun(device: str | None = None) -> Iterator[Ranks]:
             )
         torch.cuda.set_device(local)
     own = torch.device(kind, local) if kind == "cuda" else torch.device(kind)
-    if "WORLD_SIZE" not in os.environ:
-        yield Ranks(0, 1, 1, own)
+    if not is_one_of_many:
+        yield Ranks(0, 1, on_machine, own)
         return
     dist.init_process_group("cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo", timeout=_PATIENCE)
     try:
-        on_machine = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         yield Ranks(dist.get_rank(), dist.get_world_size(), on_machine, own)
         # Whoever ends first would take the group away from the others.
         dist.barrier()
     finally:
         dist.destroy_process_group()
+
+
+def _place_on_machine() -> tuple[int, int]:
+    """Which process of this machine's this is, and of how many."""
+    names = ("LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    missing = [name for name in names if name not in os.environ]
+    if missing:
+        raise StageError(
+            f"WORLD_SIZE is set, and {' and '.join(missing)} not: which GPU and which cores are "
+            "this process's?\nStart it with torchrun, or set what torchrun sets (of Slurm, these "
+            "are SLURM_LOCALID and SLURM_NTASKS_PER_NODE). Alone, unset WORLD_SIZE."
+        )
+    local, on_machine = (int(os.environ[name]) for name in names)
+    return local, on_machine

@@ -6,6 +6,7 @@ undisturbed run. Speeds aside, it is the same then.
 
 import json
 import os
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -99,15 +100,23 @@ class _TensorBoard:
 
 
 class _WandB:
-    """The same, as a run of that name, gone on with where there is one."""
+    """The same, as a run with an id of its own, which is kept in the run's folder."""
 
     def __init__(self, folder: Path) -> None:
         try:
             import wandb
         except ImportError as error:
             raise MissingExtra("run.wandb needs Weights & Biases: pip install wandb") from error
+        path = folder / "wandb_id"
+        if not path.exists():  # drawn: other folders have runs of that name too
+            with replacing(path) as partial:
+                partial.write_text(secrets.token_hex(6), encoding="utf-8")
         self.run: Any = wandb.init(
-            project="k710", name=folder.name, id=folder.name, dir=str(folder), resume="allow"
+            project="k710",
+            name=folder.name,
+            id=path.read_text(encoding="utf-8"),
+            dir=str(folder),
+            resume="allow",
         )
 
     def write(self, line: Mapping[str, Any]) -> None:

@@ -166,6 +166,11 @@ def _state(recipe: Recipe, view: View, steps: int, last: Path | None) -> State:
     if last is None:
         return fresh
     state = checkpoint.read_state(last)
+    if state.labels_sha256 != fresh.labels_sha256:
+        raise StageError(
+            f"{last} has a head for other classes: those of Kinetics-710 have changed since.\n"
+            "Go on with the version of k710 that began the run, or give this run another --run."
+        )
     if replace(state, step=0) != fresh:
         raise StageError(
             f"{last} was trained on {state.num_clips:,} clips of {state.view} in shards; there are "

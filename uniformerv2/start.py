@@ -32,9 +32,10 @@ def model_of(recipe: Recipe) -> UniFormerV2:
 
 
 def _seed(recipe: Recipe) -> int:
-    """Of the drawn weights. Recipes of one seed draw others: a new head that had the rows which a
+    """Of the drawn weights, which are others for each recipe.
 
-    head of K710 began with would fit what was trained below that.
+    A new head that had the rows which a head of K710 began with would fit what was trained below
+    that one.
     """
     words = (recipe.run.seed, zlib.crc32(recipe.name.encode()))
     return int(np.random.SeedSequence(words).generate_state(1)[0])

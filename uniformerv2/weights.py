@@ -284,9 +284,9 @@ def _config_of_reference(arguments: Mapping[str, Any]) -> Config:
 
 
 def _config_of(tensors: Mapping[str, Tensor], family: Format, path: Path) -> Config:
-    """What the shapes tell, and for the rest what all published models have in common: 64 channels
+    """What the shapes tell, and for the rest what all published models have in common.
 
-    a head, global UniBlocks after the last layers.
+    That is 64 channels a head, and global UniBlocks after the last layers.
     """
     start = "backbone.transformer."
     try:

@@ -61,7 +61,10 @@ def evaluate(
     skip_broken: Annotated[
         bool, typer.Option("--skip-broken", help="Count broken clips as missing, and go on.")
     ] = False,
-    batch: Annotated[int, typer.Option(min=1, max=4096, help="Videos at a time, per GPU.")] = 32,
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, max=4096, help="Videos at a time, per GPU. Default: as in training."),
+    ] = None,
     worst: Annotated[int, typer.Option(min=0, help="Classes and confusions to show.")] = 5,
     work: Work = Path("work"),
     shards: Shards = None,

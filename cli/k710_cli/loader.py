@@ -45,8 +45,7 @@ def bench_loader(
     Example: k710 bench-loader --work ./work --view k710/train --workers 16
     """
     needs_torch()
-    import os
-
+    from k710.limits import usable_cores
     from uniformerv2.draws import Chances
     from uniformerv2.frames import Sampling
     from uniformerv2.reading import Reading
@@ -57,7 +56,7 @@ def bench_loader(
     chosen = read_view(work, view)
     from uniformerv2.loader_speed import measure  # PyTorch takes seconds: after what may be wrong
 
-    num_workers = workers or len(os.sched_getaffinity(0))
+    num_workers = workers or usable_cores()
     with progress(unit="clips") as show:
         speed = measure(
             chosen,

@@ -62,8 +62,8 @@ def recipes(
     console().print(listed)
     print(
         "\nIn brackets: parameters that are trained. GMACs of one view. GiB of each GPU, and\n"
-        "hours of H100s on the published lists: estimates. Views: frames x crops x clips.\n"
-        "Published: top-1 in percent."
+        "hours of H100s on the published lists with run.compile=true: estimates. Views: frames x\n"
+        "crops x clips. Published: top-1 in percent."
     )
     for row in rows:
         if _is_run(row):

@@ -1,6 +1,7 @@
 """pretrain, finetune: a recipe, clips in shards, and weights to start from become a run."""
 
 import contextlib
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -143,9 +144,20 @@ def finetune(
 
 
 def run_or_checkpoint(work: Path, text: str) -> Path:
-    """The path of a run of that name in a work directory, or else of a checkpoint."""
-    run = work / "runs" / text
-    return run if Path(text).name == text and run.is_dir() else Path(text)
+    """The path of a run of that name in a work directory, or else of a checkpoint.
+
+    StageError, with the runs that there are, where it is neither.
+    """
+    from k710.errors import StageError, shown
+
+    runs, path = work / "runs", Path(text)
+    if path.name == text and (runs / text).is_dir():
+        return runs / text
+    if not path.exists():
+        names = sorted(each.name for each in runs.glob("*") if each.is_dir())
+        there = f"Runs there: {', '.join(map(shown, names))}." if names else "There are no runs."
+        raise StageError(f"{shown(text)} is no file, and no run in {shown(runs)}.\n{there}")
+    return path
 
 
 def _settings(settings: list[str] | None, keep: int | None) -> list[str]:
@@ -189,12 +201,23 @@ def _train(
         )
     if done.is_finished:
         print(f"{done.step:,} steps are done: {where}")
-        print(f"Next: k710 evaluate {name} --work {work} --view {recipe.dataset}/val")
+        print(f"Next: {_next_command(name, recipe.dataset, work, shards, cache)}")
     else:
         print(
             f"Stopped after step {done.step:,} of {done.total_steps:,}, with a checkpoint.\n"
             f"Run the same k710 {command} again: it goes on from there."
         )
+
+
+def _next_command(
+    run: str, dataset: str, work: Path, shards: str | None, cache: Path | None
+) -> str:
+    from k710.errors import printable
+
+    words = ["k710", "evaluate", run, "--work", str(work), "--view", f"{dataset}/val"]
+    words += [] if shards is None else ["--shards", shards]
+    words += [] if cache is None else ["--cache", str(cache)]
+    return printable(shlex.join(words))
 
 
 @contextlib.contextmanager

@@ -54,7 +54,7 @@ def test_what_came_out_stands_beside_what_was_published(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("nowhere.pt", "--view", "k400/val"), "'nowhere.pt' can't be read"),
+        (("nowhere", "--view", "k400/val"), "'nowhere' is no file, and no run in 'work/runs'.\n"),
         (("zumba.safetensors", "--view", "k400/vall"), "There is no view 'k400/vall'"),
         (("zumba.safetensors", "--view", "k710/val"), "has no row for 310 classes of k710"),
         (("zumba.safetensors", "--view", "k400/val", "--recipe", "k40"), "no recipe 'k40'"),

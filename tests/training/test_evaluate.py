@@ -289,6 +289,35 @@ def test_the_same_test_gives_the_same_bytes(model: Path, work: Path, tmp_path: P
     assert one.read_bytes() == other.read_bytes()
 
 
+def test_files_of_one_name_are_tested_each_in_a_folder_of_its_own(
+    model: Path, work: Path, tmp_path: Path
+) -> None:
+    ours, theirs = (tmp_path / name / "best.safetensors" for name in ("ours", "theirs"))
+    for path in (ours, theirs):
+        path.parent.mkdir()
+    ours.write_bytes(model.read_bytes())
+    checkpoint(theirs, dataclasses.replace(K710, num_classes=400))
+    found = [evaluated(path, work) for path in (ours, theirs)]
+    assert found[0].path != found[1].path
+    assert all(each.path.parent.parent.name.startswith("best_") for each in found)
+    assert evaluated(ours, work).path == found[0].path
+
+
+def test_part_of_the_environment_of_torchrun_is_no_place(
+    model: Path, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    with pytest.raises(StageError, match=r"^WORLD_SIZE is set, and LOCAL_WORLD_SIZE not"):
+        evaluated(model, work)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="of a machine without a GPU")
+def test_a_gpu_that_is_not_there_is_said(model: Path, work: Path) -> None:
+    with pytest.raises(StageError, match=r"^PyTorch sees no GPU: k710 doctor tells why"):
+        evaluate(model, "k400/train", SHORT, work=work, device="cuda")
+
+
 def test_frames_out_of_order(model: Path, work: Path) -> None:
     def tested(seed: int | None, frames: int = 4) -> list[Any]:
         views = dataclasses.replace(SHORT, shuffle_seed=seed, frames=frames)

@@ -23,6 +23,7 @@ from training_runs import log_of, small, work_in
 
 from k710.errors import MissingExtra, RecipeError, StageError, TrainingError, WeightsError
 from k710.files import locked
+from k710.labels import labels_sha256
 from uniformerv2 import checkpoint
 from uniformerv2.augment import CLIP, training_clip
 from uniformerv2.checkpoint_files import read_tensors, step_of_run, write_tensors
@@ -154,6 +155,9 @@ def test_a_run_goes_on_only_with_its_own_clips(work: Path, tmp_path: Path) -> No
         trained(work, "mine")
     assert f"--set start.kind=video --init {folder}." in str(found.value)
     trained(work, "other", "start.kind=video", init=str(folder))
+    (folder / "state.json").write_text(text.replace(labels_sha256(), "0" * 64))
+    with pytest.raises(StageError, match="has a head for other classes"):
+        trained(work, "mine")
 
 
 def test_a_run_without_a_step_is_refused(work: Path) -> None:
