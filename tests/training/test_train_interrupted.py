@@ -1,5 +1,6 @@
 """A run that is killed goes on from its last checkpoint exactly as it would have without that."""
 
+import os
 import random
 import signal
 import time
@@ -19,6 +20,7 @@ ALL = (
     "model.drop_path=0.2",
     "model.global_drop_path=0.2",
     "optim.ema=0.9",
+    "optim.wise=0.5",
     "optim.label_smoothing=0.1",
     "augment.mixup=0.8",
     "augment.cutmix=1.0",
@@ -79,6 +81,25 @@ def test_killed_at_three_moments(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_killed_at_ten_moments(tmp_path: Path) -> None:
     killed_and_gone_on_with(tmp_path, 10, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("to_all", [False, True])
+def test_a_signal_to_torchrun_ends_all_with_a_checkpoint(tmp_path: Path, to_all: bool) -> None:
+    """To torchrun alone, which passes it on; or, as a scheduler does, to every process."""
+    work = work_in(tmp_path)
+    process = started_process(small("optim.epochs=2000"), work, "stopped", ranks=2)
+    run = work / "runs" / "stopped"
+    while steps_in(run) < 5 and process.poll() is None:
+        time.sleep(0.005)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert len(children) == 2
+    for pid in (process.pid, *(map(int, children) if to_all else ())):
+        os.kill(pid, signal.SIGTERM)
+    printed = ended(process, code=1)  # torchrun's own, whatever its processes do
+    step = read_state(step_of_run(run)).step  # type: ignore[arg-type]
+    assert f"Stopped after step {step:,} of 6,000, with a checkpoint." in printed
+    assert [line["step"] for line in log_of(run)] == list(range(1, step + 1))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

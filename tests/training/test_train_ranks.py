@@ -64,6 +64,22 @@ def test_two_processes_do_what_one_does_with_accumulation(work: Path, sharding: 
     agree(work / "runs" / sharding, work / "runs" / "alone")
 
 
+@pytest.mark.slow
+def test_sharded_processes_mix_and_scale_as_others_do(work: Path) -> None:
+    """WiSE at the end, and float16 whose scaler leaves out steps."""
+    ends = {}
+    for sharding in ("ddp", "fsdp2"):
+        settings = ("optim.wise=0.5", "run.precision=fp16", f"run.sharding={sharding}")
+        run = f"half_{sharding}"
+        ended(started_process(small(*SAME, *settings), work, run, ranks=2))
+        lines = log_of(work / "runs" / run)
+        norms = [line["grad_norm"] for line in lines if "loss" in line]
+        assert norms[0] is None and norms[-1] is not None  # too large a scale, then one that fits
+        ends[sharding] = step_of_run(work / "runs" / run)
+    weights, others = (read_tensors(end / "model.safetensors")[0] for end in ends.values() if end)
+    assert max((t - others[k]).abs().max().item() for k, t in weights.items()) < WEIGHT
+
+
 def test_two_sharded_processes_go_on_with_what_one_began(work: Path) -> None:
     run = work / "runs" / "gone_on"
     shutil.copytree(work / "runs" / "alone", run)
