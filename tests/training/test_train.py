@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 import typer
@@ -31,15 +32,16 @@ from uniformerv2.class_order import ClassOrder
 from uniformerv2.config import Config
 from uniformerv2.data import Loader
 from uniformerv2.draws import generator_of
+from uniformerv2.evaluate import Views, evaluate
 from uniformerv2.frames import Sampling
 from uniformerv2.head import remap_head
 from uniformerv2.mixing import Mixing, draw_mix
 from uniformerv2.model import UniFormerV2
 from uniformerv2.optim import Schedule, learning_rate
 from uniformerv2.reading import Reading
-from uniformerv2.recipe import Recipe
+from uniformerv2.recipe import Precision, Recipe
 from uniformerv2.recipe_files import changed, to_toml
-from uniformerv2.scoring import scores_of
+from uniformerv2.scoring import Scores, scores_of
 from uniformerv2.shard_reader import ShardReader
 from uniformerv2.start import started
 from uniformerv2.train import Seen, train
@@ -376,6 +378,31 @@ def test_a_look_comes_after_the_checkpoint_and_is_made_up_for(
     assert log_of(run) == [line for line in expected if line["step"] <= at][:-1]
     trained(work, "mine", *settings)
     assert log_of(run) == expected
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_look_is_a_test_of_one_view(
+    work: Path, monkeypatch: pytest.MonkeyPatch, precision: Precision
+) -> None:
+    seen: list[Scores] = []
+
+    def kept(*arguments: Any) -> Scores:
+        seen.append(scores_of(*arguments))
+        return seen[-1]
+
+    monkeypatch.setattr("uniformerv2.session.scores_of", kept)
+    settings = ("data.val=k400/val", "augment.colours=clip", f"run.precision={precision}")
+    run = trained(work, "mine", *settings, "optim.ema=0.5")
+    views = Views(clips=1, crops=1, precision=precision, workers=0)
+    tested = evaluate(run, "k400/val", views, work=work, device="cpu")
+    assert tested is not None and tested.top1 == log_of(run)[-1]["val_top1"]
+    ids = read_view(work, "k400/val").clip_ids
+    rows = pq.read_table(tested.path).to_pylist()
+    told = {row["clip_id"]: (row["top5"], row["score5"]) for row in rows}
+    last = seen[-1]
+    for row, top, sums in zip(last.rows, last.top, last.sums, strict=True):
+        classes, scores = told[ids[row]]
+        assert (top.tolist(), sums.tolist()) == (classes, pytest.approx(scores, rel=1e-6))
 
 
 def test_who_does_not_write_keeps_no_copy() -> None:
