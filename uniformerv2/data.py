@@ -260,9 +260,9 @@ class Loader:
                         start = step * self.batch + (self.rank * self.parts + part) * share
                         num_clips = min(share, max(len(self.view.clip_ids) - start, 0))
                     needed = -(-num_clips // _CHUNK)
-                    yield self._batch(step, part, list(itertools.islice(answers, needed)))
+                    yield self._batch(step, part, itertools.islice(answers, needed))
 
-    def _batch(self, step: int, part: int, answers: list[Answer]) -> Batch:
+    def _batch(self, step: int, part: int, answers: Iterator[Answer]) -> Batch:
         batch = Batch(step, part, step // self.steps, [], [], torch.empty(0), [], [], [])
         for answer in answers:
             places = answer.request.places
