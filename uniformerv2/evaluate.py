@@ -31,7 +31,7 @@ from uniformerv2.frames import Sampling
 from uniformerv2.model import UniFormerV2
 from uniformerv2.ranks import Ranks, ranks_of_torchrun
 from uniformerv2.reading import Reading
-from uniformerv2.recipe import Data, Evaluation, Precision, Published, Recipe, Run
+from uniformerv2.recipe import Precision, Published, Recipe
 from uniformerv2.recipe_files import read_recipe
 from uniformerv2.scoring import DTYPES, TOP, Look, Scores, columns_of, scores_of
 from uniformerv2.shard_reader import ShardReader
@@ -136,23 +136,24 @@ def evaluate(
         found = read(file)
         if found.order is None:
             raise WeightsError(f"{shown(path)} has classes of none of Kinetics: no view has them.")
-        recipe = recipe or recipe_of(path)
+        recipe = recipe or recipe_of(path) or Recipe("none")
         view = read_view(work, view_name)
         listed, list_sha256 = _listed(work, view_name)
         heads, classes = columns_of(found.order, view_name.partition("/")[0])
-        clips, crops, frames = _views_of(views, recipe)
+        clips, crops = views.clips or recipe.eval.clips, views.crops or recipe.eval.crops
+        frames = views.frames or recipe.data.frames
         how = Look(
             heads,
             classes,
             found.config.size,
             crops,
-            COLOURS[recipe.augment.colours if recipe else "reference"],
+            COLOURS[recipe.augment.colours],
             DTYPES[views.precision],
             views.shuffle_seed,
         )
         reading = Reading(
             ShardReader(shards or work / "shards", cache),
-            Sampling(frames, recipe.data.stride if recipe else None),
+            Sampling(frames, recipe.data.stride),
             views=clips,
         )
         folder = out or work / "evaluations" / _name(path, sha256) / _folder_name(
@@ -160,7 +161,7 @@ def evaluate(
         )
         ranks.by_first(lambda: _check_room(folder))  # before the hours that a test may take
         model = load_model(found).to(ranks.device)
-        batch = views.batch or (Run() if recipe is None else recipe.run).clips_per_gpu
+        batch = views.batch or recipe.run.clips_per_gpu
         scores = _scores(model, view, reading, ranks, how, views, batch, report)
         if not ranks.is_first:
             return None
@@ -180,7 +181,7 @@ def evaluate(
         list_sha256=list_sha256,
         precision=views.precision,
         shuffle_seed=views.shuffle_seed,
-        published=None if views.shuffle_seed is not None else _published(recipe, view_name),
+        published=_published(recipe, view_name, views),
         path=table,
     )
     with word_os_errors(folder):
@@ -243,11 +244,10 @@ def recipe_of(path: Path) -> Recipe | None:
     return None
 
 
-def _published(recipe: Recipe | None, view_name: str) -> Published | None:
+def _published(recipe: Recipe, view_name: str, views: Views) -> Published | None:
     """What was published of the recipe, if it is of that dataset's validation list."""
-    if recipe is None or recipe.published is None or view_name != f"{recipe.dataset}/val":
-        return None
-    return recipe.published
+    is_of_it = view_name == f"{recipe.dataset}/val" and views.shuffle_seed is None
+    return recipe.published if is_of_it else None
 
 
 def _name(path: Path, sha256: str) -> str:
@@ -258,13 +258,6 @@ def _name(path: Path, sha256: str) -> str:
     if path.name.startswith("step_"):
         return f"{path.parent.name}_{path.name}"
     return path.name if path.is_dir() else f"{path.stem}_{sha256[:8]}"
-
-
-def _views_of(views: Views, recipe: Recipe | None) -> tuple[int, int, int]:
-    """Clips, crops and frames."""
-    usual = Evaluation() if recipe is None else recipe.eval
-    frames = Data().frames if recipe is None else recipe.data.frames
-    return views.clips or usual.clips, views.crops or usual.crops, views.frames or frames
 
 
 def _folder_name(view_name: str, numbers: str, views: Views) -> str:
