@@ -15,6 +15,7 @@ reads each batch when it is asked for: side by side both would take longer than 
 import contextlib
 import itertools
 import logging
+import math
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
@@ -273,7 +274,7 @@ class Loader:
             for place, start, clip in zip(places, starts, answer.clips, strict=True):
                 shape = self.reading.shape(place)
                 row, draws = place.row, clip.draws
-                frames = block[start : start + int(np.prod(shape))].view(shape)
+                frames = block[start : start + math.prod(shape)].view(shape)
                 self._count(place, frames.numel(), clip.fetch_s, clip.decode_s)
                 if clip.error is not None:
                     batch.broken.append(self._broken(place, clip.error))

@@ -4,6 +4,7 @@ Needs no PyTorch. What comes out is a function of the request alone: of which cl
 epoch and of the place in its order, and never of the process that does it or of what it did before.
 """
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -104,7 +105,7 @@ def read_request(
         draws: tuple[Draw, ...] = ()
         error = None
         try:
-            out = block[start : start + int(np.prod(shape))].reshape(shape)
+            out = block[start : start + math.prod(shape)].reshape(shape)
             draws = read_clip(reading, place, content, out)
         except MediaError as reason:
             error = str(reason)
