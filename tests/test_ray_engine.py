@@ -376,7 +376,11 @@ def test_a_run_of_several_windows_connects_once(
     assert tars(work) == plain
 
 
-def test_a_worker_that_does_not_see_the_videos_ends_the_run(tmp_path: Path) -> None:
+def test_a_worker_elsewhere_that_does_not_see_the_videos_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = types.SimpleNamespace(gethostname=lambda: "driver")
+    monkeypatch.setattr("k710.shard_run.socket", elsewhere)  # so workers are on another machine
     rows = ROWS[:3]
     work = build(tmp_path, train=rows)
     folder = os.open(write_videos(tmp_path / "videos", rows), os.O_DIRECTORY)

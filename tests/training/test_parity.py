@@ -1,6 +1,7 @@
 """Equal to the reference to rounding: logits, loss and every gradient, by its own fixtures."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,15 @@ QUICK = {
 }
 
 
+@pytest.fixture
+def no_ytdlp(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inductor's pickling looks into each module there is; those of yt-dlp import others then."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "yt_dlp"]:
+        monkeypatch.delitem(sys.modules, name)
+
+
 @pytest.mark.slow  # a minute of compiling
+@pytest.mark.usefixtures("no_ytdlp")
 @pytest.mark.parametrize("name", ["scene", "temporal"])
 def test_compiled_quickly(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
@@ -88,6 +97,7 @@ def test_compiled_quickly(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_ytdlp")
 @pytest.mark.parametrize("name", NAMES)
 def test_compiled(name: str) -> None:
     torch._dynamo.reset()
