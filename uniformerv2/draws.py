@@ -91,8 +91,8 @@ def draw(
 ) -> Draw:
     """The draw for a clip of frames of that size.
 
-    After ten boxes that don't fit, it is the middle of the picture. Always the same number of
-    draws from `generator`: what is switched off changes nothing else.
+    After ten boxes that don't fit, it is the middle of the picture. What is switched off changes
+    nothing else: it is drawn nevertheless, or comes last.
     """
     ops = draw_ops(generator)
     box = _box(generator, height, width, chances)
@@ -118,6 +118,8 @@ def _box(generator: np.random.Generator, height: int, width: int, chances: Chanc
 def _erased(
     generator: np.random.Generator, chances: Chances
 ) -> tuple[float, float, float, float] | None:
+    if not chances.erase_probability:
+        return None  # no draw comes after these
     areas = generator.uniform(*chances.erased_area, _TRIES)
     low, high = chances.erased_aspect
     logs = generator.uniform(math.log(low), math.log(high), _TRIES)
