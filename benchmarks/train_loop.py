@@ -1,6 +1,6 @@
 """How much of the speed of a bare step is left when a run does all that a run does, on a CPU?
 
-    python benchmarks/train_loop.py [--rounds 3] [--steps 40]
+    python benchmarks/train_loop.py [--rounds 13] [--steps 40]
         [--out benchmarks/results/train_loop.json]
 
 The recipes of the demo on the demo's clips: decoding, augmentation, the loop with its log, against
@@ -116,7 +116,7 @@ def measured(name: str, rounds: int, steps: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=13)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--out", type=Path, default=HERE / "results" / "train_loop.json")
     arguments = parser.parse_args()
