@@ -146,16 +146,21 @@ def finetune(
 def run_or_checkpoint(work: Path, text: str) -> Path:
     """The path of a run of that name in a work directory, or else of a checkpoint.
 
-    StageError, with the runs that there are, where it is neither.
+    StageError, with the runs that have a checkpoint, where it is neither.
     """
     from k710.errors import StageError, shown
+    from uniformerv2.checkpoint_files import step_of_run
 
     runs, path = work / "runs", Path(text)
     if path.name == text and (runs / text).is_dir():
         return runs / text
     if not path.exists():
-        names = sorted(each.name for each in runs.glob("*") if each.is_dir())
-        there = f"Runs there: {', '.join(map(shown, names))}." if names else "There are no runs."
+        names = sorted(each.name for each in runs.glob("*") if step_of_run(each) is not None)
+        there = (
+            f"Runs there: {', '.join(map(shown, names))}."
+            if names
+            else "There are none with a checkpoint."
+        )
         raise StageError(f"{shown(text)} is no file, and no run in {shown(runs)}.\n{there}")
     return path
 
