@@ -1,5 +1,6 @@
 """Reading chosen frames: each equals the one that decoding everything gives, whatever the video."""
 
+import itertools
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,9 +20,9 @@ from k710.profiles import PROFILES
 from k710.video import read_frames
 
 
-def check(path: Path, indices: Sequence[int]) -> None:
+def check(path: Path, indices: Sequence[int], *, in_memory: bool = False) -> None:
     frames = all_frames(path)
-    read = read_frames(path, indices)
+    read = read_frames(path.read_bytes() if in_memory else path, indices)
     assert read.dtype == np.uint8
     assert read.shape == (len(indices), *frames[0].shape)
     for index, frame in zip(indices, read, strict=True):
@@ -45,11 +46,12 @@ def test_every_frame_alone_equals_a_full_decode(folder: Path, kind: str) -> None
 @given(
     kind=st.sampled_from(sorted(ALL)),
     indices=st.lists(st.integers(0, NUM_FRAMES - 1), min_size=1, max_size=12),
+    in_memory=st.booleans(),
 )
 def test_any_list_of_frames_in_any_order_with_repeats(
-    folder: Path, kind: str, indices: list[int]
+    folder: Path, kind: str, indices: list[int], in_memory: bool
 ) -> None:
-    check(encoded(kind, folder), indices)
+    check(encoded(kind, folder), indices, in_memory=in_memory)
 
 
 @pytest.mark.parametrize("kind", ALL)
@@ -60,12 +62,13 @@ def test_a_file_too_large_to_keep_is_read_by_seeking(
     check(encoded(kind, folder), [49, 0, 13, 13, 26])
 
 
-@pytest.mark.parametrize("kind", PROFILES)
+@pytest.mark.parametrize("in_memory", [False, True])
+@pytest.mark.parametrize("kind", [*PROFILES, "hevc"])
 def test_of_a_profile_only_groups_are_decoded(
-    folder: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+    folder: Path, kind: str, monkeypatch: pytest.MonkeyPatch, in_memory: bool
 ) -> None:
     monkeypatch.setattr(video, "_from_the_start", lambda *_: pytest.fail("decoded from the start"))
-    check(encoded(kind, folder), [40, 20, 0, 49])
+    check(encoded(kind, folder), [40, 20, 0, 49], in_memory=in_memory)
 
 
 SOUND = (
@@ -90,8 +93,8 @@ def test_real_videos(name: str, lists: int) -> None:
             if any(number in indices for indices in drawn):
                 frames[number] = frame.to_ndarray(format="rgb24", width=64, height=48)
     assert number + 1 == num_frames == video.num_frames(path)
-    for indices in drawn:
-        read = read_frames(path, indices, size=(64, 48))
+    for source, indices in zip(itertools.cycle([path, path.read_bytes()]), drawn, strict=False):
+        read = read_frames(source, indices, size=(64, 48))
         for index, frame in zip(indices, read, strict=True):
             assert np.array_equal(frame, frames[index]), index
 
