@@ -22,13 +22,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import machine
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from uniformerv2.augment import training_batch, training_clip
-from uniformerv2.draws import OPS, Box, Draw, Name, Op, draw, generator_of
+import machine
+from uniformerv2.augment.transforms import training_batch, training_clip
+from uniformerv2.dataset.draws import OPS, Box, Draw, Name, Op, draw, generator_of
 
 HERE = Path(__file__).resolve().parent
 FRAMES, HEIGHT, WIDTH, SIZE = 8, 320, 568, 224

@@ -32,10 +32,10 @@ from typing import Any
 import av
 import duckdb
 import numpy as np
-from manifest import HERE, device
 
 import k710
-from k710.profiles import PROFILES, add_stream
+from k710.video.profiles import PROFILES, add_stream
+from manifest import HERE, device
 
 WAYS = ("404", "410", "403", "429 once", "500", "cut", "page", "hang up")
 SHARE = 0.05

@@ -26,11 +26,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import machine
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+import machine
 from uniformerv2.depthwise import depthwise_3x1x1, depthwise_3x3x3, frame_by_frame
 
 HERE = Path(__file__).resolve().parent

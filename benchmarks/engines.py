@@ -24,11 +24,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from manifest import HERE, device
 from ray.cluster_utils import Cluster
-from shard import build, k710_command, link_clips, start_again
 
-from k710.index import index_videos
+from k710.sources.index import index_videos
+from manifest import HERE, device
+from shard import build, k710_command, link_clips, start_again
 
 NODE = {"num_cpus": 1, "object_store_memory": 80_000_000}
 SHARD = ("--shard-size", "8MB")  # several shards, so that parts have some to share

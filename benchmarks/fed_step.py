@@ -25,20 +25,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import machine
 import torch
 import torch.nn.functional as F
-from loader_shards import encoded, make_view
 from torch import Tensor, nn
-from train_step import CLIP_NORM, contender, optimizer_of
 
-from uniformerv2.augment import training_batch
+import machine
+from loader_shards import encoded, make_view
+from train_step import CLIP_NORM, contender, optimizer_of
+from uniformerv2.augment.transforms import training_batch
 from uniformerv2.config import SIZES
 from uniformerv2.data import Batch, Loader
-from uniformerv2.draws import Chances
-from uniformerv2.frames import Sampling
-from uniformerv2.reading import Reading
-from uniformerv2.shard_reader import ShardReader
+from uniformerv2.dataset.decode import Reading
+from uniformerv2.dataset.draws import Chances
+from uniformerv2.dataset.frames import Sampling
+from uniformerv2.dataset.shard_reader import ShardReader
 
 HERE = Path(__file__).resolve().parent
 BATCH, SIZE = 64, 224

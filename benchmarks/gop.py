@@ -32,12 +32,12 @@ from typing import Any
 import av
 import numpy as np
 import numpy.typing as npt
-from manifest import HERE, device
 
-from k710.cut import Window, decoder_log
-from k710.profiles import PROFILES, Profile, add_stream
-from k710.transcode import Encoding, encode_window, encoder_versions
-from k710.video import open_video, read_frames
+from k710.video.cut import Window, decoder_log
+from k710.video.encode import Encoding, encode_window, encoder_versions
+from k710.video.frames import open_video, read_frames
+from k710.video.profiles import PROFILES, Profile, add_stream
+from manifest import HERE, device
 
 VIDEOS = HERE.parents[1] / "shared" / "videos"
 CLIPS = ("Tw2yXa6CzWE", "hitting_baseball", "making_cake", "playing_guitar", "yoga")

@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+
+from k710.sources.archives import whole_members
 from manifest import HERE, Cost, device, k710, measure
 from synthetic_lists import write_lists
-
-from k710.archives import whole_members
 
 MEMBER_BYTES = 1_000_000
 

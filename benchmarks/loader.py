@@ -35,19 +35,19 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+
 from gop import CLIPS, VIDEOS
+from k710.video.frames import read_frames
 from loader_shards import encoded, make_view
 from machine import device
-
-from k710.video import read_frames
-from uniformerv2.augment import MEAN, STD, training_clip
+from uniformerv2.augment.transforms import MEAN, STD, training_clip
 from uniformerv2.data import Loader
-from uniformerv2.draws import Chances, draw, generator_of
-from uniformerv2.frames import Sampling
-from uniformerv2.reading import Reading
-from uniformerv2.sampler import order_of, shuffle_of
-from uniformerv2.shard_reader import ShardReader
-from uniformerv2.view import View
+from uniformerv2.dataset.clips import View
+from uniformerv2.dataset.decode import Reading
+from uniformerv2.dataset.draws import Chances, draw, generator_of
+from uniformerv2.dataset.frames import Sampling
+from uniformerv2.dataset.sampler import order_of, shuffle_of
+from uniformerv2.dataset.shard_reader import ShardReader
 
 HERE = Path(__file__).resolve().parent
 PROFILES = ("balanced", "intra")

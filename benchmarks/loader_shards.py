@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from k710.shard_files import shard_name
-from k710.tars import TarWriter
-from k710.video import num_frames, read_frames
-from uniformerv2.view import View
+from k710.shards.tars import TarWriter
+from k710.shards.write import shard_name
+from k710.video.frames import num_frames, read_frames
+from uniformerv2.dataset.clips import View
 
 __all__ = ["encoded", "make_view"]
 

@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from k710.labels import Dataset, class_names, resolve_label
+from k710.labels.orders import Dataset, class_names, resolve_label
 
 SPLITS = {"validate": "val", "validation": "val", "holdout_test": "test"}
 NAMED = re.compile(r"(?<![a-z0-9])k(?:inetics)?[-_ ]?([467]00)(?![0-9])", re.IGNORECASE)

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from k710.labels.orders import class_names, resolve_label
 from manifest_in_pandas import (
     ANNOTATIONS,
     CLIP,
@@ -23,8 +25,6 @@ from manifest_in_pandas import (
     dataset_of,
     write_tables,
 )
-
-from k710.labels import class_names, resolve_label
 
 PREFER = {"k700": 0, "k600": 1, "k400": 2}
 

@@ -34,15 +34,15 @@ from pathlib import Path
 from typing import Any
 
 import av
-from manifest import HERE, device, measure
 
 import k710
-from k710.cut import Window
-from k710.index import index_videos
-from k710.located import Located
-from k710.profiles import add_stream, profile_of
-from k710.staging import ClipTask, stage_clip
-from k710.transcode import Encoding, encoder_versions, scaled_size
+from k710.shards.encode_clip import ClipTask, stage_clip
+from k710.sources.index import index_videos
+from k710.video.byte_range import Located
+from k710.video.cut import Window
+from k710.video.encode import Encoding, encoder_versions, scaled_size
+from k710.video.profiles import add_stream, profile_of
+from manifest import HERE, device, measure
 
 VIDEOS = HERE.parents[1] / "shared" / "videos"
 CLIPS = (

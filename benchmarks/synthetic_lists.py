@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import csv as pa_csv
 
-from k710.labels import DATASETS, class_names, dataset_rows, dataset_spelling
+from k710.labels.orders import DATASETS, class_names, dataset_rows, dataset_spelling
 
 ALPHABET = np.frombuffer(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_", dtype="S1"

@@ -20,26 +20,26 @@ from typing import Any
 
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the command has it; of both, before torch
 
-import machine
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 import k710
-from k710.demo import (
+import machine
+from k710.demo.lists import (
     look_video,
     motion_video,
     write_demo_lists,
     write_demo_videos,
     write_motion_lists,
 )
-from k710.index import index_videos
-from k710.shards import make_shards
-from uniformerv2.optim import parameter_groups
+from k710.shards.run import make_shards
+from k710.sources.index import index_videos
 from uniformerv2.recipe import Recipe
-from uniformerv2.recipe_files import RECIPES, changed, read_recipe
-from uniformerv2.start import started
+from uniformerv2.recipe_toml import RECIPES, changed, read_recipe
 from uniformerv2.train import train
+from uniformerv2.training.init import started
+from uniformerv2.training.optim import parameter_groups
 
 HERE = Path(__file__).resolve().parent
 NAMES = ("pretrain", "motion")

@@ -37,14 +37,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import machine
 import torch
 import torch.nn.functional as F
-from plain_uniformerv2 import from_ours, plain_name
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+import machine
+from plain_uniformerv2 import from_ours, plain_name
 from uniformerv2.config import SIZES, Config
 from uniformerv2.cost import forward_macs, peak_flops
 from uniformerv2.model import UniFormerV2

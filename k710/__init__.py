@@ -14,9 +14,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from k710.card import Card, write_card
-    from k710.class_files import ClassFileCheck, check_class_file
-    from k710.engines import Local
+    from k710.annotations.fetch import Fetched, fetch_annotations
+    from k710.engines.local import Local
+    from k710.engines.ray import Ray
     from k710.errors import (
         K710Error,
         LabelError,
@@ -28,27 +28,27 @@ if TYPE_CHECKING:
         StageError,
         WeightsError,
     )
-    from k710.evidence import NamePair, label_evidence
-    from k710.export import export_view
-    from k710.export_summary import ExportSummary
-    from k710.fetch import Fetched, fetch_annotations
-    from k710.index import IndexSummary, index_videos
-    from k710.labels import class_names, head_map, k710_order, resolve_label
-    from k710.manifest import Summary, build_manifest
-    from k710.parts import Part
-    from k710.ray_engine import Ray
-    from k710.shard_summary import ShardSummary
-    from k710.shards import finish_shards, make_shards
-    from k710.status import WorkStatus, read_status
-    from k710.transcode import Encoding
-    from k710.verify import Verified, verify_shards
-    from k710.video import read_frames
-    from k710.views import ExplainedRow, explain, load_view
+    from k710.export.summary import ExportSummary
+    from k710.export.view import export_view
+    from k710.labels.class_file import ClassFileCheck, check_class_file
+    from k710.labels.orders import class_names, head_map, k710_order, resolve_label
+    from k710.manifest.build import Summary, build_manifest
+    from k710.manifest.evidence import NamePair, label_evidence
+    from k710.manifest.read import ExplainedRow, explain, load_view
+    from k710.report.card import Card, write_card
+    from k710.report.status import WorkStatus, read_status
+    from k710.shards.parts import Part
+    from k710.shards.run import finish_shards, make_shards
+    from k710.shards.summary import ShardSummary
+    from k710.shards.verify import Verified, verify_shards
+    from k710.sources.index import IndexSummary, index_videos
+    from k710.video.encode import Encoding
+    from k710.video.frames import read_frames
 
 _HOMES = {
-    "card": ("Card", "write_card"),
-    "class_files": ("ClassFileCheck", "check_class_file"),
-    "engines": ("Local",),
+    "report.card": ("Card", "write_card"),
+    "labels.class_file": ("ClassFileCheck", "check_class_file"),
+    "engines.local": ("Local",),
     "errors": (
         "K710Error",
         "LabelError",
@@ -60,22 +60,22 @@ _HOMES = {
         "StageError",
         "WeightsError",
     ),
-    "evidence": ("NamePair", "label_evidence"),
-    "export": ("export_view",),
-    "export_summary": ("ExportSummary",),
-    "fetch": ("Fetched", "fetch_annotations"),
-    "index": ("IndexSummary", "index_videos"),
-    "labels": ("class_names", "head_map", "k710_order", "resolve_label"),
-    "manifest": ("Summary", "build_manifest"),
-    "parts": ("Part",),
-    "ray_engine": ("Ray",),
-    "shard_summary": ("ShardSummary",),
-    "shards": ("finish_shards", "make_shards"),
-    "status": ("WorkStatus", "read_status"),
-    "transcode": ("Encoding",),
-    "verify": ("Verified", "verify_shards"),
-    "video": ("read_frames",),
-    "views": ("ExplainedRow", "explain", "load_view"),
+    "manifest.evidence": ("NamePair", "label_evidence"),
+    "export.view": ("export_view",),
+    "export.summary": ("ExportSummary",),
+    "annotations.fetch": ("Fetched", "fetch_annotations"),
+    "sources.index": ("IndexSummary", "index_videos"),
+    "labels.orders": ("class_names", "head_map", "k710_order", "resolve_label"),
+    "manifest.build": ("Summary", "build_manifest"),
+    "shards.parts": ("Part",),
+    "engines.ray": ("Ray",),
+    "shards.summary": ("ShardSummary",),
+    "shards.run": ("finish_shards", "make_shards"),
+    "report.status": ("WorkStatus", "read_status"),
+    "video.encode": ("Encoding",),
+    "shards.verify": ("Verified", "verify_shards"),
+    "video.frames": ("read_frames",),
+    "manifest.read": ("ExplainedRow", "explain", "load_view"),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 

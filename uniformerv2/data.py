@@ -25,13 +25,13 @@ import torch
 from torch import Tensor
 
 from k710.errors import MediaError, StageError
-from uniformerv2.ahead import made_ahead, pinned
-from uniformerv2.draws import Draw, generator_of
-from uniformerv2.reading import Place, Reading, Request, read_clip, spread
-from uniformerv2.sampler import PADDING, Order, batch_rows, num_steps, order_of
-from uniformerv2.shard_reader import Part
-from uniformerv2.view import View
-from uniformerv2.workers import Answer, Workers, answers_here
+from uniformerv2.dataset.clips import View
+from uniformerv2.dataset.decode import Place, Reading, Request, read_clip, spread
+from uniformerv2.dataset.draws import Draw, generator_of
+from uniformerv2.dataset.sampler import PADDING, Order, batch_rows, num_steps, order_of
+from uniformerv2.dataset.shard_reader import Part
+from uniformerv2.dataset.workers import Answer, Workers, answers_here
+from uniformerv2.prefetch import made_ahead, pinned
 
 __all__ = ["Batch", "Broken", "Loader", "Totals"]
 

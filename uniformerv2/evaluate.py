@@ -22,21 +22,21 @@ import pyarrow as pa
 
 from k710.errors import WeightsError, shown
 from k710.files import sha256_of, word_os_errors, write_json
-from k710.labels import class_names
-from k710.tables import TableSpec, open_table, parquet_pattern, read_sql, write_table
-from uniformerv2.augment import COLOURS
-from uniformerv2.checkpoint_files import MODEL, model_of_run
+from k710.labels.orders import class_names
+from k710.tables.sidecar import TableSpec, open_table, parquet_pattern, read_sql, write_table
+from uniformerv2.augment.transforms import COLOURS
 from uniformerv2.data import Loader
-from uniformerv2.frames import Sampling
+from uniformerv2.dataset.clips import View, read_view
+from uniformerv2.dataset.decode import Reading
+from uniformerv2.dataset.frames import Sampling
+from uniformerv2.dataset.shard_reader import ShardReader
+from uniformerv2.distributed import Ranks, ranks_of_torchrun
+from uniformerv2.evaluation.scoring import DTYPES, TOP, Look, Scores, columns_of, scores_of
 from uniformerv2.model import UniFormerV2
-from uniformerv2.ranks import Ranks, ranks_of_torchrun
-from uniformerv2.reading import Reading
 from uniformerv2.recipe import Precision, Published, Recipe
-from uniformerv2.recipe_files import read_recipe
-from uniformerv2.scoring import DTYPES, TOP, Look, Scores, columns_of, scores_of
-from uniformerv2.shard_reader import ShardReader
-from uniformerv2.view import View, read_view
-from uniformerv2.weights import load_model, read
+from uniformerv2.recipe_toml import read_recipe
+from uniformerv2.weights.files import MODEL, model_of_run
+from uniformerv2.weights.load import load_model, read
 
 __all__ = [
     "ClassAccuracy",

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import torch
 
-from uniformerv2.augment import training_batch
+from uniformerv2.augment.transforms import training_batch
 from uniformerv2.data import Batch, Loader
-from uniformerv2.reading import Reading
-from uniformerv2.sampler import Shuffle, shuffle_of
-from uniformerv2.view import View
+from uniformerv2.dataset.clips import View
+from uniformerv2.dataset.decode import Reading
+from uniformerv2.dataset.sampler import Shuffle, shuffle_of
 
 __all__ = ["LoaderSpeed", "measure"]
 

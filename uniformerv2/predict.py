@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from k710.video import num_frames, read_frames
-from uniformerv2.augment import evaluation_clip
-from uniformerv2.class_order import ClassOrder
-from uniformerv2.frames import view_frames
+from k710.video.frames import num_frames, read_frames
+from uniformerv2.augment.transforms import evaluation_clip
+from uniformerv2.dataset.frames import view_frames
+from uniformerv2.weights.class_order import ClassOrder
 
 __all__ = ["Prediction", "predict"]
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, fields
 from typing import Literal, cast
 
 from k710.errors import RecipeError, shown
-from k710.labels import DATASETS
+from k710.labels.orders import DATASETS
 from uniformerv2.config import Config
-from uniformerv2.draws import Chances
+from uniformerv2.dataset.draws import Chances
 
 __all__ = [
     "NAME",

@@ -24,20 +24,20 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 
-from k710.labels import NUM_CLASSES
-from uniformerv2 import checkpoint
-from uniformerv2.augment import COLOURS, training_batch
-from uniformerv2.checkpoint_files import read_tensors
-from uniformerv2.class_order import ClassOrder
+from k710.labels.orders import NUM_CLASSES
+from uniformerv2.augment.mixup import Mixing, mixed, mixes_of
+from uniformerv2.augment.transforms import COLOURS, training_batch
 from uniformerv2.data import Batch
-from uniformerv2.mixing import Mixing, mixed, mixes_of
-from uniformerv2.optim import learning_rate
-from uniformerv2.ranks import ranks_of_torchrun
+from uniformerv2.distributed import ranks_of_torchrun
+from uniformerv2.evaluation.scoring import DTYPES
 from uniformerv2.recipe import Recipe
-from uniformerv2.scoring import DTYPES
-from uniformerv2.session import Session, Trainee, opened, precision_of, signals
-from uniformerv2.step_window import Seen, StepWindow
-from uniformerv2.weights import record_of
+from uniformerv2.training import checkpoint
+from uniformerv2.training.metrics import Seen, StepWindow
+from uniformerv2.training.optim import learning_rate
+from uniformerv2.training.run import Session, Trainee, opened, precision_of, signals
+from uniformerv2.weights.class_order import ClassOrder
+from uniformerv2.weights.files import read_tensors
+from uniformerv2.weights.load import record_of
 
 __all__ = ["Outcome", "Seen", "train"]
 

@@ -68,7 +68,7 @@ def labels(
 
 
 def _print_order(dataset: Dataset | None, family: Family, as_json: bool) -> None:
-    from k710.labels import class_names, dataset_spelling, head_map, k710_order
+    from k710.labels.orders import class_names, dataset_spelling, head_map, k710_order
 
     if dataset is None:
         order = k710_order(family.value)
@@ -89,7 +89,7 @@ def _print_order(dataset: Dataset | None, family: Family, as_json: bool) -> None
 
 
 def _check(path: Path, as_json: bool) -> None:
-    from k710.class_files import check_class_file
+    from k710.labels.class_file import check_class_file
 
     result = check_class_file(path)
     if as_json:

@@ -81,7 +81,13 @@ def demo(
 def _data(folder: Path) -> None:
     """Lists to shards."""
     import k710
-    from k710.demo import demo_site, look_video, whole_video, write_demo_lists, write_demo_videos
+    from k710.demo.lists import (
+        demo_site,
+        look_video,
+        whole_video,
+        write_demo_lists,
+        write_demo_videos,
+    )
 
     lists = write_demo_lists(folder / "annotations", sizes=_SIZES, seconds=1, latest_s=20)
     print(f"Wrote {len(lists.files)} small lists to {folder / 'annotations'}.")
@@ -116,7 +122,7 @@ def _data(folder: Path) -> None:
 
 def _training(folder: Path) -> None:
     """K710 pretraining, and fine-tuning on K400 from its head and from a new one."""
-    from uniformerv2.recipe_files import RECIPES
+    from uniformerv2.recipe_toml import RECIPES
 
     (folder / "recipes").mkdir()
     for name in _RECIPES:
@@ -138,7 +144,7 @@ def _training(folder: Path) -> None:
 def _motion(folder: Path, recipes: Path) -> None:
     """Four classes that differ in the direction of motion, with and without local UniBlocks."""
     import k710
-    from k710.demo import motion_video, write_demo_videos, write_motion_lists
+    from k710.demo.lists import motion_video, write_demo_videos, write_motion_lists
 
     write_motion_lists(folder / "annotations", **_MOTION)
     work = ("--work", folder)

@@ -11,7 +11,7 @@ from k710_cli.options import Json, Work
 from k710_cli.screen import console, print_json, table
 
 if TYPE_CHECKING:
-    from k710.doctor import Check
+    from k710.doctor.checks import Check
 
 __all__ = ["add_to"]
 
@@ -31,7 +31,7 @@ def doctor(work: Work = Path("work"), as_json: Json = False) -> None:
 
     Example: k710 doctor --work ./work
     """
-    from k710.doctor import checks
+    from k710.doctor.checks import checks
 
     found = checks(work)
     if as_json:

@@ -12,7 +12,7 @@ from k710_cli.options import Json, Work
 from k710_cli.screen import console, print_json, rates, stopped_in_words, table
 
 if TYPE_CHECKING:
-    from k710.download_summary import DownloadProgress, DownloadSummary
+    from k710.download.summary import DownloadProgress, DownloadSummary
 
 __all__ = ["add_to", "download_progress", "print_downloads"]
 
@@ -120,11 +120,11 @@ def download(
 
     Example: k710 download --views k710/train --limit 100
     """
-    from k710.class_files import known_classes_in
-    from k710.downloads import check_again, download_videos
-    from k710.fetching import Fetching
+    from k710.download.options import Fetching
+    from k710.download.run import check_again, download_videos
     from k710.files import num_bytes_of
-    from k710.parts import Part
+    from k710.labels.class_file import known_classes_in
+    from k710.shards.parts import Part
 
     try:
         fetching = Fetching(

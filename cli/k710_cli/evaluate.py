@@ -90,7 +90,7 @@ def evaluate(
     needs_torch()
     from uniformerv2.evaluate import Views
     from uniformerv2.evaluate import evaluate as evaluate_on
-    from uniformerv2.recipe_files import read_recipe
+    from uniformerv2.recipe_toml import read_recipe
 
     views = Views(
         clips=clips,

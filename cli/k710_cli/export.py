@@ -11,7 +11,7 @@ from k710_cli.options import Json, Work
 from k710_cli.screen import console, print_json, progress
 
 if TYPE_CHECKING:
-    from k710.export_summary import ExportSummary
+    from k710.export.summary import ExportSummary
 
 __all__ = ["add_to"]
 
@@ -78,8 +78,8 @@ def export(
 
     Example: k710 export k400/val --format slowfast --root clips --extract
     """
-    from k710.export import export_view
-    from k710.trainers import refuse_usage
+    from k710.export.formats import refuse_usage
+    from k710.export.view import export_view
 
     try:
         refuse_usage(format.value, root=root, extract=extract, output=output)

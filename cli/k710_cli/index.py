@@ -9,7 +9,7 @@ from k710_cli.options import Json, Work, Workers
 from k710_cli.screen import console, print_json, progress, table
 
 if TYPE_CHECKING:
-    from k710.index import IndexSummary
+    from k710.sources.index import IndexSummary
 
 __all__ = ["add_to", "print_index"]
 
@@ -43,7 +43,7 @@ def index(
 
     Example: k710 index --videos ./videos
     """
-    from k710.index import index_videos
+    from k710.sources.index import index_videos
 
     with progress() as show:
         summary = index_videos(videos, work=work, probe=probe, workers=workers, on_progress=show)

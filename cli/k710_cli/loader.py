@@ -45,12 +45,12 @@ def bench_loader(
     Example: k710 bench-loader --work ./work --view k710/train --workers 16
     """
     needs_torch()
-    from k710.limits import usable_cores
-    from uniformerv2.draws import Chances
-    from uniformerv2.frames import Sampling
-    from uniformerv2.reading import Reading
-    from uniformerv2.shard_reader import ShardReader
-    from uniformerv2.view import read_view
+    from k710.machine import usable_cores
+    from uniformerv2.dataset.clips import read_view
+    from uniformerv2.dataset.decode import Reading
+    from uniformerv2.dataset.draws import Chances
+    from uniformerv2.dataset.frames import Sampling
+    from uniformerv2.dataset.shard_reader import ShardReader
 
     reader = ShardReader(shards or work / "shards", cache)
     chosen = read_view(work, view)

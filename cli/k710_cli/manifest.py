@@ -109,7 +109,7 @@ def build_manifest(
     Example: k710 build-manifest --annotations ./annotations --work ./work
     """
     import k710
-    from k710.manifest import Rules
+    from k710.manifest.build import Rules
 
     try:
         rules = Rules(_words(protect, none="none"), _words(prefer), dedup.value)

@@ -31,7 +31,7 @@ def recipes(
 
     Example: k710 recipes k710_b16_f8x224 --set optim.epochs=10
     """
-    from uniformerv2.recipe_files import published_recipes, read_recipe, to_toml
+    from uniformerv2.recipe_toml import published_recipes, read_recipe, to_toml
 
     if name is None and settings:
         raise typer.BadParameter("needs the NAME of a recipe", param_hint="--set")

@@ -13,10 +13,10 @@ from k710_cli.options import Json, Work, Workers
 from k710_cli.screen import console, print_json, progress, rates, stopped_in_words, table
 
 if TYPE_CHECKING:
-    from k710.engines import Engine
-    from k710.parts import Part
-    from k710.shard_summary import ShardProgress, ShardSummary
-    from k710.verify import Verified
+    from k710.engines.local import Engine
+    from k710.shards.parts import Part
+    from k710.shards.summary import ShardProgress, ShardSummary
+    from k710.shards.verify import Verified
 
 __all__ = ["add_to", "clip_progress", "print_shards", "print_verified"]
 
@@ -120,8 +120,8 @@ def shard(
     Example: k710 shard --views k710/train,k400/train,k400/val
     """
     from k710.files import num_bytes_of
-    from k710.shards import finish_shards, make_shards
-    from k710.transcode import Encoding
+    from k710.shards.run import finish_shards, make_shards
+    from k710.video.encode import Encoding
 
     names = [view.strip() for view in views.split(",")]
     if finish:
@@ -159,19 +159,19 @@ def shard(
 
 
 def _part(text: str | None) -> "Part | None":
-    from k710.parts import Part
+    from k710.shards.parts import Part
 
     return None if text is None else Part.parse(text)
 
 
 def _engine(name: EngineName, address: str | None, workers: int | None) -> "Engine":
     if name is EngineName.ray:
-        from k710.ray_engine import Ray
+        from k710.engines.ray import Ray
 
         return Ray(address, workers)
     if address is not None:
         raise typer.BadParameter("--address goes with --engine ray")
-    from k710.engines import Local
+    from k710.engines.local import Local
 
     return Local(workers)
 
@@ -190,7 +190,7 @@ def verify(
 
     Example: k710 verify --deep
     """
-    from k710.verify import verify_shards
+    from k710.shards.verify import verify_shards
 
     with stopped_in_words("verify"), progress(unit="") as show:
         verified = verify_shards(work=work, deep=deep, workers=workers, on_progress=show)

@@ -11,7 +11,7 @@ from k710_cli.options import Json, Work
 from k710_cli.screen import console, print_json, table
 
 if TYPE_CHECKING:
-    from k710.status import ViewStatus, WorkStatus
+    from k710.report.status import ViewStatus, WorkStatus
 
 __all__ = ["add_to", "print_status"]
 
@@ -44,7 +44,7 @@ def status(
 
     Example: k710 status --view k400/train
     """
-    from k710.status import read_status
+    from k710.report.status import read_status
 
     found = read_status(view, work=work)
     if as_json:
@@ -73,8 +73,8 @@ def card(
 
     Example: k710 card --repo-id my-group/kinetics-710
     """
-    from k710.card import write_card
     from k710.errors import printable
+    from k710.report.card import write_card
 
     try:
         written = write_card(work, output=output, repo_id=repo_id, force=force)

@@ -17,7 +17,7 @@ from k710_cli.weights import needs_torch
 
 if TYPE_CHECKING:
     from uniformerv2.recipe import Recipe
-    from uniformerv2.step_window import Seen
+    from uniformerv2.training.metrics import Seen
 
 __all__ = ["Cache", "Device", "Settings", "Shards", "add_to", "run_or_checkpoint"]
 
@@ -89,7 +89,7 @@ def pretrain(
     Example: k710 pretrain --work ./work --recipe k710_b16_f8x224 --init ViT-B-16.pt
     """
     needs_torch()
-    from uniformerv2.recipe_files import read_recipe
+    from uniformerv2.recipe_toml import read_recipe
 
     chosen = read_recipe(recipe, _settings(settings, keep))
     _train(chosen, "pretrain", work, run, init, shards, cache, device)
@@ -121,8 +121,8 @@ def finetune(
     """
     needs_torch()
     from uniformerv2.evaluate import recipe_of
-    from uniformerv2.recipe_files import fine_tuning_recipe, read_recipe
-    from uniformerv2.weights import read
+    from uniformerv2.recipe_toml import fine_tuning_recipe, read_recipe
+    from uniformerv2.weights.load import read
 
     path = run_or_checkpoint(work, source)
     if recipe is None:
@@ -149,7 +149,7 @@ def run_or_checkpoint(work: Path, text: str) -> Path:
     StageError, with the runs that have a checkpoint, where it is neither.
     """
     from k710.errors import StageError, shown
-    from uniformerv2.checkpoint_files import step_of_run
+    from uniformerv2.weights.files import step_of_run
 
     runs, path = work / "runs", Path(text)
     if path.name == text and (runs / text).is_dir():

@@ -66,7 +66,7 @@ def remap_head(
     """
     needs_torch()
     from k710.errors import printable
-    from uniformerv2.head import remap_head as remap
+    from uniformerv2.weights.convert import remap_head as remap
 
     done = remap(
         checkpoint,
@@ -112,7 +112,7 @@ def convert(
     """
     needs_torch()
     from k710.errors import printable
-    from uniformerv2.head import convert as convert_to
+    from uniformerv2.weights.convert import convert as convert_to
 
     done = convert_to(checkpoint, to.value, frames=frames, out=out)
     if as_json:
@@ -141,7 +141,7 @@ def predict(
     needs_torch()
     from k710.errors import printable
     from uniformerv2.predict import predict as predict_video
-    from uniformerv2.weights import load_model, read
+    from uniformerv2.weights.load import load_model, read
 
     found = read(checkpoint)
     model = load_model(found)

@@ -8,7 +8,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from command_line import k710
+
+from support.command_line import k710
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks" / "results"

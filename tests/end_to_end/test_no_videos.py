@@ -11,9 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from command_line import K710
-from real_clips import lay_out_site
-from test_readme import shown
+
+from support.command_line import K710
+from support.real_clips import lay_out_site
+from tests.end_to_end.test_readme import shown
 
 pytestmark = pytest.mark.slow
 

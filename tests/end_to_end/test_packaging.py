@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from k710.demo import write_demo_lists
+from k710.demo.lists import write_demo_lists
 
 ROOT = Path(__file__).resolve().parents[2]
 WHERE = "from k710.files import manifests_dir; print(manifests_dir())"

@@ -6,9 +6,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from command_line import K710
 
 import k710
+from support.command_line import K710
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Lists and videos that show the whole way."""

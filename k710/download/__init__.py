@@ -1,0 +1,1 @@
+"""Clips that have no local copy, with yt-dlp."""

@@ -1,0 +1,220 @@
+"""Get the clips that no copy is there of: which videos, at what pace, and what came of it.
+
+Each attempt's line is in the ledger when it ends. sources.parquet is made of the ledger, here at
+the end, or by the next command that needs it. So a run may be killed at any moment, and the next
+one fetches what is pending.
+"""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from k710.download.options import Fetching, refuse_unready
+from k710.download.rate_limit import Pace, pace_file
+from k710.download.schedule import Schedule, plan_videos, planned_videos
+from k710.download.summary import (
+    DownloadProgress,
+    DownloadSummary,
+    Expected,
+    Tally,
+    expect,
+    measured_rates,
+)
+from k710.download.ytdlp import Fetched, FetchTask, fetch_video, said, scratch_dir, ytdlp_version
+from k710.engines.local import Failed, run_local
+from k710.errors import StageError, shown
+from k710.files import locked, word_os_errors
+from k710.labels.orders import resolve_label
+from k710.shards.parts import Part
+from k710.shards.write import done_shards, open_outcomes
+from k710.sources.ledger import Ledger, open_ledger, read_attempts
+from k710.sources.table import current_sources, is_current, refresh_sources
+from k710.tables.sidecar import connect, open_table
+
+__all__ = ["FINAL", "PENDING", "check_again", "download_videos"]
+
+PENDING = ("missing", "transient", "blocked", "ours")
+"""Statuses of clips that each run tries."""
+FINAL = ("gone", "private", "age", "region", "empty", "damaged", "truncated", "ours")
+"""Statuses of clips that a run tries only if it is told to; of `ours` those that have a copy."""
+_MEMORY = "1GB"
+_CAREFUL = Fetching()
+_WHOLE = Part(1, 1)
+
+
+def download_videos(
+    views: Sequence[str],
+    *,
+    work: str | os.PathLike[str] = "work",
+    fetching: Fetching = _CAREFUL,
+    classes: Sequence[str] | None = None,
+    again: Collection[str] = (),
+    limit: int | None = None,
+    part: Part = _WHOLE,
+    dry_run: bool = False,
+    on_progress: Callable[[DownloadProgress], None] = lambda progress: None,
+) -> DownloadSummary:
+    """Fetch the videos of the clips of `views` that have no copy; returns what became of them.
+
+    Writes videos to downloads/ in `work`, a line for each attempt to ledger/, and sources.parquet.
+    `classes` are names; `again` statuses that count as final otherwise; `limit` is of videos;
+    `part` is a share of them. `dry_run` fetches and writes nothing. StageError where
+    there is no manifest, or another process fetches the same.
+    """
+    work = Path(work)
+    check_again(again)
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit ({limit}) must be 1 or more")
+    refuse_unready(fetching)
+    with duckdb.connect() as con:  # before a folder of a mistyped name is made
+        _refuse_unknown_views(con, work, views)
+    rows = None if classes is None else sorted({resolve_label(name) for name in classes})
+    wanted: dict[str, Any] = {
+        "views": list(views),
+        "pending": list(PENDING),
+        "again": list(again),
+        "labels": rows,
+        "part": part.number,
+        "num_parts": part.of,
+    }
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(word_os_errors(work))
+        # Before the plan is made: what another run fetched until then is not fetched again.
+        ledger = (
+            None if dry_run else stack.enter_context(open_ledger(work, part, tool=ytdlp_version()))
+        )
+        # Its own place to spill: what has the lock of `work` clears the one there.
+        spill = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="k710-")))
+        con = stack.enter_context(connect(spill, memory_limit=_MEMORY))
+        current_sources(con, work)
+        read_attempts(con, work)
+        open_outcomes(con, work, sorted(done_shards(work)))
+        plan_videos(con, wanted, limit)
+        expected = expect(con, work, fetching)
+        tally = Tally()
+        remarks: list[str] = []
+        if ledger is not None:
+            if expected.videos:
+                run = _Run(work, fetching, ledger, tally, expected, on_progress)
+                remarks += run.fetch_all(con)
+            remarks += _fold(con, work)
+        current_sources(con, work)
+        return tally.summary(con, views, expected, work, dry_run=dry_run, remarks=remarks)
+
+
+def check_again(again: Collection[str]) -> None:
+    """ValueError where these are no statuses that count as final."""
+    unknown = sorted(set(again) - set(FINAL))
+    if unknown:
+        raise ValueError(f"{shown(unknown[0])} is none of {', '.join(FINAL)}")
+
+
+def _refuse_unknown_views(con: Any, work: Path, views: Sequence[str]) -> None:
+    open_table(con, work, "manifest")
+    there = {row[0] for row in con.execute("select distinct view from manifest").fetchall()}
+    unknown = [view for view in views if view not in there]
+    if unknown or not views:
+        raise StageError(
+            f"There is no view {shown(unknown[0] if unknown else '')} in {work}.\n"
+            f"There are {', '.join(sorted(there))}."
+        )
+
+
+def _fold(con: Any, work: Path) -> list[str]:
+    """Write sources.parquet of the ledger; if another command has the lock, the next one will."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(work))
+        except StageError as error:
+            busy = str(error).partition("\n")[0]
+            return [f"{busy} sources.parquet is brought up to date by the next command."]
+        if not is_current(work):
+            refresh_sources(con, work)
+    return []
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    work: Path
+    fetching: Fetching
+    ledger: Ledger
+    tally: Tally
+    expected: Expected
+    on_progress: Callable[[DownloadProgress], None]
+
+    def fetch_all(self, con: Any) -> list[str]:
+        """Fetch until nothing is left, or every address is refused; returns what to remark."""
+        made = self.fetching
+        proxies: tuple[str | None, ...] = made.proxies or (None,)
+        paces = {
+            proxy: Pace(
+                str(pace_file(self.work, made.address, proxy)), made.sleep_s, made.bytes_per_s
+            )
+            for proxy in proxies
+        }
+        with contextlib.ExitStack() as stack:
+            for pace in paces.values():
+                stack.enter_context(pace.in_use())
+            return self._fetch(con, paces)
+
+    def _fetch(self, con: Any, paces: Mapping[str | None, Pace]) -> list[str]:
+        made = self.fetching
+        rates = measured_rates(con)
+        schedule = Schedule(planned_videos(con), paces, made.retries, made.backoff_s, made.walls)
+        folder = Path(os.path.abspath(self.work / "downloads"))
+        folder.mkdir(parents=True, exist_ok=True)
+
+        def tasks() -> Any:
+            for video in schedule.videos():
+                if video is None:
+                    yield None
+                    continue
+                yield FetchTask(
+                    youtube_id=video.youtube_id,
+                    url=made.url_template.replace("{id}", video.youtube_id),
+                    clips=video.clips,
+                    attempt=video.num_attempts + 1,
+                    afresh=video.afresh,
+                    folder=str(folder),
+                    policy=made.policy,
+                    short_side=made.short_side,
+                    audio=made.audio,
+                    pad_s=made.pad_s,
+                    rates=rates,
+                    pace=paces[video.proxy],
+                    cookies=made.cookies,
+                    proxy=video.proxy,
+                    stall_s=made.stall_s,
+                )
+
+        done = run_local(
+            fetch_video,
+            tasks(),
+            workers=made.workers,
+            timeout_s=made.timeout_s,
+            second_try=False,
+        )
+        with closing(done):
+            for task, result in done:
+                fetched = _of_failed(task, result) if isinstance(result, Failed) else result
+                self.ledger.append(task, fetched, keep=made.keep)
+                is_wall = fetched.is_wall if fetched.was_asked else None
+                is_last = schedule.settle(task.youtube_id, fetched.status, is_wall)
+                self.tally.add(task, fetched, is_last=is_last)
+                self.on_progress(self.tally.progress(self.expected))
+        self.tally.is_stopped = schedule.is_stopped
+        return list(self.tally.warnings)
+
+
+def _of_failed(task: FetchTask, failed: Failed) -> Fetched:
+    shutil.rmtree(scratch_dir(task), ignore_errors=True)  # its worker can't any more
+    status = "transient" if failed.is_late else "ours"
+    return Fetched(status, said(task, failed.why), seconds=failed.seconds)

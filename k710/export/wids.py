@@ -1,0 +1,106 @@
+"""The index of webdataset's wids: random access to the samples of whole shards.
+
+It lists shards, and a shard holds clips of many views. So a table goes with it that says where
+among all samples the clips of the view are, with labels in the order of the family: the JSON in the
+shards has K710 rows.
+"""
+
+import csv
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from k710.errors import StageError, shown
+from k710.export.siblings import Asked
+from k710.shards.write import shard_name
+from k710.tables.sidecar import read_sidecar, read_sql, table_path
+
+__all__ = ["WidsIndex", "places_path", "write_wids_index"]
+
+_SHARDS = """
+select shard, count(*) from index semi join (from exported where reason is null) using (shard)
+group by shard order by shard
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class WidsIndex:
+    """What an index lists."""
+
+    shards: int
+    samples: int  # the clips of other views in these shards too
+
+
+def places_path(output: Path) -> Path:
+    """Where the table goes: the place of each clip of the view, its name and label."""
+    return output.with_name(f"{output.name}.clips.csv")
+
+
+def write_wids_index(con: Any, asked: Asked, index: Path, places: Path) -> WidsIndex:
+    """Write to `index` all shards that hold a clip of `exported`, to `places` where those are.
+
+    `exported` and `index` must be tables on `con`. StageError where a shard is not there.
+    """
+    root = asked.root
+    shards = con.execute(_SHARDS).fetchall()
+    listed = [
+        {
+            "url": f"{root.rstrip('/')}/{shard_name(shard)}.tar",
+            "nsamples": num_samples,
+            "filesize": _tar_bytes(asked.work, shard),
+        }
+        for shard, num_samples in shards
+    ]
+    _refuse_address(os.path.abspath(asked.output))
+    if "://" not in root:
+        _refuse_address(root)
+        _refuse_missing(listed)
+    rows = con.execute(read_sql("export_places")).fetchall()
+    with places.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("place", "clip_id", "label", "label_name"))
+        writer.writerows(rows)
+    description = {
+        "__kind__": "wids-shard-index-v1",
+        "wids_version": 1,
+        "name": asked.view,
+        "info": f"Its clips, places and labels are in {places_path(asked.output).name}.",
+        "shardlist": listed,
+    }
+    index.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+    return WidsIndex(len(shards), sum(num_samples for _, num_samples in shards))
+
+
+def _tar_bytes(work: Path, shard: int) -> int:
+    path = table_path(work, f"outcomes/{shard_name(shard)}")
+    sidecar = read_sidecar(path)
+    if sidecar is None:
+        raise StageError(
+            f"There is no finished {path}.\n"
+            f"Finish the shard: k710 shard --views VIEWS --work {work}"
+        )
+    size: int = sidecar.notes["tar_bytes"]
+    return size
+
+
+def _refuse_address(path: str) -> None:
+    if urlparse(path).path != path:  # wids does so, and goes on with that part
+        raise StageError(
+            f"{shown(path, limit=300)} can't be used: wids takes paths for addresses, which end at "
+            "a #, ? or ;.\nChoose another --output, --root or --work."
+        )
+
+
+def _refuse_missing(listed: list[dict[str, Any]]) -> None:
+    for shard in listed:
+        path = shard["url"]
+        size = os.path.getsize(path) if os.path.isfile(path) else None
+        if size != shard["filesize"]:
+            found = "is not there" if size is None else f"has {size:,} bytes"
+            raise StageError(
+                f"{path} {found}, and the shard was written with {shard['filesize']:,} bytes.\n"
+                "Name the folder of the shards: --root DIR"
+            )

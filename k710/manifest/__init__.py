@@ -1,0 +1,1 @@
+"""Rows -> manifest, dropped, leakage; and the fate of one id."""

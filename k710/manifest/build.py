@@ -1,0 +1,322 @@
+"""Annotation lists -> the tables of K710: annotations, manifest, dropped and leakage.
+
+The rules are in k710/sql/. verdicts.sql decides which row of an id gets into a k710 view;
+manifest.sql and dropped.sql write down the two sides of that; leakage.sql counts what the upstream
+lists share.
+"""
+
+import contextlib
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import duckdb
+import pyarrow as pa
+
+from k710.annotations.check import ListRead, read_annotations, rows_schema
+from k710.annotations.find import ListFile, find_lists
+from k710.errors import K710Error, SourceError
+from k710.files import locked, sha256_of, word_os_errors
+from k710.labels.orders import DATASETS, class_names, labels_sha256
+from k710.tables.sidecar import (
+    TableSpec,
+    connect,
+    disown,
+    is_done,
+    open_table,
+    read_sidecar,
+    read_sql,
+    settle,
+    table_path,
+    write_table,
+)
+
+__all__ = ["LISTS", "Duplicates", "Rules", "Summary", "build_manifest"]
+
+Dedup = Literal["id", "clip"]
+OnProgress = Callable[[str, int, int | None], None]  # what, done, total if known
+LISTS = tuple(sorted(f"{d}/{s}" for d in DATASETS for s in ("train", "val", "test")))
+"""The nine lists as dataset/split, sorted: bit i of a found_in mask stands for LISTS[i]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How K710 is made of the lists; README says what each choice means."""
+
+    protect: tuple[str, ...] = ("val", "test")  # train rows with an id in these lists are dropped
+    prefer: tuple[str, ...] = ("k700", "k600", "k400")  # whose row of an id stays
+    dedup: Dedup = "id"  # one row per YouTube id, or per (id, start, end)
+
+    def __post_init__(self) -> None:
+        if not set(self.protect) <= {"val", "test"} or len(set(self.protect)) < len(self.protect):
+            raise ValueError(f"protect must be some of val and test, and is {list(self.protect)}")
+        if sorted(self.prefer) != sorted(DATASETS):
+            raise ValueError(
+                f"prefer must name {', '.join(DATASETS)} once each, and is {list(self.prefer)}"
+            )
+        if self.dedup not in get_args(Dedup):
+            raise ValueError(f"dedup must be id or clip, and is {self.dedup!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicates:
+    """Exact duplicates inside one list: same id, same window."""
+
+    list_name: str  # dataset/split
+    rows: int  # left out of the list's view
+    conflicting: int  # clips whose duplicates have different labels
+    example: str  # clip_id of one, of a conflicting one where there is one
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a build read and made; `asdict` of it is what `--json` prints."""
+
+    rules: Rules
+    lists: tuple[dict[str, Any], ...]  # dataset, name, file, rows; in this order
+    twins: tuple[str, ...]  # files not read because another has the same rows
+    not_protected: tuple[str, ...]  # val and test lists that were not there
+    views: dict[str, int]  # view -> clips
+    dropped: dict[str, dict[str, int]]  # k710 view -> reason -> rows
+    duplicates: tuple[Duplicates, ...]
+    leakage: tuple[dict[str, Any], ...]  # the rows of leakage.parquet
+    built: tuple[str, ...]  # tables made by this call; empty when all were done before
+    work: str
+
+
+def build_manifest(
+    annotations: str | os.PathLike[str],
+    *,
+    work: str | os.PathLike[str] = "work",
+    protect: Sequence[str] = ("val", "test"),
+    prefer: Sequence[str] = ("k700", "k600", "k400"),
+    dedup: Dedup = "id",
+    memory_limit: str = "2GB",
+    threads: int | None = None,
+    require_complete: bool = False,
+    merge_editions: bool = False,
+    on_progress: OnProgress = lambda stage, rows, total: None,
+) -> Summary:
+    """Build K710 from the lists below the folder `annotations`; returns what was read and made.
+
+    Writes annotations, manifest, dropped and leakage.parquet to `work`, each only where what it is
+    made of has changed. `on_progress` is called with the stage, the rows read so far, and None.
+    SourceError or LabelError at the first row that can't be used, before any table is touched;
+    StageError when `work` is in use.
+    """
+    if isinstance(protect, str) or isinstance(prefer, str):
+        raise ValueError("protect and prefer are lists of names, not text")
+    rules = Rules(tuple(protect), tuple(prefer), dedup)
+    files = find_lists(Path(annotations))
+    work = Path(work)
+    with (
+        word_os_errors(work),
+        locked(work),
+        _frugal_arrow(),
+        connect(work, memory_limit=memory_limit, threads=threads) as con,
+    ):
+        on_progress("checking", 0, None)
+        settle(work)
+        built = _build_annotations(con, work, files, require_complete, merge_editions, on_progress)
+        built += _build_from_annotations(con, work, rules, on_progress)
+        if built:
+            on_progress("auditing", 0, None)
+            _audit(con, work, rules)
+        return _summary(con, work, rules, files, built)
+
+
+@contextlib.contextmanager
+def _frugal_arrow() -> Iterator[None]:
+    """Arrow's own allocator keeps what it once had: 100 to 150 MB at the height of a build."""
+    before = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        yield
+    finally:
+        pa.set_memory_pool(before)
+
+
+# --- annotations
+
+
+def _build_annotations(
+    con: Any,
+    work: Path,
+    files: Sequence[ListFile],
+    require_complete: bool,
+    merge_editions: bool,
+    on_progress: OnProgress,
+) -> list[str]:
+    hashes = {file.name: _hash(file) for file in files}
+    spec = TableSpec(
+        table="annotations",
+        params={"datasets": {f.name: f.dataset for f in files}, "merge_editions": merge_editions},
+        inputs={**hashes, "labels": labels_sha256()},
+    )
+    found: Counter[ListRead] = Counter()
+    failures: list[K710Error] = []
+
+    def batches() -> Any:
+        try:
+            yield from read_annotations(
+                files,
+                found=found,
+                merge_editions=merge_editions,
+                on_rows=lambda rows: on_progress("reading", rows, None),
+            )
+        except K710Error as error:
+            failures.append(error)  # DuckDB would wrap it
+            raise
+
+    def notes() -> dict[str, Any]:
+        lists = [{**asdict(read), "rows": found[read]} for read in sorted(found)]
+        _refuse_incomplete(lists, require_complete)
+        return {"lists": lists, "not_protected": _not_protected(lists)}
+
+    if is_done(work, spec):
+        sidecar = open_table(con, work, "annotations")
+        _refuse_incomplete(sidecar.notes["lists"], require_complete)
+        return []
+    con.register("rows", pa.RecordBatchReader.from_batches(rows_schema, batches()))
+    try:
+        write_table(con, work, spec, notes=notes)
+    except duckdb.Error:
+        if failures:
+            raise failures[0] from None
+        raise
+    open_table(con, work, "annotations")
+    return ["annotations"]
+
+
+def _hash(file: ListFile) -> str:
+    try:
+        return sha256_of(file.path)
+    except OSError as error:
+        raise SourceError(f"{file.path} can't be read: {error.strerror}.") from error
+
+
+def _not_protected(lists: Sequence[Mapping[str, Any]]) -> list[str]:
+    # The holdout list is an extra: K600's own archive does not have it.
+    there = {f"{read['dataset']}/{read['name']}" for read in lists}
+    return [name for name in LISTS if not name.endswith("/train") and name not in there]
+
+
+def _refuse_incomplete(lists: Sequence[Mapping[str, Any]], require_complete: bool) -> None:
+    missing = _not_protected(lists)
+    if require_complete and missing:
+        raise SourceError(
+            f"Missing lists: {', '.join(missing)}: train videos that are in them can't be found.\n"
+            "Add them, or build without --require-complete."
+        )
+
+
+# --- manifest, dropped, leakage
+
+
+def _build_from_annotations(
+    con: Any, work: Path, rules: Rules, on_progress: OnProgress
+) -> list[str]:
+    specs = _specs(work, rules)
+    stale = [spec for spec in specs if not is_done(work, spec)]
+    values = _values(rules)
+    temporary: set[str] = set()
+    for spec in stale:
+        on_progress(f"building {spec.table}", 0, None)
+        for name in spec.uses:
+            if name not in temporary:
+                sql = read_sql(name)
+                con.execute(f"create temp table {name} as\n{sql}", _used(sql, values)).fetchall()
+                temporary.add(name)
+        write_table(con, work, spec, values=_used(spec.sql(), values))
+    return [spec.table for spec in stale]
+
+
+def _specs(work: Path, rules: Rules) -> list[TableSpec]:
+    sidecar = read_sidecar(table_path(work, "annotations"))
+    assert sidecar is not None
+    inputs = {"annotations": sidecar.sha256, "labels": labels_sha256()}
+    notes = {"not_protected": sidecar.notes["not_protected"]}
+    params = asdict(rules)
+    return [
+        TableSpec("manifest", params, inputs, uses=("ids", "listed", "verdicts"), notes=notes),
+        TableSpec("dropped", params, inputs, uses=("ids", "listed", "verdicts"), notes=notes),
+        TableSpec("leakage", {}, inputs, uses=("ids",)),
+    ]
+
+
+def _values(rules: Rules) -> dict[str, Any]:
+    """What the $names in the .sql files stand for."""
+    protected = [name.partition("/")[2] in rules.protect for name in LISTS]
+    return {
+        "lists": list(LISTS),
+        "protected": sum(1 << bit for bit, held in enumerate(protected) if held),
+        "protect": list(rules.protect),
+        "prefer": list(rules.prefer),
+        "dedup": rules.dedup,
+        "label_names": list(class_names()),
+    }
+
+
+def _used(sql: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    names = set(re.findall(r"\$(\w+)", sql))
+    return {name: value for name, value in values.items() if name in names}
+
+
+def _audit(con: Any, work: Path, rules: Rules) -> None:
+    """AssertionError where a law of the tables is broken: no input does that, only a bug."""
+    for table in ("manifest", "dropped"):
+        open_table(con, work, table)
+    sql = read_sql("audit")
+    broken = con.execute(sql, _used(sql, _values(rules))).fetchall()
+    if broken:
+        for table in ("manifest", "dropped", "leakage"):
+            disown(table_path(work, table))
+        raise AssertionError(f"broken laws: {broken}")
+
+
+# --- summary
+
+
+def _summary(
+    con: Any, work: Path, rules: Rules, files: Sequence[ListFile], built: Sequence[str]
+) -> Summary:
+    notes = open_table(con, work, "annotations").notes
+    for table in ("manifest", "dropped", "leakage"):
+        open_table(con, work, table)
+    counts = con.execute("select view, count(*) from manifest group by view order by view")
+    views = dict(counts.fetchall())
+    dropped: dict[str, dict[str, int]] = {}
+    for split, reason, rows in con.execute(
+        "select split, reason, count(*) from dropped group by split, reason order by split, reason"
+    ).fetchall():
+        dropped.setdefault(f"k710/{split}", {})[reason] = rows
+        views.setdefault(f"k710/{split}", 0)  # where every row was dropped
+    leakage = con.execute(
+        "select a, b, ids, clips, same_label, other_label from leakage order by a, b"
+    ).fetchall()
+    columns = ("a", "b", "ids", "clips", "same_label", "other_label")
+    return Summary(
+        rules=rules,
+        lists=tuple(notes["lists"]),
+        twins=tuple(sorted(twin for file in files for twin in file.twins)),
+        not_protected=tuple(notes["not_protected"]),
+        views=views,
+        dropped=dropped,
+        duplicates=_duplicates(con, views, notes["lists"]),
+        leakage=tuple(dict(zip(columns, row, strict=True)) for row in leakage),
+        built=tuple(built),
+        work=str(work),
+    )
+
+
+def _duplicates(
+    con: Any, views: Mapping[str, int], lists: Sequence[Mapping[str, Any]]
+) -> tuple[Duplicates, ...]:
+    read = sum(entry["rows"] for entry in lists)
+    if read == sum(clips for view, clips in views.items() if not view.startswith("k710/")):
+        return ()
+    return tuple(Duplicates(*row) for row in con.execute(read_sql("duplicates")).fetchall())

@@ -1,0 +1,124 @@
+"""Read what build_manifest made: one view as a DataFrame, and the fate of one YouTube id."""
+
+import difflib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+
+from k710.errors import SourceError, StageError, shown
+from k710.labels.orders import class_names
+from k710.tables.sidecar import Sidecar, open_table, read_sql
+
+if TYPE_CHECKING:  # a second of start-up that `explain` needn't pay
+    import pandas
+
+__all__ = ["ExplainedRow", "explain", "load_view", "open_tables"]
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedRow:
+    """One annotation row, and what became of it."""
+
+    list_name: str  # dataset/split
+    time_start: int  # s
+    time_end: int  # s
+    label_raw: str | None  # as the list has it
+    label: int | None  # K710 row
+    label_name: str | None  # name of that row
+    in_list_view: bool  # False: an exact duplicate of a row of the same list
+    k710_view: str | None  # where it belongs by its split; None: test rows and unlabelled ones
+    reason: str | None  # why it isn't there; None: it is
+    kept_clip_id: str | None  # the clip that is there in its place
+    held_out_by: list[str] | None  # the val and test lists that hold the id
+    source_file: str
+    source_line: int
+
+    @property
+    def verdict(self) -> str:
+        """What became of the row, in words."""
+        if self.k710_view is None:
+            words = "in no k710 view" + (
+                "" if self.list_name.endswith("/test") else ": it has no label"
+            )
+        elif self.reason is None:
+            words = f"in {self.k710_view}"
+        elif self.reason == "held_out":
+            words = f"not in {self.k710_view}: its id is in {', '.join(self.held_out_by or ())}"
+        else:
+            same = "this id" if self.reason == "duplicate_id" else "this clip"
+            words = f"not in {self.k710_view}: {self.kept_clip_id} stands there for {same}"
+        return words + (
+            "" if self.in_list_view else f"; not in {self.list_name}: an exact duplicate"
+        )
+
+
+def load_view(view: str, *, work: str | os.PathLike[str] = "work") -> "pandas.DataFrame":
+    """The clips of one view, such as `k710/train`: the manifest's columns, one row a clip.
+
+    `label` is a K710 row (Int16, <NA> in unlabelled test lists); rows are ordered by id and window.
+    It writes nothing. StageError where nothing is built, or the view isn't in it.
+    """
+    with duckdb.connect() as con:
+        open_tables(con, Path(work), "manifest")
+        rows = con.execute(read_sql("view"), {"view": view})
+        frame: pandas.DataFrame = rows.df()
+        views = {row[0] for row in con.execute("select distinct view from manifest").fetchall()}
+        # A build has these two, be it that every row was dropped.
+        views |= {"k710/train", "k710/val"}
+        if view not in views:
+            near = difflib.get_close_matches(view, sorted(views), n=1, cutoff=0.0)
+            raise StageError(
+                f"There is no view {shown(view)} in {work}. Nearest: {near[0]}.\n"
+                f"There are {', '.join(sorted(views))}."
+            )
+        return frame.astype({"label": "Int16"})
+
+
+def explain(youtube_id: str, *, work: str | os.PathLike[str] = "work") -> list[ExplainedRow]:
+    """Every annotation row of a YouTube id with what became of it, in the order of the annotations.
+
+    It writes nothing. SourceError where no list has the id, StageError where nothing is built.
+    """
+    with duckdb.connect() as con:
+        open_tables(con, Path(work), "annotations", "manifest", "dropped")
+        values = {"youtube_id": youtube_id, "label_names": list(class_names())}
+        rows = con.execute(read_sql("explain"), values).fetchall()
+        if not rows:
+            raise SourceError(_unknown_id(con, youtube_id))
+    return [ExplainedRow(*row) for row in rows]
+
+
+def open_tables(con: Any, work: Path, *tables: str) -> None:
+    """Make tables of `work` views on `con`; StageError where they don't belong together."""
+    sidecars: dict[str, Sidecar] = {name: open_table(con, work, name) for name in tables}
+    annotations = open_table(con, work, "annotations") if tables else None
+    rules = [sidecars[name].params for name in ("manifest", "dropped") if name in sidecars]
+    made_of_others = any(
+        sidecar.inputs["annotations"] != annotations.sha256
+        for name, sidecar in sidecars.items()
+        if name != "annotations" and annotations is not None
+    )
+    if made_of_others or any(params != rules[0] for params in rules):
+        raise StageError(
+            f"The tables in {work} don't belong together: a build was stopped half-way.\n"
+            f"Finish it: k710 build-manifest --annotations DIR --work {work}"
+        )
+
+
+def _unknown_id(con: Any, youtube_id: str) -> str:
+    text = f"No annotation row has the id {shown(youtube_id)}."
+    similar = con.execute(
+        "select distinct youtube_id from annotations where lower(youtube_id) = lower($youtube_id) "
+        "order by youtube_id",
+        {"youtube_id": youtube_id},
+    ).fetchall()
+    if similar:
+        return (
+            f"{text}\nLetter case matters in ids: there is {', '.join(row[0] for row in similar)}."
+        )
+    return (
+        f"{text}\nAn id is 11 characters, like -aU-xCCzkT0: the part after v= in a video's address."
+    )

@@ -1,0 +1,1 @@
+"""What the work directory holds: status, dataset card."""

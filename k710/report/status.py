@@ -1,0 +1,224 @@
+"""What has come of the clips of each view, and why those that aren't stored are not.
+
+Every clip is one of four, by the rules of k710/sql/states.sql:
+
+    stored      in a shard that is done
+    to_shard    there is a copy that no shard was made of yet: ok, truncated
+    pending     it may still be had: missing (nobody has asked), transient, blocked, ours
+    dead        a definite no: gone, private, age, region; or a copy that is no good: empty,
+                damaged, truncated to less than half. Another copy may take its place.
+"""
+
+import difflib
+import os
+import tempfile
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from k710.errors import StageError, shown
+from k710.files import word_os_errors
+from k710.shards.write import done_shards, open_outcomes
+from k710.sources.table import current_sources
+from k710.tables.sidecar import connect, open_table, read_sidecar, read_sql, table_path
+
+__all__ = [
+    "ClassStatus",
+    "Message",
+    "StatusCount",
+    "ViewStatus",
+    "WorkStatus",
+    "read_status",
+]
+
+_MOST_MESSAGES = 3  # of each status
+_MEMORY = "2GB"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What was said of clips with one status."""
+
+    state: str
+    status: str
+    text: str
+    clips: int
+
+
+@dataclass(frozen=True, slots=True)
+class StatusCount:
+    """The clips of one view with one status."""
+
+    state: str  # stored, to_shard, pending or dead
+    status: str  # as in sources.parquet
+    clips: int
+    with_copy: int  # of these clips
+    share: float  # of the view's clips
+    messages: tuple[Message, ...]  # the most frequent first; none of what is stored or to shard
+
+
+@dataclass(frozen=True, slots=True)
+class ClassStatus:
+    """The clips of one class in one view."""
+
+    label: int  # K710 row
+    label_name: str
+    clips: int
+    stored: int
+    to_shard: int
+    pending: int
+    dead: int
+    share_stored: float  # of the clips
+    share_dead: float
+
+
+@dataclass(frozen=True, slots=True)
+class ViewStatus:
+    """The clips of one view: clips = stored + to_shard + pending + dead."""
+
+    view: str
+    clips: int
+    stored: int
+    to_shard: int
+    pending: int
+    dead: int
+    statuses: tuple[StatusCount, ...]  # by state in the order above, then the most frequent first
+    classes: tuple[ClassStatus, ...]  # smallest share stored first; () without labels
+
+
+@dataclass(frozen=True, slots=True)
+class WorkStatus:
+    """What has come of the views of a work directory; `asdict` of it is what `--json` prints."""
+
+    views: tuple[ViewStatus, ...]
+    clips: int  # distinct ones of these views
+    stored: int  # of them
+    messages: tuple[Message, ...]  # of all these views, each clip counted once
+    shards: int  # done, whatever the views
+    shard_bytes: int  # of their tars
+    work: str
+
+
+def read_status(
+    views: Sequence[str] | None = None, *, work: str | os.PathLike[str] = "work"
+) -> WorkStatus:
+    """What has come of the clips of `views`, in that order; of all views, k710 first, without.
+
+    It writes nothing to `work`, and may be called while others write. Full-size lists (843,000
+    clips) take 4 to 7 s on 2 cores, and 0.6 GB. StageError where there is no manifest, or no such
+    view.
+    """
+    if isinstance(views, str) or (views is not None and not views):
+        raise ValueError("views must be a list of names, with one at least, or None")
+    work = Path(work)
+    with (
+        word_os_errors(work),
+        tempfile.TemporaryDirectory(prefix="k710-") as spill,  # `work` is others' to spill into
+        connect(Path(spill), memory_limit=_MEMORY) as con,
+    ):
+        open_table(con, work, "manifest")
+        chosen = _views(con, work, views)
+        _open_sources(con, work)
+        done = done_shards(work)
+        open_outcomes(con, work, sorted(done))
+        con.execute(
+            f"create or replace temp table states as\n{read_sql('states')}", {"views": chosen}
+        ).fetchall()
+        ((clips, stored),) = con.execute(
+            "select count(*), count_if(state = 'stored') from states"
+        ).fetchall()
+        messages = _messages(con, chosen)
+        return WorkStatus(
+            views=_view_statuses(con, chosen, messages),
+            clips=clips,
+            stored=stored,
+            messages=tuple(messages[None]),
+            shards=len(done),
+            shard_bytes=sum(shard.notes["tar_bytes"] or 0 for shard in done.values()),
+            work=str(work),
+        )
+
+
+def _views(con: Any, work: Path, views: Sequence[str] | None) -> list[str]:
+    """The views asked for, each once; StageError where the manifest has one of them not."""
+    rows = con.execute("select distinct view from manifest order by view").fetchall()
+    # A build has these two, be it that every row was dropped.
+    there = sorted({"k710/train", "k710/val", *(view for (view,) in rows)})
+    if views is None:
+        return sorted(there, key=lambda view: not view.startswith("k710/"))
+    for view in views:
+        if view not in there:
+            near = difflib.get_close_matches(view, there, n=1, cutoff=0.0)
+            raise StageError(
+                f"There is no view {shown(view)} in {work}. Nearest: {', '.join(near)}.\n"
+                f"There are {', '.join(there)}."
+            )
+    return list(dict.fromkeys(views))
+
+
+def _open_sources(con: Any, work: Path) -> None:
+    """Make `sources` a table on `con` as it is now, the ledger of a download under way included."""
+    path = table_path(work, "sources")
+    if path.is_file() or read_sidecar(path) is not None:
+        open_table(con, work, "sources")  # or say what is wrong with it
+    current_sources(con, work)
+
+
+def _messages(con: Any, views: Sequence[str]) -> dict[str | None, list[Message]]:
+    """view -> its most frequent messages by status; None -> those of all views together."""
+    found: dict[str | None, list[Message]] = defaultdict(list)
+    values = {"views": list(views), "most": _MOST_MESSAGES}
+    for view, *message in con.execute(read_sql("messages"), values).fetchall():
+        found[view].append(Message(*message))
+    return found
+
+
+def _view_statuses(
+    con: Any, views: Sequence[str], messages: dict[str | None, list[Message]]
+) -> tuple[ViewStatus, ...]:
+    values = {"views": list(views)}
+    counts: dict[str, list[tuple[Any, ...]]] = {view: [] for view in views}
+    for view, *count in con.execute(read_sql("view_states"), values).fetchall():
+        counts[view].append(tuple(count))
+    classes: dict[str, list[ClassStatus]] = {view: [] for view in views}
+    for view, *of_class in con.execute(read_sql("class_states"), values).fetchall():
+        label, name, clips, stored, to_shard, pending, dead = of_class
+        shares = round(stored / clips, 6), round(dead / clips, 6)
+        classes[view].append(
+            ClassStatus(label, name, clips, stored, to_shard, pending, dead, *shares)
+        )
+    return tuple(_view_status(view, counts[view], classes[view], messages[view]) for view in views)
+
+
+def _view_status(
+    view: str,
+    counts: Sequence[tuple[Any, ...]],
+    classes: Sequence[ClassStatus],
+    messages: Sequence[Message],
+) -> ViewStatus:
+    states = {"stored": 0, "to_shard": 0, "pending": 0, "dead": 0}
+    for state, _, clips, _ in counts:
+        states[state] += clips
+    in_all = sum(states.values())
+    statuses = [
+        StatusCount(
+            state=state,
+            status=status,
+            clips=clips,
+            with_copy=with_copy,
+            share=round(clips / in_all, 6),
+            messages=tuple(m for m in messages if (m.state, m.status) == (state, status)),
+        )
+        for state, status, clips, with_copy in counts
+    ]
+    order = list(states)
+    statuses.sort(key=lambda count: (order.index(count.state), -count.clips, count.status))
+    return ViewStatus(
+        view=view,
+        clips=in_all,
+        **states,
+        statuses=tuple(statuses),
+        classes=tuple(classes),
+    )

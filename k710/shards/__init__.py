@@ -1,0 +1,1 @@
+"""Clips -> tars that a GPU can be fed from."""

@@ -1,0 +1,207 @@
+"""Which clip comes to which shard, decided before any is made, and never changed after.
+
+The plan depends on the clips wanted, a seed, and the seconds that a shard holds. A clip that can't
+be had leaves its place empty and moves no other.
+"""
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from k710.errors import StageError, shown
+from k710.shards.write import done_shards
+from k710.tables.sidecar import (
+    SCHEMAS,
+    TableSpec,
+    parquet_pattern,
+    read_sidecar,
+    read_sql,
+    table_path,
+    write_table,
+)
+from k710.video.encode import Encoding
+from k710.video.profiles import profile_of
+
+__all__ = [
+    "Wish",
+    "bytes_per_second",
+    "extend_plan",
+    "open_plan",
+    "planned_encoding",
+    "planned_found_only",
+    "planned_views",
+    "refuse_other_versions",
+    "seconds_per_shard",
+]
+
+_REFERENCE_PX = 320
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What decides a plan, beside what was planned before, the manifest and its copies."""
+
+    views: tuple[str, ...]
+    encoding: Encoding
+    seconds_per_shard: int
+    seed: int
+    retry: bool  # a clip that failed before gets another place
+    found_only: bool  # a clip without a copy gets no place yet
+
+    def params(self) -> dict[str, Any]:
+        """All of it as plain values, fit for JSON."""
+        return {
+            "views": sorted(self.views),
+            "encoding": self.encoding.params(),
+            "seconds_per_shard": self.seconds_per_shard,
+            "seed": self.seed,
+            "retry": self.retry,
+            "found_only": self.found_only,
+        }
+
+
+def bytes_per_second(encoding: Encoding) -> float:
+    """What a second of a clip takes in its shard, about."""
+    per_second: float = profile_of(encoding.profile).bytes_per_second_at_320
+    # Bytes grow about as the 1.5th power of the side: detail doesn't grow with the area.
+    scaled: float = per_second * (encoding.short_side / _REFERENCE_PX) ** 1.5
+    return scaled
+
+
+def seconds_per_shard(shard_bytes: int, encoding: Encoding) -> int:
+    """How many seconds of clips make about `shard_bytes`."""
+    return max(1, round(shard_bytes / bytes_per_second(encoding)))
+
+
+def extend_plan(con: Any, work: Path, wish: Wish, *, write: bool) -> None:
+    """Make `plan` a table on `con` in which each clip of the views has a place; keep it on disk.
+
+    `manifest`, `sources` and `outcomes` must be there. With `write` False the disk stays as it is.
+    StageError where clips were planned for another encoding.
+    """
+    _open_planned(con, work)
+    path = table_path(work, "plan")
+    former = read_sidecar(path) if path.is_file() else None
+    made_with = [shard.params for shard in done_shards(work).values()]
+    for params in (*([former.params] if former else ()), *made_with[:1]):
+        _refuse_other_encoding(work, params["encoding"], wish.encoding)
+    fresh = {"views": list(wish.views), "retry": wish.retry, "found_only": wish.found_only}
+    sql = read_sql("fresh")
+    con.execute(f"create or replace temp table fresh as\n{sql}", fresh).fetchall()
+    counted = (
+        "select (select count(*) from fresh), (select coalesce(max(shard) + 1, 0) from planned)"
+    )
+    ((num_fresh, first_shard),) = con.execute(counted).fetchall()
+    values = {
+        "seed": str(wish.seed),
+        "first_shard": first_shard,
+        "seconds_per_shard": wish.seconds_per_shard,
+    }
+    generation = {"views": sorted(wish.views), "found_only": wish.found_only, **values}
+    spec = TableSpec(
+        table="plan",
+        params={
+            "encoding": wish.encoding.params(),
+            "generations": [*(former.params["generations"] if former else ()), generation],
+        },
+        inputs=_inputs(work),
+        uses=("fresh",),
+    )
+    if write and (num_fresh or former is None):
+        write_table(con, work, spec, values=values)
+    con.execute(f"create or replace temp table plan as\n{spec.sql()}", values).fetchall()
+
+
+def open_plan(con: Any, work: Path) -> None:
+    """Make `plan` a table on `con`: just what was planned before."""
+    _open_planned(con, work)
+    con.execute("create or replace temp table plan as from planned").fetchall()
+
+
+def planned_encoding(work: Path) -> Encoding | None:
+    """How the clips of the plan on disk are made; None where there is none."""
+    sidecar = read_sidecar(table_path(work, "plan"))
+    if sidecar is None:
+        return None
+    params = dict(sidecar.params["encoding"])
+    fps = params.pop("fps")
+    return Encoding(fps=None if fps is None else Fraction(fps), **params)
+
+
+def planned_found_only(work: Path) -> bool:
+    """Whether some clips were left out of the plan because they had no copy."""
+    sidecar = read_sidecar(table_path(work, "plan"))
+    return sidecar is not None and any(
+        generation.get("found_only") for generation in sidecar.params["generations"]
+    )
+
+
+def planned_views(work: Path) -> set[str]:
+    """The views whose clips were ever planned."""
+    sidecar = read_sidecar(table_path(work, "plan"))
+    generations = sidecar.params["generations"] if sidecar else []
+    return {view for generation in generations for view in generation["views"]}
+
+
+def _open_planned(con: Any, work: Path) -> None:
+    """Make `planned` the plan on disk, empty where there is none.
+
+    Its sidecar may be missing, after a kill: the table was replaced whole, and its rows must not be
+    lost, since shards are made by them.
+    """
+    columns = ", ".join(f"{name} {kind}" for name, kind in SCHEMAS["plan"].items())
+    con.execute(f"create or replace temp table planned ({columns})").fetchall()
+    path = table_path(work, "plan")
+    if path.exists():
+        insert = "insert into planned by name from read_parquet($path)"
+        con.execute(insert, {"path": parquet_pattern(path)}).fetchall()
+
+
+def _inputs(work: Path) -> dict[str, str]:
+    inputs = {}
+    for table in ("manifest", "sources"):
+        sidecar = read_sidecar(table_path(work, table))
+        assert sidecar is not None  # it was opened
+        inputs[table] = sidecar.sha256
+    return inputs
+
+
+def _refuse_other_encoding(work: Path, planned: Mapping[str, Any], encoding: Encoding) -> None:
+    asked = encoding.params()
+    differing = [
+        f"{name} {shown(planned.get(name))} (now {shown(asked[name])})"
+        for name in asked
+        if planned.get(name) != asked[name]
+    ]
+    if differing:
+        raise StageError(
+            f"The shards in {work} are made with {', '.join(differing)}.\n"
+            "All shards of a work directory are made alike: use the same options, another --work, "
+            f"or remove shards/, outcomes/ and plan.parquet in {work}."
+        )
+
+
+def refuse_other_versions(work: Path, shards: Sequence[int], versions: Mapping[str, str]) -> None:
+    """StageError where one of `shards` was planned together with shards that others made.
+
+    The shards of one plan are of one version; those that later runs append may be of another.
+    """
+    former = read_sidecar(table_path(work, "plan"))
+    generations = former.params["generations"] if former else []
+    begins = sorted({0, *(generation["first_shard"] for generation in generations)})
+    wanted = {bisect_right(begins, shard) for shard in shards}
+    for shard, sidecar in done_shards(work).items():
+        made_with = sidecar.params["versions"]
+        if bisect_right(begins, shard) in wanted and made_with != versions:
+            differing = ", ".join(
+                f"{name} {shown(made_with.get(name))} (now {shown(versions.get(name))})"
+                for name in sorted({*made_with, *versions})
+                if made_with.get(name) != versions.get(name)
+            )
+            raise StageError(
+                f"Shards of the same plan in {work} were made with {differing}: other bytes.\n"
+                f"Go on with those: pip install av=={made_with.get('av')}; or use another --work."
+            )

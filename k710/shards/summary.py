@@ -1,0 +1,105 @@
+"""What a shard run makes: how far it is, how the clips fared, and what it will take."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from k710.shards.plan import bytes_per_second
+from k710.tables.sidecar import read_sql
+from k710.video.encode import Encoding
+
+__all__ = ["Fate", "ShardProgress", "ShardSummary", "ToMake", "count_to_make", "summarise"]
+
+
+@dataclass(frozen=True, slots=True)
+class ShardProgress:
+    """How far a run is. Clips without a copy don't count."""
+
+    clips: int  # done, those of earlier runs not counted
+    clips_in_all: int
+    source_bytes: int  # read for them
+    shards: int  # packed
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """How the clips of one view with one status fared."""
+
+    view: str
+    status: str
+    clips: int
+    stored: int
+    bytes: int  # of the stored ones
+
+
+@dataclass(frozen=True, slots=True)
+class ShardSummary:
+    """What a run made, or would make (`dry_run`)."""
+
+    views: tuple[str, ...]
+    fates: tuple[Fate, ...]  # by view and status
+    encoding: dict[str, Any]
+    shards_made: tuple[int, ...]
+    shards_in_all: int
+    clips_to_make: int  # that have a copy and are not in a shard yet
+    clips_without_copy: int
+    hours_to_make: float  # of video
+    estimated_bytes: int  # of the shards to be made
+    free_bytes: int  # on the disk of the work directory
+    dry_run: bool
+    seconds: float
+    work: str
+    part: str | None = None  # like 3/16: then all of this is of its shards alone
+
+
+@dataclass(frozen=True, slots=True)
+class ToMake:
+    """What the shards to be made take."""
+
+    clips: int  # that have a copy
+    without_copy: int
+    seconds: int  # of the clips
+
+
+def count_to_make(con: Any, shards: Sequence[int]) -> ToMake:
+    """What these shards take. `plan`, `sources` and `manifest` must be tables on `con`."""
+    values = {"shards": list(shards)}
+    con.execute(f"create or replace temp table tasks as\n{read_sql('tasks')}", values).fetchall()
+    (row,) = con.execute(read_sql("to_make")).fetchall()
+    con.execute("drop table tasks").fetchall()
+    return ToMake(*row)
+
+
+def summarise(
+    con: Any,
+    work: Path,
+    views: Sequence[str],
+    *,
+    encoding: Encoding,
+    to_make: ToMake,
+    made: Sequence[int],
+    seconds: float,
+    dry_run: bool,
+    part: str | None = None,
+) -> ShardSummary:
+    """The summary of a run. `manifest`, `sources`, `index` and `plan` must be tables on `con`."""
+    rows = con.execute(read_sql("fates"), {"views": list(views)}).fetchall()
+    ((in_all,),) = con.execute("select count(distinct shard) from plan").fetchall()
+    return ShardSummary(
+        views=tuple(views),
+        fates=tuple(Fate(*row) for row in rows),
+        encoding=encoding.params(),
+        shards_made=tuple(made),
+        shards_in_all=in_all,
+        clips_to_make=to_make.clips,
+        clips_without_copy=to_make.without_copy,
+        hours_to_make=to_make.seconds / 3600,
+        estimated_bytes=round(to_make.seconds * bytes_per_second(encoding)),
+        free_bytes=shutil.disk_usage(work).free,
+        dry_run=dry_run,
+        seconds=round(seconds, 3),
+        work=str(work),
+        part=part,
+    )

@@ -1,0 +1,223 @@
+"""Which clips of the manifest are there, in which files, and which are missing."""
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from k710.files import locked, word_os_errors
+from k710.machine import usable_cores
+from k710.sources.find import Copy, Remarks, find_copies, roots_of
+from k710.sources.table import source_tables, write_sources
+from k710.tables.sidecar import SCHEMAS, connect, open_table, read_sql
+
+__all__ = ["IndexSummary", "ViewCoverage", "index_videos"]
+
+OnProgress = Callable[[str, int, int | None], None]  # what, done, total if known
+SHOWN_UNKNOWN = 5
+_BATCH_COPIES = 50_000
+_SAVE_S = 60  # of probing, that a kill may cost
+_COPIES = pa.schema([("uri", pa.string()), ("member", pa.string()), ("bytes", pa.int64())])
+
+
+@dataclass(frozen=True, slots=True)
+class ViewCoverage:
+    """How much of one view there is. A clip counts in each view that it is in."""
+
+    view: str
+    clips: int
+    found: int  # clips with a copy, sound or not
+    missing: int  # the others
+    duplicates: int  # copies that its clips could have been taken from as well
+    statuses: dict[str, int]  # status -> clips
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSummary:
+    """What was found; `asdict` of it is what `--json` prints."""
+
+    views: tuple[ViewCoverage, ...]
+    videos: int  # copies that are known: used + duplicates + unknown
+    used: int
+    duplicates: int  # copies of clips that another copy was chosen for
+    unknown: int  # videos whose names are those of no clip in the manifest
+    unknown_first: tuple[str, ...]  # some of them, the first by path
+    remarks: tuple[str, ...]  # damaged archives, and what else was not taken
+    work: str
+
+
+def index_videos(
+    videos: Sequence[str | os.PathLike[str]],
+    *,
+    work: str | os.PathLike[str] = "work",
+    probe: bool = False,
+    workers: int | None = None,
+    memory_limit: str = "2GB",
+    on_progress: OnProgress = lambda what, done, total: None,
+) -> IndexSummary:
+    """Find each clip of the manifest in folders, .tar and .tar.gz archives, and single videos.
+
+    Writes sources.parquet to `work`; copies that it knew elsewhere than in `videos` stay in it.
+    Nothing is unpacked, and without `probe` no video is opened. `workers` archives are read at a
+    time, or copies probed; None: one for each core. `on_progress` is called with what is done, how
+    much of it, and of how much. StageError where there is no manifest, or `work` is in use;
+    SourceError where a path, or a folder below one, can't be read.
+    """
+    if isinstance(videos, str | os.PathLike):
+        raise ValueError("videos is a list of paths, not one")
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, and is {workers}")
+    roots = roots_of(videos)
+    work = Path(work)
+    with duckdb.connect() as con:  # before a folder of a mistyped name is made
+        open_table(con, work, "manifest")
+    with (
+        word_os_errors(work),
+        locked(work),
+        connect(work, memory_limit=memory_limit) as con,
+        source_tables(con, work) as inputs,
+    ):
+        remarks = Remarks()
+        workers = workers or usable_cores()
+        _find(con, work, roots, remarks, workers, on_progress)
+        on_progress("writing", 0, None)
+        write_sources(con, work, inputs)
+        if probe:
+            _probe(con, work, inputs, workers, on_progress)
+        return _summary(con, work, remarks)
+
+
+def _find(
+    con: Any,
+    work: Path,
+    roots: Sequence[str],
+    remarks: Remarks,
+    workers: int,
+    on_progress: OnProgress,
+) -> None:
+    """Fill `copies`: what there is at `roots`, and what the table knows elsewhere."""
+    values = {"roots": [_below(root) for root in roots]}
+    con.execute(f"insert into copies\n{read_sql('kept')}", values).fetchall()
+    copies = find_copies(
+        roots,
+        remarks,
+        workers=workers,
+        on_archive=lambda done, total: on_progress("reading archives", done, total),
+    )
+    num_found = 0
+    # Shards are no copies of what is in them.
+    own = tuple(_below(os.path.abspath(work / name)) for name in ("shards", "staging"))
+    copies = (copy for copy in copies if not copy.uri.startswith(own))
+    while batch := list(itertools.islice(copies, _BATCH_COPIES)):
+        _insert(con, batch)
+        num_found += len(batch)
+        on_progress("looking for videos", num_found, None)
+
+
+def _below(root: str) -> str:
+    return root.rstrip("/") + "/"
+
+
+def _insert(con: Any, copies: Iterable[Copy]) -> None:
+    columns = zip(*((copy.uri, copy.member, copy.bytes) for copy in copies), strict=True)
+    con.register("batch", pa.table(list(map(list, columns)), schema=_COPIES))
+    con.execute("insert into copies select uri, member, bytes, true from batch").fetchall()
+    con.unregister("batch")
+
+
+# --- probe
+
+
+def _probe(
+    con: Any, work: Path, inputs: Mapping[str, str], workers: int, on_progress: OnProgress
+) -> None:
+    """Look into each chosen copy that isn't known, and write sources.parquet with what was seen."""
+    from k710.sources.probe_all import Chosen, Row, probe_copies  # PyAV, which takes its time
+
+    # A file that turns out to be another window makes room for another copy: look again.
+    while rows := con.execute(read_sql("unprobed")).fetchall():
+        chosen = [Chosen(*row) for row in rows]
+        seen: list[Row] = []
+        num_done = 0
+        save_at = time.monotonic() + _SAVE_S
+        found = probe_copies(chosen, work / ".probe", workers=workers)
+        try:
+            for some in found:
+                seen += some
+                num_done += len(some)
+                on_progress("probing", num_done, len(chosen))
+                if time.monotonic() > save_at:
+                    _save(con, work, inputs, seen)
+                    seen = []
+                    save_at = time.monotonic() + _SAVE_S
+        finally:  # on Ctrl-C too
+            found.close()
+            _save(con, work, inputs, seen)
+
+
+def _save(
+    con: Any, work: Path, inputs: Mapping[str, str], rows: Sequence[Sequence[object]]
+) -> None:
+    if not rows:
+        return
+    columns = map(list, zip(*rows, strict=True))
+    con.register("batch", pa.table(list(columns), names=list(SCHEMAS["sources"])))
+    con.execute("insert into probed select * from batch").fetchall()
+    con.unregister("batch")
+    write_sources(con, work, inputs)
+
+
+# --- summary
+
+
+def _summary(con: Any, work: Path, remarks: Remarks) -> IndexSummary:
+    sql = read_sql("copy_fates")
+    con.execute(f"create or replace temp table copy_fates as\n{sql}").fetchall()
+    fates = dict(con.execute("select fate, count(*) from copy_fates group by fate").fetchall())
+    unknown = con.execute(
+        "select uri, member from copy_fates where fate = 'unknown' "
+        f"order by uri, member nulls first limit {SHOWN_UNKNOWN}"
+    ).fetchall()
+    lines = remarks.lines()
+    unclear, example = con.execute(
+        "select count(*), min(clip_id) from sources where status = 'missing' and uri is not null"
+    ).fetchall()[0]
+    if unclear:
+        lines.append(
+            f"{unclear:,} missing clips have a copy that can't be used; `detail` in "
+            f"sources.parquet says why. The first: {example}"
+        )
+    return IndexSummary(
+        views=_coverage(con),
+        videos=sum(fates.values()),
+        used=fates.get("used", 0),
+        duplicates=fates.get("duplicate", 0),
+        unknown=fates.get("unknown", 0),
+        unknown_first=tuple(uri if not member else f"{uri}: {member}" for uri, member in unknown),
+        remarks=tuple(lines),
+        work=str(work),
+    )
+
+
+def _coverage(con: Any) -> tuple[ViewCoverage, ...]:
+    rows = con.execute(read_sql("coverage")).fetchall()
+    views = []
+    for view, of_view in itertools.groupby(rows, key=lambda row: row[0]):
+        _, statuses, clips, found, duplicates = zip(*of_view, strict=True)
+        views.append(
+            ViewCoverage(
+                view=view,
+                clips=sum(clips),
+                found=sum(found),
+                missing=sum(clips) - sum(found),
+                duplicates=sum(duplicates),
+                statuses=dict(zip(statuses, clips, strict=True)),
+            )
+        )
+    return tuple(views)

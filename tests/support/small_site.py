@@ -1,0 +1,233 @@
+"""A small manifest, and videos for a server on 127.0.0.1 to answer with: for tests of downloads."""
+
+import io
+import json
+import os
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from yt_dlp.postprocessor.ffmpeg import FFmpegPostProcessor
+
+from k710.download.files import FetchedFile
+from k710.download.options import Fetching
+from k710.download.rate_limit import Pace
+from k710.download.run import download_videos
+from k710.download.streams import Rates
+from k710.download.summary import DownloadSummary
+from k710.download.ytdlp import Fetched, FetchTask, fetch_video
+from k710.shards.parts import Part
+from k710.sources.ledger import open_ledger
+from support.list_files import vid
+from support.loopback import Answer, Loopback
+from support.small_manifest import manifest_of
+
+FPS = 10
+VIEW = "k400/train"
+_BARS = 8  # that tell a frame's number, in binary
+_WIDTH = 12
+
+
+@cache
+def video(seconds: int = 4, *, format: str = "mp4", first: int = 0, b_frames: int = 0) -> bytes:
+    """A video of a few kB whose frames show their numbers, with keyframes every 2 s.
+
+    `first` frames late: its first one is not shown at 0.
+    """
+    file = io.BytesIO()
+    with av.open(file, "w", format=format) as container:
+        stream = container.add_stream("libx264", rate=FPS, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = _BARS * _WIDTH, 64, "yuv420p"
+        stream.gop_size = 2 * FPS
+        stream.codec_context.max_b_frames = b_frames
+        stream.codec_context.thread_count = 1
+        for number in range(seconds * FPS):
+            bars = [235 if number >> bar & 1 else 16 for bar in range(_BARS)]
+            picture = np.tile(np.repeat(np.array(bars, np.uint8), _WIDTH), (64, 1))
+            frame = av.VideoFrame.from_ndarray(picture, format="gray").reformat(format="yuv420p")
+            frame.pts, frame.time_base = number + first, Fraction(1, FPS)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return file.getvalue()
+
+
+def number_in(picture: Any) -> int:
+    """The number that an RGB picture of such a video shows, whatever its size."""
+    height, width = picture.shape[:2]
+    places = [(2 * bar + 1) * width // (2 * _BARS) for bar in range(_BARS)]
+    return sum(int(picture[height // 2, at, 1] > 128) << bar for bar, at in enumerate(places))
+
+
+def numbers_in(path: str) -> list[tuple[float, int]]:
+    """The frames of a file: when each is shown, and the number in it."""
+    with av.open(path) as container:
+        return [
+            (float(frame.pts * frame.time_base), number_in(frame.to_ndarray(format="rgb24")))
+            for frame in container.decode(video=0)
+        ]
+
+
+def good(seconds: int = 4, **more: Any) -> Answer:
+    """The answer that a video gets when all is well."""
+    return Answer(body=video(seconds), content_type="video/mp4", **more)
+
+
+def tell(server: Loopback, name: str, *answers: Answer, ending: str = ".mp4") -> str:
+    """Answer for the video `name` so; returns its address."""
+    return server.tell(f"/{vid(name)}{ending}", *(answers or (good(),)))
+
+
+def template(server: Loopback, ending: str = ".mp4") -> str:
+    """The --url-template of a server."""
+    return f"http://127.0.0.1:{server.server_port}/{{id}}{ending}"
+
+
+def asked(server: Loopback) -> dict[str, int]:
+    """How often each path was asked for."""
+    counts: dict[str, int] = {}
+    for seen in list(server.seen):
+        counts[seen.path] = counts.get(seen.path, 0) + 1
+    return counts
+
+
+def work_of(folder: Path, names: Iterable[str], start: int = 1, end: int = 3) -> Path:
+    """A work directory with a clip of each of these videos."""
+    return manifest_of(folder, *(("yoga", name, start, end) for name in names))
+
+
+def fetching(server: Loopback, **more: Any) -> Fetching:
+    """Quick, from `server`."""
+    quick = {"sleep_s": 0.0, "backoff_s": 0.0, "workers": 1, "policy": "whole", "stall_s": 5.0}
+    return Fetching(**{"url_template": template(server), **quick, **more})
+
+
+def download(work: Path, how: Fetching, **options: Any) -> DownloadSummary:
+    """`download_videos` for the one view."""
+    return download_videos([VIEW], work=work, fetching=how, **options)
+
+
+def lines(work: Path) -> list[dict[str, Any]]:
+    """The ledger's lines, oldest first."""
+    found = []
+    for path in work.glob("ledger/*.jsonl"):
+        for line in path.read_bytes().splitlines():
+            try:
+                found.append(json.loads(line))
+            except ValueError:  # cut short by a kill
+                continue
+    return sorted(found, key=lambda line: line["ended_at"])
+
+
+def statuses_of(work: Path) -> dict[str, list[str]]:
+    """The status of each attempt at each id, in order."""
+    found: dict[str, list[str]] = {}
+    for line in lines(work):
+        found.setdefault(line["youtube_id"], []).append(line["status"])
+    return found
+
+
+def a_task(folder: Path, url: str, name: str = "a", **more: Any) -> FetchTask:
+    """An attempt at the video `name`, to be kept in `folder`/downloads."""
+    youtube_id = vid(name)
+    plain: Mapping[str, Any] = {
+        "youtube_id": youtube_id,
+        "url": url,
+        "clips": ((f"{youtube_id}_000001_000003", 1, 3),),
+        "attempt": 1,
+        "afresh": False,
+        "folder": str(folder / "downloads"),
+        "policy": "whole",
+        "short_side": 320,
+        "audio": False,
+        "pad_s": 1,
+        "rates": Rates(),
+        "pace": Pace(str(folder / "pace.json"), 0, None),
+        "cookies": None,
+        "proxy": None,
+        "stall_s": 5.0,
+    }
+    return FetchTask(**{**plain, **more})
+
+
+def files_below(folder: Path) -> set[str]:
+    """Every file below `folder`, hidden ones too."""
+    return {
+        str(Path(root, name).relative_to(folder))
+        for root, _, names in os.walk(folder)
+        for name in names
+    }
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
+    """The size and time of every file below `folder`."""
+    return {
+        name: (stat.st_size, stat.st_mtime_ns)
+        for name in files_below(folder)
+        for stat in [(folder / name).stat()]
+    }
+
+
+def ffmpeg_on_path(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have an ffmpeg program on PATH, that of imageio-ffmpeg; skips where there is none."""
+    program = pytest.importorskip("imageio_ffmpeg").get_ffmpeg_exe()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "ffmpeg").symlink_to(program)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    # In a process where there was none so far, yt-dlp goes by that.
+    monkeypatch.setattr(FFmpegPostProcessor, "_version_cache", {None: None})
+
+
+def without_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ask 127.0.0.1 itself, whatever this machine is behind."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+def fetch(folder: Path, url: str, name: str = "a", **more: Any) -> Fetched:
+    """One attempt, in this process."""
+    return fetch_video(a_task(folder, url, name, **more))
+
+
+def page(text: str) -> Answer:
+    """An answer that is a web page."""
+    return Answer(body=text.encode(), content_type="text/html; charset=utf-8")
+
+
+def video_page(url: str, **more: Any) -> Answer:
+    """A page that says of its video how long it is, and how large."""
+    said = {
+        "@context": "https://schema.org",
+        "@type": "VideoObject",
+        "name": "../../name",
+        "contentUrl": url,
+        "duration": "PT24S",
+        "encodingFormat": "video/mp4",
+        **more,
+    }
+    title = "<title>../../x [bold]t[/bold] %(id)s {id}</title>"
+    script = f'<script type="application/ld+json">{json.dumps(said)}</script>'
+    return page(f"<html><head>{title}{script}</head></html>")
+
+
+def append(
+    work: Path, fetched: Fetched, name: str = "a", *, keep: bool = True, **more: Any
+) -> None:
+    """Write the line of an attempt at the video `name`."""
+    with open_ledger(work, Part(1, 1), tool="yt-dlp 1") as ledger:
+        ledger.append(a_task(work, "http://x", name, **more), fetched, keep=keep)
+
+
+def file_of(
+    work: Path, name: str, *clips: str, starts_at_s: float = 0.0, size: int = 1
+) -> FetchedFile:
+    """A file in downloads/: the whole video `name`, or a section with these clips."""
+    path = work / "downloads" / "ab" / f"{vid(name)}{'.1-3' if clips else ''}.mp4"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(bytes(size))
+    return FetchedFile(str(path), size, starts_at_s, clips)

@@ -1,0 +1,1 @@
+"""Scores of clips, and what is counted of them."""
