@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from k710.shards.tars import TarWriter
-from k710.shards.write import shard_name
+from k710.sources.outcomes import shard_name
 from k710.video.frames import num_frames, read_frames
 from uniformerv2.dataset.clips import View
 

@@ -37,7 +37,7 @@ from k710.shards.run import make_shards
 from k710.sources.index import index_videos
 from uniformerv2.recipe import Recipe
 from uniformerv2.recipe_toml import RECIPES, changed, read_recipe
-from uniformerv2.train import train
+from uniformerv2.train import train_model
 from uniformerv2.training.init import started
 from uniformerv2.training.optim import parameter_groups
 
@@ -84,7 +84,7 @@ def bare(recipe: Recipe, steps: int) -> float:
 
 def whole(recipe: Recipe, work: Path, run: str) -> tuple[float, float]:
     """Seconds of a step of a run, and of it those that it waits for clips; the medians."""
-    folder = train(recipe, work=work, run=run, device="cpu").folder
+    folder = train_model(recipe, work=work, run=run, device="cpu").folder
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     steps = [recipe.data.batch / line["clips_per_s"] for line in lines[WARM_UP:]]
     waits = [line["data_wait_s"] for line in lines[WARM_UP:]]

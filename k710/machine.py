@@ -1,10 +1,14 @@
-"""How much of the machine this process may use: cores and memory, as its container limits them."""
+"""What of the machine this process may use, as its container limits it, and what it gives back."""
 
+import ctypes
+import gc
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-__all__ = ["cores_allowed", "memory_allowed", "usable_cores"]
+__all__ = ["cores_allowed", "free_memory", "memory_allowed", "usable_cores"]
 
 
 def usable_cores() -> int:
@@ -59,3 +63,16 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8").strip()
     except OSError:
         return ""
+
+
+def free_memory() -> None:
+    """Keep a worker as small after thousands of tasks as after one."""
+    gc.collect()  # PyAV's containers and yt-dlp's objects refer to each other
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)  # what glibc keeps between tasks is in pieces, and grows
+
+
+@cache
+def _malloc_trim() -> Any:
+    return getattr(ctypes.CDLL(None), "malloc_trim", None)

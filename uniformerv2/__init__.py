@@ -1,1 +1,13 @@
-"""UniFormerV2 (arXiv 2211.09552): the model, its loader and its trainer."""
+"""UniFormerV2 (arXiv 2211.09552): the model, its weights, a loader for shards, training and tests.
+
+    import uniformerv2
+    view = uniformerv2.read_view(Path("work"), "k400/train")
+    uniformerv2.train_model(recipe, work=Path("work"), run="first")
+
+The public names stand in __init__.pyi; a module loads at the first use of one of its names. What
+needs no PyTorch (`dataset`, recipes) works without it.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

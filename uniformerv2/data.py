@@ -28,12 +28,13 @@ from k710.errors import MediaError, StageError
 from uniformerv2.dataset.clips import View
 from uniformerv2.dataset.decode import Place, Reading, Request, read_clip, spread
 from uniformerv2.dataset.draws import Draw, generator_of
+from uniformerv2.dataset.frames import train_bounds, view_frames
 from uniformerv2.dataset.sampler import PADDING, Order, batch_rows, num_steps, order_of
 from uniformerv2.dataset.shard_reader import Part
 from uniformerv2.dataset.workers import Answer, Workers, answers_here
 from uniformerv2.prefetch import made_ahead, pinned
 
-__all__ = ["Batch", "Broken", "Loader", "Totals"]
+__all__ = ["Batch", "Broken", "Loader", "Totals", "train_bounds", "view_frames"]
 
 _CHUNK = 4  # clips that one worker reads at a time
 _REPLACEMENTS = 10  # tries

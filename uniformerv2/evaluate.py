@@ -9,21 +9,14 @@ Beside every number stand the share of the view's clips that it is without, and 
 that it is of: two numbers can be compared where these are the same.
 """
 
-import hashlib
 import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
-
-import duckdb
-import pyarrow as pa
 
 from k710.errors import WeightsError, shown
 from k710.files import sha256_of, word_os_errors, write_json
-from k710.labels.orders import class_names
-from k710.tables.sidecar import TableSpec, open_table, parquet_pattern, read_sql, write_table
 from uniformerv2.augment.transforms import COLOURS
 from uniformerv2.data import Loader
 from uniformerv2.dataset.clips import View, read_view
@@ -31,6 +24,7 @@ from uniformerv2.dataset.decode import Reading
 from uniformerv2.dataset.frames import Sampling
 from uniformerv2.dataset.shard_reader import ShardReader
 from uniformerv2.distributed import Ranks, ranks_of_torchrun
+from uniformerv2.evaluation.predictions import hash_list, write_predictions
 from uniformerv2.evaluation.scoring import DTYPES, TOP, Look, Scores, columns_of, scores_of
 from uniformerv2.model import UniFormerV2
 from uniformerv2.recipe import Precision, Published, Recipe
@@ -39,13 +33,9 @@ from uniformerv2.weights.files import MODEL, model_of_run
 from uniformerv2.weights.load import load_model, read
 
 __all__ = [
-    "ClassAccuracy",
-    "Confusion",
     "Evaluated",
     "Views",
-    "class_accuracies",
-    "confusions",
-    "evaluate",
+    "evaluate_model",
     "recipe_of",
 ]
 
@@ -77,26 +67,6 @@ class Evaluated:
 
 
 @dataclass(frozen=True, slots=True)
-class ClassAccuracy:
-    """One class of a test."""
-
-    name: str
-    clips: int
-    top1: float
-    top5: float
-
-
-@dataclass(frozen=True, slots=True)
-class Confusion:
-    """Clips of one class that were taken for another's."""
-
-    name: str
-    taken_for: str
-    clips: int
-    share: float  # of the class
-
-
-@dataclass(frozen=True, slots=True)
 class Views:
     """What is looked at of each video, and how."""
 
@@ -110,7 +80,7 @@ class Views:
     workers: int | None = None
 
 
-def evaluate(
+def evaluate_model(
     path: Path,
     view_name: str,
     views: Views,
@@ -138,7 +108,7 @@ def evaluate(
             raise WeightsError(f"{shown(path)} has classes of none of Kinetics: no view has them.")
         recipe = recipe or recipe_of(path) or Recipe("none")
         view = read_view(work, view_name)
-        listed, list_sha256 = _listed(work, view_name)
+        listed, list_sha256 = hash_list(work, view_name)
         heads, classes = columns_of(found.order, view_name.partition("/")[0])
         clips, crops = views.clips or recipe.eval.clips, views.crops or recipe.eval.crops
         frames = views.frames or recipe.data.frames
@@ -166,7 +136,7 @@ def evaluate(
         if not ranks.is_first:
             return None
     made_of = {"checkpoint": sha256, "view": view.sha256}
-    table = _write(folder, view, scores, clips * crops, made_of)
+    table = write_predictions(folder, view, scores, clips * crops, made_of)
     result = Evaluated(
         checkpoint=str(file),
         view=view_name,
@@ -264,53 +234,3 @@ def _folder_name(view_name: str, numbers: str, views: Views) -> str:
     precision = "" if views.precision == "fp32" else f"_{views.precision}"
     order = "" if views.shuffle_seed is None else f"_shuffled{views.shuffle_seed}"
     return f"{view_name.replace('/', '-')}_{numbers}{precision}{order}"
-
-
-def _write(
-    folder: Path, view: View, scores: Scores, num_views: int, made_of: dict[str, str]
-) -> Path:
-    """predictions.parquet of what the model says."""
-    scored = pa.table(
-        {
-            "clip_id": [view.clip_ids[row] for row in scores.rows.tolist()],
-            "label": scores.labels,
-            "top5": scores.top.tolist(),
-            "score5": scores.sums.tolist(),
-        }
-    )
-    values = {"view": view.name, "views": num_views}
-    spec = TableSpec("predictions", params=values, inputs=made_of)
-    with word_os_errors(folder), duckdb.connect() as con:
-        con.register("scored", scored)
-        return write_table(con, folder, spec, values=values)
-
-
-def _listed(work: Path, view_name: str) -> tuple[int, str]:
-    """How many clips a view has, and a hash of them and their labels."""
-    with duckdb.connect() as con:
-        open_table(con, work, "manifest")
-        rows = con.execute(read_sql("listed_clips"), {"view": view_name}).fetchall()
-    text = "".join(f"{clip_id} {label}\n" for clip_id, label in rows)
-    return len(rows), hashlib.sha256(text.encode()).hexdigest()
-
-
-def class_accuracies(predictions: Path) -> list[ClassAccuracy]:
-    """Each class that has clips in a predictions.parquet, the worst first."""
-    names = class_names()
-    return [
-        ClassAccuracy(names[label], clips, top1, top5)
-        for label, clips, top1, top5 in _asked(predictions, "class_accuracy")
-    ]
-
-
-def confusions(predictions: Path, most: int = 20) -> list[Confusion]:
-    """The pairs of classes that are taken for each other most often, in a predictions.parquet."""
-    names = class_names()
-    rows = _asked(predictions, "confusions")[:most]
-    return [Confusion(names[a], names[b], clips, share) for a, b, clips, share in rows]
-
-
-def _asked(predictions: Path, sql: str) -> list[Any]:
-    with duckdb.connect() as con:
-        con.read_parquet(parquet_pattern(predictions)).create_view("predictions")
-        return con.execute(read_sql(sql)).fetchall()

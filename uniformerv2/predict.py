@@ -1,5 +1,6 @@
-"""The classes of one video, by the mean of its views."""
+"""The classes of videos, by the mean of its views."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from uniformerv2.augment.transforms import evaluation_clip
 from uniformerv2.dataset.frames import view_frames
 from uniformerv2.weights.class_order import ClassOrder
 
-__all__ = ["Prediction", "predict"]
+__all__ = ["Prediction", "predict_videos"]
 
 _MIDDLE = (1,)
 _ALL = (0, 1, 2)
@@ -26,10 +27,9 @@ class Prediction:
     probability: float  # the mean over views
 
 
-@torch.inference_mode()
-def predict(
+def predict_videos(
     model: nn.Module,
-    video: str | Path,
+    videos: Sequence[str | Path],
     order: ClassOrder | None,
     *,
     size: int,
@@ -37,13 +37,30 @@ def predict(
     views: int = 1,
     crops: int = 1,
     top: int = 5,
-) -> list[Prediction]:
-    """The `top` classes, the likeliest first, of `views` clips of the video with 1 or 3 crops each.
+) -> list[list[Prediction]]:
+    """The `top` classes of each video, the likeliest first, by `views` clips with 1 or 3 crops.
 
-    Each frame is decoded once. MediaError where the file is no video.
+    Each frame is decoded once. MediaError where a file is no video.
     """
     if crops not in (1, 3):
         raise ValueError(f"crops ({crops}) must be 1 or 3")
+    names = None if order is None else order.names()
+    found = []
+    for video in videos:
+        mean = _scores(model, video, size, clip_frames, views, crops)
+        best = mean.topk(min(top, len(mean)))
+        pairs = zip(best.values.tolist(), best.indices.tolist(), strict=True)
+        found.append(
+            [Prediction(names[row] if names else f"class {row}", row, p) for p, row in pairs]
+        )
+    return found
+
+
+@torch.inference_mode()
+def _scores(
+    model: nn.Module, video: str | Path, size: int, clip_frames: int, views: int, crops: int
+) -> Tensor:
+    """The probabilities (classes,) of a video: the mean of its views."""
     total = num_frames(video)
     chosen = [view_frames(total, clip_frames, view, views) for view in range(views)]
     needed = sorted({index for indices in chosen for index in indices})
@@ -53,14 +70,7 @@ def predict(
         _probabilities(model, frames[[place[index] for index in indices]], size, crops)
         for indices in chosen
     ]
-    mean = torch.cat(scores).mean(0)
-    best = mean.topk(min(top, len(mean)))
-    unnamed = [f"class {row}" for row in range(len(mean))]
-    names = unnamed if order is None else order.names()
-    return [
-        Prediction(names[row], row, value)
-        for value, row in zip(best.values.tolist(), best.indices.tolist(), strict=True)
-    ]
+    return torch.cat(scores).mean(0)
 
 
 def _probabilities(model: nn.Module, frames: Tensor, size: int, crops: int) -> Tensor:

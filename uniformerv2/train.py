@@ -39,7 +39,7 @@ from uniformerv2.weights.class_order import ClassOrder
 from uniformerv2.weights.files import read_tensors
 from uniformerv2.weights.load import record_of
 
-__all__ = ["Outcome", "Seen", "train"]
+__all__ = ["Outcome", "Seen", "train_model"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Outcome:
         return self.step >= self.total_steps
 
 
-def train(
+def train_model(
     recipe: Recipe,
     *,
     work: Path,

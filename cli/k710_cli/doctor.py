@@ -11,7 +11,7 @@ from k710_cli.options import Json, Work
 from k710_cli.screen import console, print_json, table
 
 if TYPE_CHECKING:
-    from k710.doctor.checks import Check
+    from k710.doctor.machine import Check
 
 __all__ = ["add_to"]
 
@@ -31,9 +31,9 @@ def doctor(work: Work = Path("work"), as_json: Json = False) -> None:
 
     Example: k710 doctor --work ./work
     """
-    from k710.doctor.checks import checks
+    from k710.doctor.checks import run_checks
 
-    found = checks(work)
+    found = run_checks(work)
     if as_json:
         print_json(found)
     else:

@@ -88,8 +88,7 @@ def evaluate(
     if crops not in (None, 1, 3):
         raise typer.BadParameter("must be 1 or 3", param_hint="--crops")
     needs_torch()
-    from uniformerv2.evaluate import Views
-    from uniformerv2.evaluate import evaluate as evaluate_on
+    from uniformerv2.evaluate import Views, evaluate_model
     from uniformerv2.recipe_toml import read_recipe
 
     views = Views(
@@ -107,7 +106,7 @@ def evaluate(
         raise typer.BadParameter("is for one test", param_hint="--json" if as_json else "--out")
     for test in tests:
         with progress(unit="videos") as show:
-            found = evaluate_on(
+            found = evaluate_model(
                 run_or_checkpoint(work, checkpoint),
                 view,
                 test,
@@ -129,7 +128,7 @@ def evaluate(
 
 def _print(found: "Evaluated", worst: int) -> None:
     from k710.errors import printable
-    from uniformerv2.evaluate import class_accuracies, confusions
+    from uniformerv2.evaluation.predictions import class_accuracies, confusions
 
     views = f"{found.frames} frames x {found.crops} crops x {found.clips} clips"
     order = "" if found.shuffle_seed is None else ", frames out of order"

@@ -14,7 +14,7 @@ from k710_cli.screen import console, print_json, progress, rates, stopped_in_wor
 
 if TYPE_CHECKING:
     from k710.engines.local import Engine
-    from k710.shards.parts import Part
+    from k710.part import Part
     from k710.shards.summary import ShardProgress, ShardSummary
     from k710.shards.verify import Verified
 
@@ -159,7 +159,7 @@ def shard(
 
 
 def _part(text: str | None) -> "Part | None":
-    from k710.shards.parts import Part
+    from k710.part import Part
 
     return None if text is None else Part.parse(text)
 

@@ -180,13 +180,13 @@ def _train(
     device: DeviceKind | None,
 ) -> None:
     from k710.errors import StageError, printable
-    from uniformerv2.train import train
+    from uniformerv2.train import train_model
 
     name = run or recipe.name
     if not name or Path(name).name != name or name.startswith("."):
         raise StageError(f"--run {name!r} must be the name of a folder, without a path.")
     with _watching() as watch:
-        done = train(
+        done = train_model(
             recipe,
             work=work,
             run=name,

@@ -13,7 +13,7 @@ from pathlib import Path
 from k710.doctor.machine import Check, State, Version, gpu, installed, machine
 from k710.errors import K710Error, MediaError, printable
 
-__all__ = ["Check", "checks", "decoder", "downloads", "extras", "gpu", "machine", "packages"]
+__all__ = ["Check", "decoder", "downloads", "extras", "gpu", "machine", "packages", "run_checks"]
 
 _OLD = datetime.timedelta(days=90)  # of a yt-dlp: sites change more often than that
 _EXTRAS = (
@@ -23,7 +23,7 @@ _EXTRAS = (
 )
 
 
-def checks(
+def run_checks(
     work: Path, *, today: datetime.date | None = None, version: Version = installed
 ) -> list[Check]:
     """All that can be looked at, in the order in which a user needs it.

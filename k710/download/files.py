@@ -4,28 +4,18 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from k710.download.streams import Span
 from k710.errors import MediaError
+from k710.sources.ledger import FetchedFile
 from k710.video.frames import open_video
 
-__all__ = ["FetchedFile", "downloaded_path", "found", "put"]
+__all__ = ["downloaded_path", "found", "put"]
 
 _ENDINGS = {"mov": ".mp4", "matroska": ".mkv", "avi": ".avi"}  # by what the file is
-
-
-@dataclass(frozen=True, slots=True)
-class FetchedFile:
-    """A file that is there: a whole video (`clips` empty: it has every window), or a section."""
-
-    uri: str
-    num_bytes: int
-    starts_at_s: float  # time in the video of the file's first frame
-    clips: tuple[str, ...]
 
 
 def downloaded_path(folder: Path, youtube_id: str, ending: str, span: Span | None = None) -> Path:

@@ -28,16 +28,26 @@ from k710.download.summary import (
     expect,
     measured_rates,
 )
-from k710.download.ytdlp import Fetched, FetchTask, fetch_video, said, scratch_dir, ytdlp_version
+from k710.download.ytdlp import (
+    Fetched,
+    FetchTask,
+    attempt_of,
+    fetch_video,
+    said,
+    scratch_dir,
+    ytdlp_version,
+)
 from k710.engines.local import Failed, run_local
 from k710.errors import StageError, shown
 from k710.files import locked, word_os_errors
 from k710.labels.orders import resolve_label
-from k710.shards.parts import Part
-from k710.shards.write import done_shards, open_outcomes
+from k710.part import Part
 from k710.sources.ledger import Ledger, open_ledger, read_attempts
+from k710.sources.outcomes import done_shards, open_outcomes
 from k710.sources.table import current_sources, is_current, refresh_sources
-from k710.tables.sidecar import connect, open_table
+from k710.tables.connection import connect, run
+from k710.tables.schemas import MANIFEST
+from k710.tables.sidecar import open_table
 
 __all__ = ["FINAL", "PENDING", "check_again", "download_videos"]
 
@@ -117,9 +127,9 @@ def check_again(again: Collection[str]) -> None:
         raise ValueError(f"{shown(unknown[0])} is none of {', '.join(FINAL)}")
 
 
-def _refuse_unknown_views(con: Any, work: Path, views: Sequence[str]) -> None:
-    open_table(con, work, "manifest")
-    there = {row[0] for row in con.execute("select distinct view from manifest").fetchall()}
+def _refuse_unknown_views(con: duckdb.DuckDBPyConnection, work: Path, views: Sequence[str]) -> None:
+    open_table(con, work, MANIFEST)
+    there = {row[0] for row in run(con, "select distinct view from manifest")}
     unknown = [view for view in views if view not in there]
     if unknown or not views:
         raise StageError(
@@ -128,7 +138,7 @@ def _refuse_unknown_views(con: Any, work: Path, views: Sequence[str]) -> None:
         )
 
 
-def _fold(con: Any, work: Path) -> list[str]:
+def _fold(con: duckdb.DuckDBPyConnection, work: Path) -> list[str]:
     """Write sources.parquet of the ledger; if another command has the lock, the next one will."""
     with contextlib.ExitStack() as stack:
         try:
@@ -150,7 +160,7 @@ class _Run:
     expected: Expected
     on_progress: Callable[[DownloadProgress], None]
 
-    def fetch_all(self, con: Any) -> list[str]:
+    def fetch_all(self, con: duckdb.DuckDBPyConnection) -> list[str]:
         """Fetch until nothing is left, or every address is refused; returns what to remark."""
         made = self.fetching
         proxies: tuple[str | None, ...] = made.proxies or (None,)
@@ -165,7 +175,7 @@ class _Run:
                 stack.enter_context(pace.in_use())
             return self._fetch(con, paces)
 
-    def _fetch(self, con: Any, paces: Mapping[str | None, Pace]) -> list[str]:
+    def _fetch(self, con: duckdb.DuckDBPyConnection, paces: Mapping[str | None, Pace]) -> list[str]:
         made = self.fetching
         rates = measured_rates(con)
         schedule = Schedule(planned_videos(con), paces, made.retries, made.backoff_s, made.walls)
@@ -205,7 +215,7 @@ class _Run:
         with closing(done):
             for task, result in done:
                 fetched = _of_failed(task, result) if isinstance(result, Failed) else result
-                self.ledger.append(task, fetched, keep=made.keep)
+                self.ledger.append(attempt_of(task, fetched, keep=made.keep))
                 is_wall = fetched.is_wall if fetched.was_asked else None
                 is_last = schedule.settle(task.youtube_id, fetched.status, is_wall)
                 self.tally.add(task, fetched, is_last=is_last)

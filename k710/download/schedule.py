@@ -7,8 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import duckdb
+
 from k710.download.rate_limit import Pace
-from k710.tables.sidecar import read_sql
+from k710.tables.connection import run
+from k710.tables.schemas import read_sql
 
 __all__ = ["Schedule", "Video", "plan_videos", "planned_videos"]
 
@@ -29,24 +32,26 @@ class Video:
     num_retries: int = 0  # in this run
 
 
-def plan_videos(con: Any, wanted: Mapping[str, Any], limit: int | None) -> None:
+def plan_videos(
+    con: duckdb.DuckDBPyConnection, wanted: Mapping[str, Any], limit: int | None
+) -> None:
     """Make `todo` a table on `con`: the first `limit` rows of k710/sql/videos.sql, by `place`.
 
     Tables `manifest`, `sources` and `attempts` must be there.
     """
     values = {**wanted, "limit": limit}
-    sql = f"create or replace temp table todo as\n{read_sql('videos')}"
-    con.execute(f"{sql}\nlimit $limit", values).fetchall()
+    sql = f"create or replace temp table todo as\n{read_sql('k710/download/videos.sql')}"
+    run(con, f"{sql}\nlimit $limit", values)
 
 
-def planned_videos(con: Any) -> Iterator[Video]:
+def planned_videos(con: duckdb.DuckDBPyConnection) -> Iterator[Video]:
     """The videos of `todo` by `place`, read some at a time: there may be many."""
     sql = (
         "select youtube_id, clips, num_attempts, afresh from todo "
         "where place // $batch = $n order by place"
     )
     for number in itertools.count():
-        rows = con.execute(sql, {"batch": _BATCH_VIDEOS, "n": number}).fetchall()
+        rows = run(con, sql, {"batch": _BATCH_VIDEOS, "n": number})
         if not rows:
             return
         for youtube_id, clips, num_attempts, afresh in rows:

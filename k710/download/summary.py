@@ -5,14 +5,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+
+import duckdb
 
 from k710.download.options import Fetching
 from k710.download.streams import Rates
 from k710.download.ytdlp import Fetched, FetchTask
-from k710.shards.plan import bytes_per_second
-from k710.tables.sidecar import read_sql
-from k710.video.encode import Encoding
+from k710.tables.connection import run
+from k710.tables.schemas import read_sql
+from k710.video.encode import Encoding, bytes_per_second
 
 __all__ = [
     "DownloadProgress",
@@ -115,7 +116,7 @@ class Tally:
 
     def summary(
         self,
-        con: Any,
+        con: duckdb.DuckDBPyConnection,
         views: Sequence[str],
         expected: Expected,
         work: Path,
@@ -124,7 +125,7 @@ class Tally:
         remarks: Sequence[str],
     ) -> DownloadSummary:
         """What the run did. `manifest` and `sources` must be tables on `con`, and current."""
-        rows = con.execute(read_sql("view_statuses"), {"views": list(views)}).fetchall()
+        rows = run(con, read_sql("k710/download/view_statuses.sql"), {"views": list(views)})
         reasons = sorted(self.reasons.items(), key=lambda item: (-item[1], item[0]))
         return DownloadSummary(
             views=tuple(ViewStatus(*row) for row in rows),
@@ -142,10 +143,10 @@ class Tally:
         )
 
 
-def expect(con: Any, work: Path, fetching: Fetching) -> Expected:
+def expect(con: duckdb.DuckDBPyConnection, work: Path, fetching: Fetching) -> Expected:
     """What `todo` will take. `attempts` must be a table on `con`."""
     values = {"policy": fetching.policy}
-    (row,) = con.execute(read_sql("expected"), values).fetchall()
+    (row,) = run(con, read_sql("k710/download/expected.sql"), values)
     videos, clips, window_s, video_bytes, clip_bytes, attempt_s = row
     by_clip = fetching.policy == "sections"
     measured = clip_bytes if by_clip else video_bytes
@@ -167,12 +168,13 @@ def expect(con: Any, work: Path, fetching: Fetching) -> Expected:
     )
 
 
-def measured_rates(con: Any) -> Rates:
+def measured_rates(con: duckdb.DuckDBPyConnection) -> Rates:
     """How fast whole videos and sections came so far, by the ledger."""
-    rows = con.execute(
+    rows = run(
+        con,
         "select kind, sum(num_bytes) / sum(seconds) from attempts "
-        "where status = 'ok' and seconds > 0 and num_bytes > 0 group by kind"
-    ).fetchall()
+        "where status = 'ok' and seconds > 0 and num_bytes > 0 group by kind",
+    )
     measured = dict(rows)
     assumed = Rates()
     return Rates(

@@ -18,20 +18,22 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from k710.download.files import FetchedFile, found, put
+from k710.download.files import found, put
 from k710.download.options import ffmpeg_keeps_to
 from k710.download.rate_limit import Pace
 from k710.download.refusals import cleaned, refusal
 from k710.download.streams import Rates, Span, best_streams, prefers_sections, spans
 from k710.errors import MediaError, printable
 from k710.files import disk_full
-from k710.memory import free_memory
+from k710.machine import free_memory
+from k710.sources.ledger import Attempt, FetchedFile
 from k710.video.probe import media_words
 from k710.video.remux import out_of_transport
 
 __all__ = [
     "FetchTask",
     "Fetched",
+    "attempt_of",
     "fetch_video",
     "said",
     "scratch_dir",
@@ -78,6 +80,23 @@ class Fetched:
     is_wall: bool = False
     was_asked: bool = True  # False: it was there already
     warnings: tuple[str, ...] = ()
+
+
+def attempt_of(task: FetchTask, fetched: Fetched, *, keep: bool) -> Attempt:
+    """The ledger's line of an attempt."""
+    return Attempt(
+        youtube_id=task.youtube_id,
+        attempt=task.attempt,
+        clips=tuple(clip_id for clip_id, _, _ in task.clips),
+        status=fetched.status,
+        detail=fetched.detail,
+        kind=fetched.kind,
+        files=fetched.files,
+        num_bytes=fetched.num_bytes,
+        seconds=fetched.seconds,
+        is_wall=fetched.is_wall,
+        keep=keep,
+    )
 
 
 @dataclass(slots=True)

@@ -9,13 +9,13 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
 import duckdb
 import pyarrow as pa
 
+import k710
 from k710.errors import K710Error, StageError, shown
 from k710.export.formats import (
     SEPARATORS,
@@ -44,7 +44,9 @@ from k710.labels.orders import (
     labels_sha256,
 )
 from k710.shards.extract import Extracted, extract_clips
-from k710.tables.sidecar import open_table, read_sql
+from k710.tables.connection import make_table, run
+from k710.tables.schemas import INDEX, MANIFEST, SOURCES, read_sql
+from k710.tables.sidecar import open_table
 
 __all__ = ["export_view"]
 
@@ -70,7 +72,7 @@ select count(*) from (
 class _Job:
     """What was asked for, and the tables it is made of."""
 
-    con: Any
+    con: duckdb.DuckDBPyConnection
     asked: Asked
     on_progress: OnProgress
 
@@ -152,20 +154,20 @@ def _exported(job: _Job) -> ExportSummary:
 def _open_inputs(job: _Job) -> dict[str, str]:
     """Open the tables that are needed; returns the hash of each."""
     con, work, view = job.con, job.asked.work, job.asked.view
-    names = ("manifest", "sources", *(("index",) if job.asked.from_shards else ()))
-    sidecars = {name: open_table(con, work, name) for name in names}
-    if sidecars["sources"].inputs.get("manifest") != sidecars["manifest"].sha256:
+    tables = (MANIFEST, SOURCES, *((INDEX,) if job.asked.from_shards else ()))
+    sidecars = {table: open_table(con, work, table) for table in tables}
+    if sidecars[SOURCES].inputs.get("manifest") != sidecars[MANIFEST].sha256:
         raise StageError(
             f"sources.parquet in {work} is of another manifest than the one there.\n"
             f"Look for the copies again: k710 index --videos DIR --work {work}"
         )
-    views = con.execute("select distinct view from manifest order by view").fetchall()
+    views = run(con, "select distinct view from manifest order by view")
     if (view,) not in views:
         raise StageError(
             f"There is no view {shown(view)} in {work}.\n"
             f"There are {', '.join(row[0] for row in views)}."
         )
-    return {name: sidecar.sha256 for name, sidecar in sidecars.items()}
+    return {table.name: sidecar.sha256 for table, sidecar in sidecars.items()}
 
 
 def _classes(asked: Asked) -> tuple[list[int], list[str]]:
@@ -186,14 +188,14 @@ def _find_clips(job: _Job, rows: list[int], names: list[str]) -> None:
     values: dict[str, Any] = {"view": asked.view, "needs_label": needs_labels(asked.format)}
     if not asked.from_shards:
         values["root"] = asked.root.rstrip("/") + "/"
-    sql = read_sql("export_shards" if asked.from_shards else "export_copies")
-    con.execute(f"create temp table exported as\n{sql}", values).fetchall()
-    con.execute("create temp table in_shards (clip_id varchar)").fetchall()
+    name = "export_shards" if asked.from_shards else "export_copies"
+    make_table(con, "exported", read_sql(f"k710/export/{name}.sql"), values)
+    run(con, "create temp table in_shards (clip_id varchar)")
     if not asked.from_shards:
         _look_through_links(job)
         with suppress(K710Error):  # nothing but a remark depends on it
-            open_table(con, asked.work, "index")
-            con.execute("insert into in_shards select clip_id from index").fetchall()
+            open_table(con, asked.work, INDEX)
+            run(con, "insert into in_shards select clip_id from index")
     _refuse_nothing(job)
 
 
@@ -215,27 +217,29 @@ def _look_through_links(job: _Job) -> None:
     if found:
         clip_ids, paths = zip(*found, strict=True)
         job.con.register("linked", pa.table({"clip_id": clip_ids, "path": paths}))
-        job.con.execute(
+        run(
+            job.con,
             "update exported set path = linked.path, reason = null from linked "
-            "where exported.clip_id = linked.clip_id"
-        ).fetchall()
+            "where exported.clip_id = linked.clip_id",
+        )
 
 
 def _left_out(job: _Job) -> list[LeftOut]:
-    rows = job.con.execute(
+    rows = run(
+        job.con,
         "select reason, count(*), count(in_shards.clip_id) "
         "from exported left join in_shards using (clip_id) "
-        "where reason is not null group by reason order by reason"
-    ).fetchall()
+        "where reason is not null group by reason order by reason",
+    )
     return [LeftOut(*row) for row in rows]
 
 
 def _refuse_nothing(job: _Job) -> None:
-    if not job.con.execute("select 1 from exported where reason is null limit 1").fetchall():
+    if not run(job.con, "select 1 from exported where reason is null limit 1"):
         raise StageError(nothing_to_list(job.asked, _left_out(job)))
 
 
-def _batches(con: Any, sql: str) -> Iterator[list[Any]]:
+def _batches(con: duckdb.DuckDBPyConnection, sql: str) -> Iterator[list[Any]]:
     """The rows of a query; nothing else may run on `con` until they are at their end."""
     result = con.execute(sql)
     while batch := result.fetchmany(_BATCH_ROWS):
@@ -250,7 +254,7 @@ def _separator(job: _Job) -> str | None:
     unused = [
         separator
         for separator in SEPARATORS
-        if job.con.execute(_HAS, {**values, "separator": separator}).fetchall() == [(0,)]
+        if run(job.con, _HAS, {**values, "separator": separator}) == [(0,)]
     ]
     return separator_of(asked.format, unused, asked.root)
 
@@ -276,9 +280,7 @@ def _look_at_files(job: _Job) -> bool:
         job.on_progress("looking at files", num_seen, None)
     if changed:
         job.con.register("changed", pa.table({"clip_id": changed}))
-        job.con.execute(
-            "update exported set reason = 'changed' where clip_id in (from changed)"
-        ).fetchall()
+        run(job.con, "update exported set reason = 'changed' where clip_id in (from changed)")
         _refuse_nothing(job)
     return has_spaces
 
@@ -321,9 +323,9 @@ def _write_list(job: _Job, separator: str, to: Path) -> None:
 
 def _summary(job: _Job, made: _Made, index: WidsIndex | None) -> ExportSummary:
     asked = job.asked
-    ((num_clips, never_opened),) = job.con.execute(
-        "select count(*), count_if(never_opened) from exported where reason is null"
-    ).fetchall()
+    ((num_clips, never_opened),) = run(
+        job.con, "select count(*), count_if(never_opened) from exported where reason is null"
+    )
     left_out = _left_out(job)
     files = [asked.output, beside(asked.output, "classes.txt"), beside(asked.output, "about.json")]
     if index is not None:
@@ -377,6 +379,6 @@ def _about(summary: ExportSummary, inputs: dict[str, str], sha256: str) -> str:
         "left_out": {left.reason: left.clips for left in summary.left_out},
         "sha256": sha256,
         "inputs": inputs,
-        "k710": metadata.version("k710"),
+        "k710": k710.__version__,
     }
     return json.dumps(about, indent=1) + "\n"

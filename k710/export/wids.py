@@ -13,10 +13,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+import duckdb
+
 from k710.errors import StageError, shown
 from k710.export.siblings import Asked
-from k710.shards.write import shard_name
-from k710.tables.sidecar import read_sidecar, read_sql, table_path
+from k710.sources.outcomes import shard_name
+from k710.tables.connection import run
+from k710.tables.schemas import read_sql, table_path
+from k710.tables.sidecar import read_sidecar
 
 __all__ = ["WidsIndex", "places_path", "write_wids_index"]
 
@@ -39,13 +43,15 @@ def places_path(output: Path) -> Path:
     return output.with_name(f"{output.name}.clips.csv")
 
 
-def write_wids_index(con: Any, asked: Asked, index: Path, places: Path) -> WidsIndex:
+def write_wids_index(
+    con: duckdb.DuckDBPyConnection, asked: Asked, index: Path, places: Path
+) -> WidsIndex:
     """Write to `index` all shards that hold a clip of `exported`, to `places` where those are.
 
     `exported` and `index` must be tables on `con`. StageError where a shard is not there.
     """
     root = asked.root
-    shards = con.execute(_SHARDS).fetchall()
+    shards = run(con, _SHARDS)
     listed = [
         {
             "url": f"{root.rstrip('/')}/{shard_name(shard)}.tar",
@@ -58,7 +64,7 @@ def write_wids_index(con: Any, asked: Asked, index: Path, places: Path) -> WidsI
     if "://" not in root:
         _refuse_address(root)
         _refuse_missing(listed)
-    rows = con.execute(read_sql("export_places")).fetchall()
+    rows = run(con, read_sql("k710/export/export_places.sql"))
     with places.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("place", "clip_id", "label", "label_name"))

@@ -1,3 +1,9 @@
-"""The 710 classes, in which order, and by which names."""
+"""The 710 classes: their rows in checkpoints, each dataset's class orders, class files.
 
-from k710.labels.orders import *  # noqa: F403
+In: manifests/labels.csv and aliases.csv.
+Out: names, rows, head maps; the K710 row of any spelling.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

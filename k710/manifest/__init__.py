@@ -1,1 +1,9 @@
-"""Rows -> manifest, dropped, leakage; and the fate of one id."""
+"""Annotation rows become one manifest: deduplicated, leaks removed, every dropped row explained.
+
+In: checked rows of the lists (`k710.annotations`).
+Out: annotations, manifest, dropped and leakage.parquet; `load_view` and `explain` read them.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -22,16 +22,15 @@ from k710.annotations.find import ListFile, find_lists
 from k710.errors import K710Error, SourceError
 from k710.files import locked, sha256_of, word_os_errors
 from k710.labels.orders import DATASETS, class_names, labels_sha256
+from k710.tables.connection import connect, make_table, run
+from k710.tables.schemas import ANNOTATIONS, DROPPED, LEAKAGE, MANIFEST, read_sql
 from k710.tables.sidecar import (
     TableSpec,
-    connect,
     disown,
     is_done,
     open_table,
     read_sidecar,
-    read_sql,
     settle,
-    table_path,
     write_table,
 )
 
@@ -144,7 +143,7 @@ def _frugal_arrow() -> Iterator[None]:
 
 
 def _build_annotations(
-    con: Any,
+    con: duckdb.DuckDBPyConnection,
     work: Path,
     files: Sequence[ListFile],
     require_complete: bool,
@@ -153,7 +152,7 @@ def _build_annotations(
 ) -> list[str]:
     hashes = {file.name: _hash(file) for file in files}
     spec = TableSpec(
-        table="annotations",
+        ANNOTATIONS,
         params={"datasets": {f.name: f.dataset for f in files}, "merge_editions": merge_editions},
         inputs={**hashes, "labels": labels_sha256()},
     )
@@ -178,7 +177,7 @@ def _build_annotations(
         return {"lists": lists, "not_protected": _not_protected(lists)}
 
     if is_done(work, spec):
-        sidecar = open_table(con, work, "annotations")
+        sidecar = open_table(con, work, ANNOTATIONS)
         _refuse_incomplete(sidecar.notes["lists"], require_complete)
         return []
     con.register("rows", pa.RecordBatchReader.from_batches(rows_schema, batches()))
@@ -188,7 +187,7 @@ def _build_annotations(
         if failures:
             raise failures[0] from None
         raise
-    open_table(con, work, "annotations")
+    open_table(con, work, ANNOTATIONS)
     return ["annotations"]
 
 
@@ -218,33 +217,35 @@ def _refuse_incomplete(lists: Sequence[Mapping[str, Any]], require_complete: boo
 
 
 def _build_from_annotations(
-    con: Any, work: Path, rules: Rules, on_progress: OnProgress
+    con: duckdb.DuckDBPyConnection, work: Path, rules: Rules, on_progress: OnProgress
 ) -> list[str]:
     specs = _specs(work, rules)
     stale = [spec for spec in specs if not is_done(work, spec)]
     values = _values(rules)
     temporary: set[str] = set()
     for spec in stale:
-        on_progress(f"building {spec.table}", 0, None)
-        for name in spec.uses:
-            if name not in temporary:
-                sql = read_sql(name)
-                con.execute(f"create temp table {name} as\n{sql}", _used(sql, values)).fetchall()
-                temporary.add(name)
+        on_progress(f"building {spec.table.name}", 0, None)
+        for path in spec.uses:
+            if path not in temporary:
+                sql = read_sql(path)
+                make_table(con, Path(path).stem, sql, _used(sql, values))
+                temporary.add(path)
         write_table(con, work, spec, values=_used(spec.sql(), values))
-    return [spec.table for spec in stale]
+    return [spec.table.name for spec in stale]
 
 
 def _specs(work: Path, rules: Rules) -> list[TableSpec]:
-    sidecar = read_sidecar(table_path(work, "annotations"))
+    sidecar = read_sidecar(ANNOTATIONS.path(work))
     assert sidecar is not None
     inputs = {"annotations": sidecar.sha256, "labels": labels_sha256()}
     notes = {"not_protected": sidecar.notes["not_protected"]}
     params = asdict(rules)
+    ids = "k710/manifest/ids.sql"
+    uses = (ids, "k710/manifest/listed.sql", "k710/manifest/verdicts.sql")
     return [
-        TableSpec("manifest", params, inputs, uses=("ids", "listed", "verdicts"), notes=notes),
-        TableSpec("dropped", params, inputs, uses=("ids", "listed", "verdicts"), notes=notes),
-        TableSpec("leakage", {}, inputs, uses=("ids",)),
+        TableSpec(MANIFEST, params, inputs, uses=uses, notes=notes),
+        TableSpec(DROPPED, params, inputs, uses=uses, notes=notes),
+        TableSpec(LEAKAGE, {}, inputs, uses=(ids,)),
     ]
 
 
@@ -266,15 +267,15 @@ def _used(sql: str, values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name in names}
 
 
-def _audit(con: Any, work: Path, rules: Rules) -> None:
+def _audit(con: duckdb.DuckDBPyConnection, work: Path, rules: Rules) -> None:
     """AssertionError where a law of the tables is broken: no input does that, only a bug."""
-    for table in ("manifest", "dropped"):
+    for table in (MANIFEST, DROPPED):
         open_table(con, work, table)
-    sql = read_sql("audit")
-    broken = con.execute(sql, _used(sql, _values(rules))).fetchall()
+    sql = read_sql("k710/manifest/audit.sql")
+    broken = run(con, sql, _used(sql, _values(rules)))
     if broken:
-        for table in ("manifest", "dropped", "leakage"):
-            disown(table_path(work, table))
+        for table in (MANIFEST, DROPPED, LEAKAGE):
+            disown(table.path(work))
         raise AssertionError(f"broken laws: {broken}")
 
 
@@ -282,22 +283,27 @@ def _audit(con: Any, work: Path, rules: Rules) -> None:
 
 
 def _summary(
-    con: Any, work: Path, rules: Rules, files: Sequence[ListFile], built: Sequence[str]
+    con: duckdb.DuckDBPyConnection,
+    work: Path,
+    rules: Rules,
+    files: Sequence[ListFile],
+    built: Sequence[str],
 ) -> Summary:
-    notes = open_table(con, work, "annotations").notes
-    for table in ("manifest", "dropped", "leakage"):
+    notes = open_table(con, work, ANNOTATIONS).notes
+    for table in (MANIFEST, DROPPED, LEAKAGE):
         open_table(con, work, table)
     counts = con.execute("select view, count(*) from manifest group by view order by view")
     views = dict(counts.fetchall())
     dropped: dict[str, dict[str, int]] = {}
-    for split, reason, rows in con.execute(
-        "select split, reason, count(*) from dropped group by split, reason order by split, reason"
-    ).fetchall():
+    for split, reason, rows in run(
+        con,
+        "select split, reason, count(*) from dropped group by split, reason order by split, reason",
+    ):
         dropped.setdefault(f"k710/{split}", {})[reason] = rows
         views.setdefault(f"k710/{split}", 0)  # where every row was dropped
-    leakage = con.execute(
-        "select a, b, ids, clips, same_label, other_label from leakage order by a, b"
-    ).fetchall()
+    leakage = run(
+        con, "select a, b, ids, clips, same_label, other_label from leakage order by a, b"
+    )
     columns = ("a", "b", "ids", "clips", "same_label", "other_label")
     return Summary(
         rules=rules,
@@ -314,9 +320,9 @@ def _summary(
 
 
 def _duplicates(
-    con: Any, views: Mapping[str, int], lists: Sequence[Mapping[str, Any]]
+    con: duckdb.DuckDBPyConnection, views: Mapping[str, int], lists: Sequence[Mapping[str, Any]]
 ) -> tuple[Duplicates, ...]:
     read = sum(entry["rows"] for entry in lists)
     if read == sum(clips for view, clips in views.items() if not view.startswith("k710/")):
         return ()
-    return tuple(Duplicates(*row) for row in con.execute(read_sql("duplicates")).fetchall())
+    return tuple(Duplicates(*row) for row in run(con, read_sql("k710/manifest/duplicates.sql")))

@@ -11,7 +11,8 @@ import pyarrow as pa
 from k710.files import manifests_dir
 from k710.labels.orders import published_spelling
 from k710.manifest.read import open_tables
-from k710.tables.sidecar import read_sql
+from k710.tables.connection import run
+from k710.tables.schemas import ANNOTATIONS, read_sql
 
 __all__ = ["NamePair", "label_evidence"]
 
@@ -39,7 +40,7 @@ def label_evidence(*, work: str | os.PathLike[str] = "work") -> list[NamePair]:
         merges = [(line["alias"], line["label"]) for line in csv.DictReader(file)]
     merged = pa.table({"alias": [a for a, _ in merges], "label_name": [b for _, b in merges]})
     with duckdb.connect() as con:
-        open_tables(con, Path(work), "annotations")
+        open_tables(con, Path(work), ANNOTATIONS)
         distinct = con.execute(
             "select distinct label_raw from annotations where label_raw is not null order by all"
         )
@@ -47,4 +48,4 @@ def label_evidence(*, work: str | os.PathLike[str] = "work") -> list[NamePair]:
         names = [published_spelling(name) for name in raw]
         con.register("spellings", pa.table({"label_raw": raw, "name": names}))
         con.register("merges", merged)
-        return [NamePair(*row) for row in con.execute(read_sql("evidence")).fetchall()]
+        return [NamePair(*row) for row in run(con, read_sql("k710/manifest/evidence.sql"))]

@@ -4,13 +4,15 @@ import difflib
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import duckdb
 
 from k710.errors import SourceError, StageError, shown
 from k710.labels.orders import class_names
-from k710.tables.sidecar import Sidecar, open_table, read_sql
+from k710.tables.connection import run
+from k710.tables.schemas import ANNOTATIONS, DROPPED, MANIFEST, Table, read_sql
+from k710.tables.sidecar import open_table
 
 if TYPE_CHECKING:  # a second of start-up that `explain` needn't pay
     import pandas
@@ -62,10 +64,10 @@ def load_view(view: str, *, work: str | os.PathLike[str] = "work") -> "pandas.Da
     It writes nothing. StageError where nothing is built, or the view isn't in it.
     """
     with duckdb.connect() as con:
-        open_tables(con, Path(work), "manifest")
-        rows = con.execute(read_sql("view"), {"view": view})
+        open_tables(con, Path(work), MANIFEST)
+        rows = con.execute(read_sql("k710/manifest/view.sql"), {"view": view})
         frame: pandas.DataFrame = rows.df()
-        views = {row[0] for row in con.execute("select distinct view from manifest").fetchall()}
+        views = {row[0] for row in run(con, "select distinct view from manifest")}
         # A build has these two, be it that every row was dropped.
         views |= {"k710/train", "k710/val"}
         if view not in views:
@@ -83,23 +85,23 @@ def explain(youtube_id: str, *, work: str | os.PathLike[str] = "work") -> list[E
     It writes nothing. SourceError where no list has the id, StageError where nothing is built.
     """
     with duckdb.connect() as con:
-        open_tables(con, Path(work), "annotations", "manifest", "dropped")
+        open_tables(con, Path(work), ANNOTATIONS, MANIFEST, DROPPED)
         values = {"youtube_id": youtube_id, "label_names": list(class_names())}
-        rows = con.execute(read_sql("explain"), values).fetchall()
+        rows = run(con, read_sql("k710/manifest/explain.sql"), values)
         if not rows:
             raise SourceError(_unknown_id(con, youtube_id))
     return [ExplainedRow(*row) for row in rows]
 
 
-def open_tables(con: Any, work: Path, *tables: str) -> None:
+def open_tables(con: duckdb.DuckDBPyConnection, work: Path, *tables: Table) -> None:
     """Make tables of `work` views on `con`; StageError where they don't belong together."""
-    sidecars: dict[str, Sidecar] = {name: open_table(con, work, name) for name in tables}
-    annotations = open_table(con, work, "annotations") if tables else None
-    rules = [sidecars[name].params for name in ("manifest", "dropped") if name in sidecars]
+    sidecars = {table: open_table(con, work, table) for table in tables}
+    annotations = open_table(con, work, ANNOTATIONS) if tables else None
+    rules = [sidecars[table].params for table in (MANIFEST, DROPPED) if table in sidecars]
     made_of_others = any(
         sidecar.inputs["annotations"] != annotations.sha256
-        for name, sidecar in sidecars.items()
-        if name != "annotations" and annotations is not None
+        for table, sidecar in sidecars.items()
+        if table is not ANNOTATIONS and annotations is not None
     )
     if made_of_others or any(params != rules[0] for params in rules):
         raise StageError(
@@ -108,13 +110,14 @@ def open_tables(con: Any, work: Path, *tables: str) -> None:
         )
 
 
-def _unknown_id(con: Any, youtube_id: str) -> str:
+def _unknown_id(con: duckdb.DuckDBPyConnection, youtube_id: str) -> str:
     text = f"No annotation row has the id {shown(youtube_id)}."
-    similar = con.execute(
+    similar = run(
+        con,
         "select distinct youtube_id from annotations where lower(youtube_id) = lower($youtube_id) "
         "order by youtube_id",
         {"youtube_id": youtube_id},
-    ).fetchall()
+    )
     if similar:
         return (
             f"{text}\nLetter case matters in ids: there is {', '.join(row[0] for row in similar)}."

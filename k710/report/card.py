@@ -24,8 +24,10 @@ from k710.report.front_matter import front_matter
 from k710.report.markdown import markdown_table
 from k710.report.rebuild import is_of_other_manifest, rebuild_section
 from k710.report.status import ViewStatus, WorkStatus, read_status
-from k710.shards.write import done_shards
-from k710.tables.sidecar import Sidecar, built_by, read_sidecar, table_path
+from k710.sources.outcomes import done_shards
+from k710.tables.connection import run
+from k710.tables.schemas import DROPPED, MANIFEST, SOURCES, TABLES, Table
+from k710.tables.sidecar import Sidecar, read_sidecar
 
 __all__ = ["PUBLISHED", "Card", "card_text", "write_card"]
 
@@ -167,13 +169,14 @@ def _checked(repo_id: str | None) -> str:
 
 def _told(work: Path, repo_id: str) -> _Told:
     with word_os_errors(work), duckdb.connect() as con:
-        open_tables(con, work, "manifest", "dropped")
-        dropped = con.execute(
+        open_tables(con, work, MANIFEST, DROPPED)
+        dropped = run(
+            con,
             "select split, reason, count(*) from dropped group by split, reason "
-            "order by split desc, reason"
-        ).fetchall()
+            "order by split desc, reason",
+        )
         done = done_shards(work)
-        found = {name: _sidecar(work, name) for name in PUBLISHED}
+        found = {name: _sidecar(work, TABLES[name]) for name in PUBLISHED}
         manifest, annotations = found["manifest"], found["annotations"]
         leakage, index = found["leakage"], found["index"]
         assert manifest is not None and annotations is not None  # they were opened
@@ -187,23 +190,23 @@ def _told(work: Path, repo_id: str) -> _Told:
             repo_id=repo_id,
             status=read_status(work=work),
             sidecars={name: sidecar for name, sidecar in found.items() if sidecar is not None},
-            looked=table_path(work, "sources").is_file(),
+            looked=SOURCES.path(work).is_file(),
             shards=list(done.values()),
             of_other_manifest=is_of_other,
             dropped=dropped,
         )
 
 
-def _sidecar(work: Path, table: str) -> Sidecar | None:
+def _sidecar(work: Path, table: Table) -> Sidecar | None:
     """The sidecar of a table that is there; StageError where it tells of other bytes."""
-    path = table_path(work, table)
+    path = table.path(work)
     sidecar = read_sidecar(path)
     if sidecar is None or not path.is_file():
         return None
     if sha256_of(path) != sidecar.sha256:
         raise StageError(
             f"{path} is not as it was written.\n"
-            f"Remove it, and build it again: {built_by(table)} --work {work}"
+            f"Remove it, and build it again: {table.command} --work {work}"
         )
     return sidecar
 

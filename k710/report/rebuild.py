@@ -7,10 +7,12 @@ from pathlib import Path
 import duckdb
 
 from k710.report.markdown import markdown_table, markdown_text
-from k710.shards.plan import bytes_per_second, planned_encoding, seconds_per_shard
-from k710.shards.write import done_shards
-from k710.tables.sidecar import Sidecar, parquet_pattern, read_sidecar, table_path
-from k710.video.encode import Encoding
+from k710.shards.plan import planned_encoding, seconds_per_shard
+from k710.sources.outcomes import done_shards
+from k710.tables.connection import run
+from k710.tables.schemas import PLAN
+from k710.tables.sidecar import Sidecar, parquet_pattern, read_sidecar
+from k710.video.encode import Encoding, bytes_per_second
 
 __all__ = ["is_of_other_manifest", "rebuild_section"]
 
@@ -21,7 +23,7 @@ select list(distinct shard), count(*) > count(distinct clip_id) from read_parque
 
 def is_of_other_manifest(work: Path, manifest: Sidecar) -> bool:
     """Whether shards or their plan are of another manifest than the one that is there."""
-    plan = read_sidecar(table_path(work, "plan"))
+    plan = read_sidecar(PLAN.path(work))
     made = [*done_shards(work).values(), *([plan] if plan is not None else [])]
     return any(sidecar.inputs.get("manifest") != manifest.sha256 for sidecar in made)
 
@@ -81,13 +83,13 @@ def _of_index(work: Path, is_there: bool) -> str:
 
 def _why_other_shards(work: Path) -> list[str]:
     """Why the same commands may lay the same videos into other shards; [] where they don't."""
-    path, done = table_path(work, "plan"), done_shards(work)
+    path, done = PLAN.path(work), done_shards(work)
     plan = read_sidecar(path)
     if plan is None or not path.is_file():
         return ["the plan is not there"]
     with duckdb.connect() as con:
         values = {"path": parquet_pattern(path)}
-        ((planned, is_twice),) = con.execute(_PLACES, values).fetchall()
+        ((planned, is_twice),) = run(con, _PLACES, values)
     versions = {json.dumps(shard.params["versions"], sort_keys=True) for shard in done.values()}
     reasons = {
         "some were planned for only what had a copy then (`--found-only`)": any(
@@ -121,7 +123,7 @@ def _shard_commands(work: Path) -> list[str]:
 
     None where there is no plan.
     """
-    plan, encoding = read_sidecar(table_path(work, "plan")), planned_encoding(work)
+    plan, encoding = read_sidecar(PLAN.path(work)), planned_encoding(work)
     if plan is None or encoding is None:
         return []
     generations = plan.params["generations"]

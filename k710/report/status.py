@@ -18,11 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import duckdb
+
 from k710.errors import StageError, shown
 from k710.files import word_os_errors
-from k710.shards.write import done_shards, open_outcomes
+from k710.sources.outcomes import done_shards, open_outcomes
 from k710.sources.table import current_sources
-from k710.tables.sidecar import connect, open_table, read_sidecar, read_sql, table_path
+from k710.tables.connection import connect, run
+from k710.tables.schemas import MANIFEST, SOURCES, read_sql
+from k710.tables.sidecar import open_table, read_sidecar
 
 __all__ = [
     "ClassStatus",
@@ -118,17 +122,17 @@ def read_status(
         tempfile.TemporaryDirectory(prefix="k710-") as spill,  # `work` is others' to spill into
         connect(Path(spill), memory_limit=_MEMORY) as con,
     ):
-        open_table(con, work, "manifest")
+        open_table(con, work, MANIFEST)
         chosen = _views(con, work, views)
         _open_sources(con, work)
         done = done_shards(work)
         open_outcomes(con, work, sorted(done))
-        con.execute(
-            f"create or replace temp table states as\n{read_sql('states')}", {"views": chosen}
-        ).fetchall()
-        ((clips, stored),) = con.execute(
-            "select count(*), count_if(state = 'stored') from states"
-        ).fetchall()
+        run(
+            con,
+            f"create or replace temp table states as\n{read_sql('k710/report/states.sql')}",
+            {"views": chosen},
+        )
+        ((clips, stored),) = run(con, "select count(*), count_if(state = 'stored') from states")
         messages = _messages(con, chosen)
         return WorkStatus(
             views=_view_statuses(con, chosen, messages),
@@ -141,9 +145,9 @@ def read_status(
         )
 
 
-def _views(con: Any, work: Path, views: Sequence[str] | None) -> list[str]:
+def _views(con: duckdb.DuckDBPyConnection, work: Path, views: Sequence[str] | None) -> list[str]:
     """The views asked for, each once; StageError where the manifest has one of them not."""
-    rows = con.execute("select distinct view from manifest order by view").fetchall()
+    rows = run(con, "select distinct view from manifest order by view")
     # A build has these two, be it that every row was dropped.
     there = sorted({"k710/train", "k710/val", *(view for (view,) in rows)})
     if views is None:
@@ -158,32 +162,34 @@ def _views(con: Any, work: Path, views: Sequence[str] | None) -> list[str]:
     return list(dict.fromkeys(views))
 
 
-def _open_sources(con: Any, work: Path) -> None:
+def _open_sources(con: duckdb.DuckDBPyConnection, work: Path) -> None:
     """Make `sources` a table on `con` as it is now, the ledger of a download under way included."""
-    path = table_path(work, "sources")
+    path = SOURCES.path(work)
     if path.is_file() or read_sidecar(path) is not None:
-        open_table(con, work, "sources")  # or say what is wrong with it
+        open_table(con, work, SOURCES)  # or say what is wrong with it
     current_sources(con, work)
 
 
-def _messages(con: Any, views: Sequence[str]) -> dict[str | None, list[Message]]:
+def _messages(
+    con: duckdb.DuckDBPyConnection, views: Sequence[str]
+) -> dict[str | None, list[Message]]:
     """view -> its most frequent messages by status; None -> those of all views together."""
     found: dict[str | None, list[Message]] = defaultdict(list)
     values = {"views": list(views), "most": _MOST_MESSAGES}
-    for view, *message in con.execute(read_sql("messages"), values).fetchall():
+    for view, *message in run(con, read_sql("k710/report/messages.sql"), values):
         found[view].append(Message(*message))
     return found
 
 
 def _view_statuses(
-    con: Any, views: Sequence[str], messages: dict[str | None, list[Message]]
+    con: duckdb.DuckDBPyConnection, views: Sequence[str], messages: dict[str | None, list[Message]]
 ) -> tuple[ViewStatus, ...]:
     values = {"views": list(views)}
     counts: dict[str, list[tuple[Any, ...]]] = {view: [] for view in views}
-    for view, *count in con.execute(read_sql("view_states"), values).fetchall():
+    for view, *count in run(con, read_sql("k710/report/view_states.sql"), values):
         counts[view].append(tuple(count))
     classes: dict[str, list[ClassStatus]] = {view: [] for view in views}
-    for view, *of_class in con.execute(read_sql("class_states"), values).fetchall():
+    for view, *of_class in run(con, read_sql("k710/report/class_states.sql"), values):
         label, name, clips, stored, to_shard, pending, dead = of_class
         shares = round(stored / clips, 6), round(dead / clips, 6)
         classes[view].append(

@@ -1,1 +1,9 @@
-"""Clips -> tars that a GPU can be fed from."""
+"""Clips, cut and encoded, packed into WebDataset shards.
+
+In: the manifest, sources.parquet and the video files.
+Out: plan.parquet, shards/NNNNNN.tar with their tables, index.parquet, an outcome for each clip.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -13,11 +13,11 @@ import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
-from importlib import metadata
 from typing import Any
 
+import k710
 from k710.errors import MediaError, StageError
-from k710.memory import free_memory
+from k710.machine import free_memory
 from k710.shards.staging import read, remove, write
 from k710.video.byte_range import Located
 from k710.video.cut import SLACK_S, Window, decoder_log
@@ -28,7 +28,7 @@ from k710.video.profiles import COPY
 
 __all__ = ["ClipTask", "Staged", "StoredClip", "forget", "parsed", "stage_clip", "staged_file"]
 
-_K710 = metadata.version("k710")
+_K710 = k710.__version__
 _NOT_STAGED = ("missing", "ours")  # the next run may find another file there
 # A file that may be seen and not read is no damaged one. EIO is: demuxers say it of broken files.
 _NOT_OURS_TO_READ = (errno.EACCES, errno.EPERM, errno.ESTALE)

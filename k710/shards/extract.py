@@ -12,11 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+
+import duckdb
 
 from k710.errors import StageError
 from k710.files import disk_full, locked, replacing, word_os_errors
-from k710.shards.write import shard_name, tar_path
+from k710.sources.outcomes import shard_name, tar_path
+from k710.tables.connection import run
 from k710.video.byte_range import Located
 
 __all__ = ["Extracted", "extract_clips"]
@@ -45,7 +47,7 @@ class _Clip:
 
 
 def extract_clips(
-    con: Any,
+    con: duckdb.DuckDBPyConnection,
     work: Path,
     root: Path,
     *,
@@ -57,9 +59,7 @@ def extract_clips(
     that was stopped goes on. Of what is there already the size is checked. StageError where a file
     of another size is in the way, the disk is too small, or a shard is not as it was written.
     """
-    shards = con.execute(
-        "select distinct shard from exported where reason is null order by shard"
-    ).fetchall()
+    shards = run(con, "select distinct shard from exported where reason is null order by shard")
     with word_os_errors(root), locked(root):
         num_clips, num_bytes = 0, 0
         for (shard,) in shards:
@@ -84,14 +84,14 @@ def _folder(root: Path, shard: int) -> Path:
     return root / shard_name(shard)
 
 
-def _not_there(con: Any, root: Path, shard: int) -> list[_Clip]:
+def _not_there(con: duckdb.DuckDBPyConnection, root: Path, shard: int) -> list[_Clip]:
     """The clips of one shard that are no files yet, in the order of their bytes."""
     folder = _folder(root, shard)
     sizes = {}
     if folder.is_dir():
         with os.scandir(folder) as entries:
             sizes = {entry.name: entry.stat().st_size for entry in entries}
-    clips = [_Clip(*row) for row in con.execute(_OF_SHARD, {"shard": shard}).fetchall()]
+    clips = [_Clip(*row) for row in run(con, _OF_SHARD, {"shard": shard})]
     for clip in clips:
         name = f"{clip.clip_id}.mp4"
         if sizes.get(name, clip.num_bytes) != clip.num_bytes:

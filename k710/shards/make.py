@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import av
+import duckdb
 
 from k710.engines.local import Engine, Failed
 from k710.errors import StageError, shown
@@ -43,7 +43,7 @@ __all__ = ["Run", "make_planned"]
 class Run:
     """What the steps of one run share."""
 
-    con: Any
+    con: duckdb.DuckDBPyConnection
     work: Path
     encoding: Encoding
     versions: tuple[tuple[str, str], ...]

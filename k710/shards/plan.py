@@ -11,23 +11,17 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import duckdb
+
 from k710.errors import StageError, shown
-from k710.shards.write import done_shards
-from k710.tables.sidecar import (
-    SCHEMAS,
-    TableSpec,
-    parquet_pattern,
-    read_sidecar,
-    read_sql,
-    table_path,
-    write_table,
-)
-from k710.video.encode import Encoding
-from k710.video.profiles import profile_of
+from k710.sources.outcomes import done_shards
+from k710.tables.connection import make_table, run
+from k710.tables.schemas import PLAN, read_sql, table_path
+from k710.tables.sidecar import TableSpec, parquet_pattern, read_sidecar, write_table
+from k710.video.encode import Encoding, bytes_per_second
 
 __all__ = [
     "Wish",
-    "bytes_per_second",
     "extend_plan",
     "open_plan",
     "planned_encoding",
@@ -36,8 +30,6 @@ __all__ = [
     "refuse_other_versions",
     "seconds_per_shard",
 ]
-
-_REFERENCE_PX = 320
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,38 +55,30 @@ class Wish:
         }
 
 
-def bytes_per_second(encoding: Encoding) -> float:
-    """What a second of a clip takes in its shard, about."""
-    per_second: float = profile_of(encoding.profile).bytes_per_second_at_320
-    # Bytes grow about as the 1.5th power of the side: detail doesn't grow with the area.
-    scaled: float = per_second * (encoding.short_side / _REFERENCE_PX) ** 1.5
-    return scaled
-
-
 def seconds_per_shard(shard_bytes: int, encoding: Encoding) -> int:
     """How many seconds of clips make about `shard_bytes`."""
     return max(1, round(shard_bytes / bytes_per_second(encoding)))
 
 
-def extend_plan(con: Any, work: Path, wish: Wish, *, write: bool) -> None:
+def extend_plan(con: duckdb.DuckDBPyConnection, work: Path, wish: Wish, *, write: bool) -> None:
     """Make `plan` a table on `con` in which each clip of the views has a place; keep it on disk.
 
     `manifest`, `sources` and `outcomes` must be there. With `write` False the disk stays as it is.
     StageError where clips were planned for another encoding.
     """
     _open_planned(con, work)
-    path = table_path(work, "plan")
+    path = PLAN.path(work)
     former = read_sidecar(path) if path.is_file() else None
     made_with = [shard.params for shard in done_shards(work).values()]
     for params in (*([former.params] if former else ()), *made_with[:1]):
         _refuse_other_encoding(work, params["encoding"], wish.encoding)
     fresh = {"views": list(wish.views), "retry": wish.retry, "found_only": wish.found_only}
-    sql = read_sql("fresh")
-    con.execute(f"create or replace temp table fresh as\n{sql}", fresh).fetchall()
+    sql = read_sql("k710/shards/fresh.sql")
+    make_table(con, "fresh", sql, fresh)
     counted = (
         "select (select count(*) from fresh), (select coalesce(max(shard) + 1, 0) from planned)"
     )
-    ((num_fresh, first_shard),) = con.execute(counted).fetchall()
+    ((num_fresh, first_shard),) = run(con, counted)
     values = {
         "seed": str(wish.seed),
         "first_shard": first_shard,
@@ -102,7 +86,7 @@ def extend_plan(con: Any, work: Path, wish: Wish, *, write: bool) -> None:
     }
     generation = {"views": sorted(wish.views), "found_only": wish.found_only, **values}
     spec = TableSpec(
-        table="plan",
+        PLAN,
         params={
             "encoding": wish.encoding.params(),
             "generations": [*(former.params["generations"] if former else ()), generation],
@@ -112,18 +96,18 @@ def extend_plan(con: Any, work: Path, wish: Wish, *, write: bool) -> None:
     )
     if write and (num_fresh or former is None):
         write_table(con, work, spec, values=values)
-    con.execute(f"create or replace temp table plan as\n{spec.sql()}", values).fetchall()
+    make_table(con, "plan", spec.sql(), values)
 
 
-def open_plan(con: Any, work: Path) -> None:
+def open_plan(con: duckdb.DuckDBPyConnection, work: Path) -> None:
     """Make `plan` a table on `con`: just what was planned before."""
     _open_planned(con, work)
-    con.execute("create or replace temp table plan as from planned").fetchall()
+    run(con, "create or replace temp table plan as from planned")
 
 
 def planned_encoding(work: Path) -> Encoding | None:
     """How the clips of the plan on disk are made; None where there is none."""
-    sidecar = read_sidecar(table_path(work, "plan"))
+    sidecar = read_sidecar(PLAN.path(work))
     if sidecar is None:
         return None
     params = dict(sidecar.params["encoding"])
@@ -133,7 +117,7 @@ def planned_encoding(work: Path) -> Encoding | None:
 
 def planned_found_only(work: Path) -> bool:
     """Whether some clips were left out of the plan because they had no copy."""
-    sidecar = read_sidecar(table_path(work, "plan"))
+    sidecar = read_sidecar(PLAN.path(work))
     return sidecar is not None and any(
         generation.get("found_only") for generation in sidecar.params["generations"]
     )
@@ -141,23 +125,22 @@ def planned_found_only(work: Path) -> bool:
 
 def planned_views(work: Path) -> set[str]:
     """The views whose clips were ever planned."""
-    sidecar = read_sidecar(table_path(work, "plan"))
+    sidecar = read_sidecar(PLAN.path(work))
     generations = sidecar.params["generations"] if sidecar else []
     return {view for generation in generations for view in generation["views"]}
 
 
-def _open_planned(con: Any, work: Path) -> None:
+def _open_planned(con: duckdb.DuckDBPyConnection, work: Path) -> None:
     """Make `planned` the plan on disk, empty where there is none.
 
     Its sidecar may be missing, after a kill: the table was replaced whole, and its rows must not be
     lost, since shards are made by them.
     """
-    columns = ", ".join(f"{name} {kind}" for name, kind in SCHEMAS["plan"].items())
-    con.execute(f"create or replace temp table planned ({columns})").fetchall()
-    path = table_path(work, "plan")
+    run(con, f"create or replace temp table planned ({PLAN.declaration()})")
+    path = PLAN.path(work)
     if path.exists():
         insert = "insert into planned by name from read_parquet($path)"
-        con.execute(insert, {"path": parquet_pattern(path)}).fetchall()
+        run(con, insert, {"path": parquet_pattern(path)})
 
 
 def _inputs(work: Path) -> dict[str, str]:
@@ -189,7 +172,7 @@ def refuse_other_versions(work: Path, shards: Sequence[int], versions: Mapping[s
 
     The shards of one plan are of one version; those that later runs append may be of another.
     """
-    former = read_sidecar(table_path(work, "plan"))
+    former = read_sidecar(PLAN.path(work))
     generations = former.params["generations"] if former else []
     begins = sorted({0, *(generation["first_shard"] for generation in generations)})
     wanted = {bisect_right(begins, shard) for shard in shards}

@@ -16,13 +16,12 @@ from typing import Any
 
 import duckdb
 
-from k710.download.discard import remove_stored
 from k710.engines.local import Engine, Local
 from k710.errors import StageError, shown
 from k710.files import word_os_errors
+from k710.part import Part
 from k710.shards.make import Run, make_planned
 from k710.shards.parts import (
-    Part,
     begin_round,
     end_round,
     locked_without_parts,
@@ -45,18 +44,18 @@ from k710.shards.plan import (
 )
 from k710.shards.staging import clear, is_url
 from k710.shards.summary import ShardProgress, ShardSummary, ToMake, count_to_make, summarise
-from k710.shards.write import done_shards, open_outcomes, open_parts, shard_name
+from k710.sources.cleanup import remove_stored
+from k710.sources.outcomes import done_shards, open_index, open_outcomes, shard_name
 from k710.sources.table import is_current, refresh_sources
+from k710.tables.connection import connect, make_table, run
+from k710.tables.schemas import INDEX, MANIFEST, PLAN, SOURCES, read_sql, table_path
 from k710.tables.sidecar import (
     Sidecar,
     TableSpec,
-    connect,
     is_done,
     open_table,
     read_sidecar,
-    read_sql,
     settle,
-    table_path,
     write_table,
 )
 from k710.video.encode import Encoding, encoder_versions
@@ -147,7 +146,7 @@ def _made(run: Run, wish: Wish, part: Part | None, *, at_once: int, dry_run: boo
         if not dry_run:
             record_part(work, part, views=wish.views, made=run.made, seconds=seconds)
     elif dry_run:
-        open_parts(con, work, "index", "shards", sorted(done))
+        open_index(con, work, sorted(done))
     return summarise(
         con,
         work,
@@ -200,15 +199,16 @@ def finish_shards(views: Sequence[str], *, work: str | os.PathLike[str] = "work"
         )
 
 
-def _refuse_unplanned(con: Any, work: Path, views: Sequence[str]) -> None:
+def _refuse_unplanned(con: duckdb.DuckDBPyConnection, work: Path, views: Sequence[str]) -> None:
     """StageError where the manifest has clips that no part knew of: it was built anew meanwhile."""
     if planned_found_only(work):
         return
-    rows = con.execute(
+    rows = run(
+        con,
         "select count(distinct clip_id) from manifest anti join plan using (clip_id) "
         "where list_contains($views, view)",
         {"views": list(views)},
-    ).fetchall()
+    )
     if rows[0][0]:
         named = ",".join(views)
         raise StageError(
@@ -254,7 +254,7 @@ def _opened(
     `refresh` first brings sources.parquet up to date, where a run or a download was killed.
     """
     with duckdb.connect() as con:  # before a folder of a mistyped name is made
-        open_table(con, work, "manifest")
+        open_table(con, work, MANIFEST)
 
     def bring_up_to_date() -> None:
         settle(work)
@@ -279,15 +279,15 @@ def _opened(
             shutil.rmtree(spill, ignore_errors=True)
 
 
-def _open_inputs(con: Any, work: Path, views: Sequence[str]) -> Sidecar:
-    manifest = open_table(con, work, "manifest")
-    sources = open_table(con, work, "sources")
+def _open_inputs(con: duckdb.DuckDBPyConnection, work: Path, views: Sequence[str]) -> Sidecar:
+    manifest = open_table(con, work, MANIFEST)
+    sources = open_table(con, work, SOURCES)
     if sources.inputs.get("manifest") != manifest.sha256:
         raise StageError(
             f"sources.parquet in {work} is of another manifest than the one there.\n"
             f"Look for the copies again: k710 index --videos DIR --work {work}"
         )
-    there = {row[0] for row in con.execute("select distinct view from manifest").fetchall()}
+    there = {row[0] for row in run(con, "select distinct view from manifest")}
     unknown = [view for view in views if view not in there]
     if unknown:
         raise StageError(
@@ -311,7 +311,7 @@ def _plan(run: Run, wish: Wish, part: Part | None, *, write: bool) -> None:
             "manifest": run.manifest_sha256,
             "staging": run.staging.rpartition("/")[0],
         }
-        if round_is_open(work, part, given, write=write) and table_path(work, "plan").exists():
+        if round_is_open(work, part, given, write=write) and PLAN.path(work).exists():
             open_plan(con, work)
             return
         open_outcomes(con, work, sorted(done_shards(work)))
@@ -320,7 +320,9 @@ def _plan(run: Run, wish: Wish, part: Part | None, *, write: bool) -> None:
             begin_round(work, part, given)
 
 
-def _planned_shards(con: Any, views: Sequence[str], part: Part | None) -> list[int]:
+def _planned_shards(
+    con: duckdb.DuckDBPyConnection, views: Sequence[str], part: Part | None
+) -> list[int]:
     """The shards that hold a clip of these views, and are this part's."""
     rows = con.execute(
         "select distinct shard from plan join manifest using (clip_id) "
@@ -333,36 +335,37 @@ def _planned_shards(con: Any, views: Sequence[str], part: Part | None) -> list[i
 # --- tables
 
 
-def _close(con: Any, work: Path) -> None:
+def _close(con: duckdb.DuckDBPyConnection, work: Path) -> None:
     """index.parquet of all shards that are done; sources.parquet as their outcomes say."""
     end_round(work)
     done = done_shards(work)
-    open_parts(con, work, "index", "shards", sorted(done))
-    con.execute("create or replace temp table rows as from index").fetchall()
+    open_index(con, work, sorted(done))
+    run(con, "create or replace temp table rows as from index")
     digest = hashlib.sha256()
     for shard in sorted(done):
         sidecar = read_sidecar(table_path(work, f"shards/{shard_name(shard)}"))
         assert sidecar is not None
         digest.update(sidecar.sha256.encode())
     notes = {"shards": sorted(done)}
-    spec = TableSpec("index", {}, {"shards": digest.hexdigest()}, notes=notes)
+    spec = TableSpec(INDEX, {}, {"shards": digest.hexdigest()}, notes=notes)
     if not is_done(work, spec):
         write_table(con, work, spec)
     for table in ("rows", "outcomes"):
-        con.execute(f"drop table if exists temp.{table}").fetchall()
+        run(con, f"drop table if exists temp.{table}")
     if not is_current(work):
         refresh_sources(con, work)
     remove_stored(con, work)
 
 
-def _narrow(con: Any, work: Path, shards: Sequence[int], dry_run: bool) -> None:
+def _narrow(
+    con: duckdb.DuckDBPyConnection, work: Path, shards: Sequence[int], dry_run: bool
+) -> None:
     """Leave of the tables on `con` what is of these shards: all that one part can tell of."""
     done = sorted(set(done_shards(work)) & set(shards))
-    open_parts(con, work, "index", "shards", done)
+    open_index(con, work, done)
     open_outcomes(con, work, done)
     mine = {"shards": list(shards)}
-    con.execute("delete from plan where not list_contains($shards, shard)", mine).fetchall()
+    run(con, "delete from plan where not list_contains($shards, shard)", mine)
     for table in ("manifest",) if dry_run else ("manifest", "sources"):
-        sql = read_sql(f"part_{table}")
-        con.execute(f"create or replace temp table part_{table} as\n{sql}").fetchall()
-        con.execute(f"create or replace temp view {table} as from part_{table}").fetchall()
+        make_table(con, f"part_{table}", read_sql(f"k710/shards/part_{table}.sql"))
+        run(con, f"create or replace temp view {table} as from part_{table}")

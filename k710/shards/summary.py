@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from k710.shards.plan import bytes_per_second
-from k710.tables.sidecar import read_sql
-from k710.video.encode import Encoding
+import duckdb
+
+from k710.tables.connection import make_table, run
+from k710.tables.schemas import read_sql
+from k710.video.encode import Encoding, bytes_per_second
 
 __all__ = ["Fate", "ShardProgress", "ShardSummary", "ToMake", "count_to_make", "summarise"]
 
@@ -63,17 +65,17 @@ class ToMake:
     seconds: int  # of the clips
 
 
-def count_to_make(con: Any, shards: Sequence[int]) -> ToMake:
+def count_to_make(con: duckdb.DuckDBPyConnection, shards: Sequence[int]) -> ToMake:
     """What these shards take. `plan`, `sources` and `manifest` must be tables on `con`."""
     values = {"shards": list(shards)}
-    con.execute(f"create or replace temp table tasks as\n{read_sql('tasks')}", values).fetchall()
-    (row,) = con.execute(read_sql("to_make")).fetchall()
-    con.execute("drop table tasks").fetchall()
+    make_table(con, "tasks", read_sql("k710/shards/tasks.sql"), values)
+    (row,) = run(con, read_sql("k710/shards/to_make.sql"))
+    run(con, "drop table tasks")
     return ToMake(*row)
 
 
 def summarise(
-    con: Any,
+    con: duckdb.DuckDBPyConnection,
     work: Path,
     views: Sequence[str],
     *,
@@ -85,8 +87,8 @@ def summarise(
     part: str | None = None,
 ) -> ShardSummary:
     """The summary of a run. `manifest`, `sources`, `index` and `plan` must be tables on `con`."""
-    rows = con.execute(read_sql("fates"), {"views": list(views)}).fetchall()
-    ((in_all,),) = con.execute("select count(distinct shard) from plan").fetchall()
+    rows = run(con, read_sql("k710/shards/fates.sql"), {"views": list(views)})
+    ((in_all,),) = run(con, "select count(distinct shard) from plan")
     return ShardSummary(
         views=tuple(views),
         fates=tuple(Fate(*row) for row in rows),

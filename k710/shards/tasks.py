@@ -11,9 +11,11 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+import duckdb
+
 from k710.shards.encode_clip import ClipTask
 from k710.sources.members import take_members
-from k710.tables.sidecar import SCHEMAS, read_sql
+from k710.tables.schemas import SOURCES, read_sql
 from k710.video.byte_range import Located
 from k710.video.cut import Window
 from k710.video.encode import Encoding
@@ -59,12 +61,14 @@ class Wanted:
         )
 
 
-def wanted_clips(con: Any, shards: Sequence[int], rivals: Mapping[str, int]) -> list[Wanted]:
+def wanted_clips(
+    con: duckdb.DuckDBPyConnection, shards: Sequence[int], rivals: Mapping[str, int]
+) -> list[Wanted]:
     """All places of these shards, in the order in which their bytes lie.
 
     `plan`, `sources` and `manifest` must be tables on `con`.
     """
-    rows = con.execute(read_sql("tasks"), {"shards": list(shards)})
+    rows = con.execute(read_sql("k710/shards/tasks.sql"), {"shards": list(shards)})
     names = [column[0] for column in rows.description]
     fact_names = [field.name for field in fields(Facts)]
     wanted = []
@@ -83,7 +87,7 @@ def wanted_clips(con: Any, shards: Sequence[int], rivals: Mapping[str, int]) -> 
                 facts=facts,
                 **{
                     name: values[name]
-                    for name in SCHEMAS["sources"]
+                    for name in SOURCES.columns
                     if name not in fact_names and name not in ("clip_id", "bytes")
                 },
             )

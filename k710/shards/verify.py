@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import duckdb
 
@@ -19,15 +18,10 @@ from k710.engines.local import Failed, run_local
 from k710.errors import MediaError, printable
 from k710.files import locked, sha256_of, word_os_errors
 from k710.machine import usable_cores
-from k710.shards.write import open_parts, shard_name, tar_path
-from k710.tables.sidecar import (
-    Sidecar,
-    connect,
-    open_table,
-    parquet_pattern,
-    read_sidecar,
-    table_path,
-)
+from k710.sources.outcomes import open_index, shard_name, tar_path
+from k710.tables.connection import connect, run
+from k710.tables.schemas import INDEX, PLAN, table_path
+from k710.tables.sidecar import Sidecar, open_table, parquet_pattern, read_sidecar
 from k710.video.byte_range import Located
 from k710.video.cut import decoder_log
 from k710.video.frames import open_video
@@ -85,20 +79,22 @@ def verify_shards(
     """
     work = Path(work)
     with duckdb.connect() as con:  # before a folder of a mistyped name is made
-        open_table(con, work, "plan")
+        open_table(con, work, PLAN)
     # A disk that can't be written has no run at work on it.
     lock = locked(work) if os.access(work, os.W_OK) else contextlib.nullcontext()
     with word_os_errors(work), lock, connect(work, memory_limit="2GB") as con:
         return _verified(con, work, deep, workers or usable_cores(), on_progress)
 
 
-def _verified(con: Any, work: Path, deep: bool, workers: int, on_progress: OnProgress) -> Verified:
-    plan = table_path(work, "plan")
+def _verified(
+    con: duckdb.DuckDBPyConnection, work: Path, deep: bool, workers: int, on_progress: OnProgress
+) -> Verified:
+    plan = PLAN.path(work)
     if sha256_of(plan) != _sidecar(plan).sha256:
         faults = [Fault(None, "plan.parquet is not as it was written")]
         return Verified(0, 0, 0, 0, deep, tuple(faults))
-    open_table(con, work, "plan")
-    rows = con.execute("select distinct shard from plan order by shard").fetchall()
+    open_table(con, work, PLAN)
+    rows = run(con, "select distinct shard from plan order by shard")
     planned = [row[0] for row in rows]
     # Without a sidecar of its outcomes a shard is not done, whatever else of it there is: it will
     # be made again. One that can't be read is a fault.
@@ -138,7 +134,7 @@ def _stray_faults(work: Path, planned: Sequence[int]) -> list[Fault]:
     return [Fault(None, f"shards/{name} is in no plan") for name in strays if name not in names]
 
 
-def _shard_faults(con: Any, work: Path, shard: int) -> Iterator[str]:
+def _shard_faults(con: duckdb.DuckDBPyConnection, work: Path, shard: int) -> Iterator[str]:
     """What is wrong with one shard; where its tables are broken, that alone."""
     name = shard_name(shard)
     outcomes, index = (table_path(work, f"{folder}/{name}") for folder in ("outcomes", "shards"))
@@ -149,13 +145,13 @@ def _shard_faults(con: Any, work: Path, shard: int) -> Iterator[str]:
             return
     planned = "select position, clip_id from plan where shard = $shard order by position"
     had = "select position, clip_id from read_parquet($path) order by position"
-    rows = con.execute(planned, {"shard": shard}).fetchall()
-    if rows != con.execute(had, {"path": parquet_pattern(outcomes)}).fetchall():
+    rows = run(con, planned, {"shard": shard})
+    if rows != run(con, had, {"path": parquet_pattern(outcomes)}):
         yield f"the clips of outcomes/{name}.parquet are not those of the plan"
     stored = "select clip_id from read_parquet($path) where stored order by position"
-    found = con.execute(stored, {"path": parquet_pattern(outcomes)}).fetchall()
+    found = run(con, stored, {"path": parquet_pattern(outcomes)})
     places = 'select clip_id, "offset", bytes from read_parquet($path)'
-    indexed = con.execute(places, {"path": parquet_pattern(index)}).fetchall()
+    indexed = run(con, places, {"path": parquet_pattern(index)})
     yield from _tar_faults(
         tar_path(work, shard),
         _sidecar(outcomes),
@@ -204,12 +200,14 @@ def _members(tar: Path) -> list[tuple[str, int, int]] | str:
         return printable(str(error))
 
 
-def _index_faults(con: Any, work: Path, sound: Sequence[int]) -> tuple[int, list[Fault]]:
+def _index_faults(
+    con: duckdb.DuckDBPyConnection, work: Path, sound: Sequence[int]
+) -> tuple[int, list[Fault]]:
     """How many shards the index doesn't have yet, and what is wrong with it.
 
     It must be the union of the shards' own tables, as far as the last run that ended knew them.
     """
-    path = table_path(work, "index")
+    path = INDEX.path(work)
     sidecar = read_sidecar(path)
     if sidecar is None and not path.exists():
         return len(sound), []  # no run has ended yet
@@ -218,13 +216,14 @@ def _index_faults(con: Any, work: Path, sound: Sequence[int]) -> tuple[int, list
     if "shards" not in sidecar.notes:
         return 0, [Fault(None, "index.parquet is not that of all shards")]
     known = [shard for shard in sound if shard in sidecar.notes["shards"]]
-    open_parts(con, work, "index", "shards", known)
+    open_index(con, work, known)
     con.read_parquet(parquet_pattern(path)).create_view("whole", replace=True)
-    differing, repeated = con.execute(
+    differing, repeated = run(
+        con,
         "select (select count(*) from ((from index except from whole) union all "
         "(select whole.* from whole semi join (select distinct shard from index) using (shard) "
-        "except from index))), (select count(*) - count(distinct clip_id) from whole)"
-    ).fetchall()[0]
+        "except from index))), (select count(*) - count(distinct clip_id) from whole)",
+    )[0]
     faults = []
     if differing:
         words = f"index.parquet differs from the shards' own tables in {differing} rows"
@@ -234,21 +233,24 @@ def _index_faults(con: Any, work: Path, sound: Sequence[int]) -> tuple[int, list
     return len(sound) - len(known), faults
 
 
-def _num_clips(con: Any, work: Path, shards: Sequence[int]) -> int:
-    open_parts(con, work, "index", "shards", shards)
-    num: int = con.execute("select count(*) from index").fetchall()[0][0]
+def _num_clips(con: duckdb.DuckDBPyConnection, work: Path, shards: Sequence[int]) -> int:
+    open_index(con, work, shards)
+    num: int = run(con, "select count(*) from index")[0][0]
     return num
 
 
 # --- deep
 
 
-def _deep_tasks(con: Any, work: Path, shards: Sequence[int]) -> list[_DeepTask]:
-    open_parts(con, work, "index", "shards", shards)
-    rows = con.execute(
+def _deep_tasks(
+    con: duckdb.DuckDBPyConnection, work: Path, shards: Sequence[int]
+) -> list[_DeepTask]:
+    open_index(con, work, shards)
+    rows = run(
+        con,
         'select shard, clip_id, "offset", bytes, num_frames, width, height '
-        'from index order by shard, "offset"'
-    ).fetchall()
+        'from index order by shard, "offset"',
+    )
     return [
         _DeepTask(
             shard, clip_id, Located(str(tar_path(work, shard)), offset, size), frames, width, height

@@ -16,6 +16,7 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 
 from k710.files import replacing
@@ -23,26 +24,15 @@ from k710.labels.orders import class_names, labels_sha256
 from k710.shards.encode_clip import StoredClip
 from k710.shards.staging import read_all
 from k710.shards.tars import TarWriter
-from k710.tables.sidecar import (
-    SCHEMAS,
-    Sidecar,
-    TableSpec,
-    parquet_pattern,
-    read_sidecar,
-    read_sql,
-    table_path,
-    write_table,
-)
+from k710.sources.outcomes import shard_name, tar_path
+from k710.tables.connection import run
+from k710.tables.schemas import INDEX, OUTCOMES, Table, read_sql
+from k710.tables.sidecar import TableSpec, write_table
 from k710.video.probe import Facts
 
 __all__ = [
     "ChangedBytes",
     "Outcome",
-    "done_shards",
-    "open_outcomes",
-    "open_parts",
-    "shard_name",
-    "tar_path",
     "write_shard",
 ]
 
@@ -84,53 +74,8 @@ class ChangedBytes(Exception):
         self.are_gone = are_gone
 
 
-def shard_name(shard: int) -> str:
-    """`000000`: the name of a shard's files without their endings."""
-    return f"{shard:06d}"
-
-
-def tar_path(work: Path, shard: int) -> Path:
-    """Where the shard's tar lies."""
-    return work / "shards" / f"{shard_name(shard)}.tar"
-
-
-def done_shards(work: Path) -> dict[int, Sidecar]:
-    """The shards that are whole, each with the sidecar of its outcomes.
-
-    Sizes are looked at, not bytes: `k710 verify` does that.
-    """
-    done = {}
-    for path in sorted((work / "outcomes").glob("[0-9]*.parquet")):
-        sidecar = read_sidecar(path)
-        if sidecar is None or not path.stem.isdigit():
-            continue
-        shard = int(path.stem)
-        tar = tar_path(work, shard)
-        size = sidecar.notes.get("tar_bytes")
-        there = tar.stat().st_size if tar.is_file() else None
-        if there == size and read_sidecar(table_path(work, f"shards/{path.stem}")) is not None:
-            done[shard] = sidecar
-    return done
-
-
-def open_outcomes(con: Any, work: Path, shards: Sequence[int]) -> None:
-    """Make `outcomes` a table on `con`: all rows of these shards, none where there are none."""
-    open_parts(con, work, "outcomes", "outcomes", shards)
-
-
-def open_parts(con: Any, work: Path, table: str, folder: str, shards: Sequence[int]) -> None:
-    """Make `table` one of all the `folder`/NNNNNN.parquet of these shards."""
-    columns = ", ".join(f'"{name}" {kind}' for name, kind in SCHEMAS[table].items())
-    con.execute(f"create or replace temp table {table} ({columns})").fetchall()
-    if shards:
-        paths = [parquet_pattern(table_path(work, f"{folder}/{shard_name(s)}")) for s in shards]
-        con.execute(
-            f"insert into {table} by name from read_parquet($paths)", {"paths": paths}
-        ).fetchall()
-
-
 def write_shard(
-    con: Any,
+    con: duckdb.DuckDBPyConnection,
     work: Path,
     shard: int,
     outcomes: Sequence[Outcome],
@@ -167,11 +112,11 @@ def write_shard(
         inputs["tar"] = tar_sha256
     made_with = {"encoding": dict(encoding), "versions": dict(versions)}
     name = shard_name(shard)
-    _register(con, "index", rows)
-    write_table(con, work, TableSpec("index", made_with, inputs, file=f"shards/{name}"))
-    _register(con, "outcomes", [_outcome_row(shard, outcome) for outcome in outcomes])
+    _register(con, INDEX, rows)
+    write_table(con, work, TableSpec(INDEX, made_with, inputs, file=f"shards/{name}"))
+    _register(con, OUTCOMES, [_outcome_row(shard, outcome) for outcome in outcomes])
     notes = {"tar_bytes": tar_bytes, "tar_sha256": tar_sha256, "num_stored": len(stored)}
-    spec = TableSpec("outcomes", made_with, inputs, notes=notes, file=f"outcomes/{name}")
+    spec = TableSpec(OUTCOMES, made_with, inputs, notes=notes, file=f"outcomes/{name}")
     write_table(con, work, spec)
     con.unregister("rows")
 
@@ -183,7 +128,7 @@ def _checked(outcome: Outcome, data: bytes | None) -> bytes:
     return data
 
 
-def _sample_texts(con: Any, stored: Sequence[Outcome]) -> Iterator[bytes]:
+def _sample_texts(con: duckdb.DuckDBPyConnection, stored: Sequence[Outcome]) -> Iterator[bytes]:
     """The JSON of each clip: its labels in the views of the manifest."""
     places = pa.table(
         {
@@ -193,7 +138,7 @@ def _sample_texts(con: Any, stored: Sequence[Outcome]) -> Iterator[bytes]:
     )
     con.register("places", places)
     names = class_names()
-    for clip_id, _, label, views, labels in con.execute(read_sql("samples")).fetchall():
+    for clip_id, _, label, views, labels in run(con, read_sql("k710/shards/samples.sql")):
         sample = {
             "clip_id": clip_id,
             "label": label,
@@ -242,6 +187,8 @@ def _outcome_row(shard: int, outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def _register(con: Any, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    schema = pa.schema([(name, _ARROW[kind]) for name, kind in SCHEMAS[table].items()])
+def _register(
+    con: duckdb.DuckDBPyConnection, table: Table, rows: Sequence[Mapping[str, Any]]
+) -> None:
+    schema = pa.schema([(name, _ARROW[kind]) for name, kind in table.columns.items()])
     con.register("rows", pa.Table.from_pylist(list(rows), schema=schema))

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -15,7 +14,9 @@ from k710.files import locked, word_os_errors
 from k710.machine import usable_cores
 from k710.sources.find import Copy, Remarks, find_copies, roots_of
 from k710.sources.table import source_tables, write_sources
-from k710.tables.sidecar import SCHEMAS, connect, open_table, read_sql
+from k710.tables.connection import connect, make_table, run
+from k710.tables.schemas import MANIFEST, SOURCES, read_sql
+from k710.tables.sidecar import open_table
 
 __all__ = ["IndexSummary", "ViewCoverage", "index_videos"]
 
@@ -76,7 +77,7 @@ def index_videos(
     roots = roots_of(videos)
     work = Path(work)
     with duckdb.connect() as con:  # before a folder of a mistyped name is made
-        open_table(con, work, "manifest")
+        open_table(con, work, MANIFEST)
     with (
         word_os_errors(work),
         locked(work),
@@ -94,7 +95,7 @@ def index_videos(
 
 
 def _find(
-    con: Any,
+    con: duckdb.DuckDBPyConnection,
     work: Path,
     roots: Sequence[str],
     remarks: Remarks,
@@ -103,7 +104,7 @@ def _find(
 ) -> None:
     """Fill `copies`: what there is at `roots`, and what the table knows elsewhere."""
     values = {"roots": [_below(root) for root in roots]}
-    con.execute(f"insert into copies\n{read_sql('kept')}", values).fetchall()
+    run(con, f"insert into copies\n{read_sql('k710/sources/kept.sql')}", values)
     copies = find_copies(
         roots,
         remarks,
@@ -124,10 +125,10 @@ def _below(root: str) -> str:
     return root.rstrip("/") + "/"
 
 
-def _insert(con: Any, copies: Iterable[Copy]) -> None:
+def _insert(con: duckdb.DuckDBPyConnection, copies: Iterable[Copy]) -> None:
     columns = zip(*((copy.uri, copy.member, copy.bytes) for copy in copies), strict=True)
     con.register("batch", pa.table(list(map(list, columns)), schema=_COPIES))
-    con.execute("insert into copies select uri, member, bytes, true from batch").fetchall()
+    run(con, "insert into copies select uri, member, bytes, true from batch")
     con.unregister("batch")
 
 
@@ -135,13 +136,17 @@ def _insert(con: Any, copies: Iterable[Copy]) -> None:
 
 
 def _probe(
-    con: Any, work: Path, inputs: Mapping[str, str], workers: int, on_progress: OnProgress
+    con: duckdb.DuckDBPyConnection,
+    work: Path,
+    inputs: Mapping[str, str],
+    workers: int,
+    on_progress: OnProgress,
 ) -> None:
     """Look into each chosen copy that isn't known, and write sources.parquet with what was seen."""
     from k710.sources.probe_all import Chosen, Row, probe_copies  # PyAV, which takes its time
 
     # A file that turns out to be another window makes room for another copy: look again.
-    while rows := con.execute(read_sql("unprobed")).fetchall():
+    while rows := run(con, read_sql("k710/sources/unprobed.sql")):
         chosen = [Chosen(*row) for row in rows]
         seen: list[Row] = []
         num_done = 0
@@ -162,13 +167,16 @@ def _probe(
 
 
 def _save(
-    con: Any, work: Path, inputs: Mapping[str, str], rows: Sequence[Sequence[object]]
+    con: duckdb.DuckDBPyConnection,
+    work: Path,
+    inputs: Mapping[str, str],
+    rows: Sequence[Sequence[object]],
 ) -> None:
     if not rows:
         return
     columns = map(list, zip(*rows, strict=True))
-    con.register("batch", pa.table(list(columns), names=list(SCHEMAS["sources"])))
-    con.execute("insert into probed select * from batch").fetchall()
+    con.register("batch", pa.table(list(columns), names=list(SOURCES.columns)))
+    run(con, "insert into probed select * from batch")
     con.unregister("batch")
     write_sources(con, work, inputs)
 
@@ -176,18 +184,20 @@ def _save(
 # --- summary
 
 
-def _summary(con: Any, work: Path, remarks: Remarks) -> IndexSummary:
-    sql = read_sql("copy_fates")
-    con.execute(f"create or replace temp table copy_fates as\n{sql}").fetchall()
-    fates = dict(con.execute("select fate, count(*) from copy_fates group by fate").fetchall())
-    unknown = con.execute(
+def _summary(con: duckdb.DuckDBPyConnection, work: Path, remarks: Remarks) -> IndexSummary:
+    sql = read_sql("k710/sources/copy_fates.sql")
+    make_table(con, "copy_fates", sql)
+    fates = dict(run(con, "select fate, count(*) from copy_fates group by fate"))
+    unknown = run(
+        con,
         "select uri, member from copy_fates where fate = 'unknown' "
-        f"order by uri, member nulls first limit {SHOWN_UNKNOWN}"
-    ).fetchall()
+        f"order by uri, member nulls first limit {SHOWN_UNKNOWN}",
+    )
     lines = remarks.lines()
-    unclear, example = con.execute(
-        "select count(*), min(clip_id) from sources where status = 'missing' and uri is not null"
-    ).fetchall()[0]
+    unclear, example = run(
+        con,
+        "select count(*), min(clip_id) from sources where status = 'missing' and uri is not null",
+    )[0]
     if unclear:
         lines.append(
             f"{unclear:,} missing clips have a copy that can't be used; `detail` in "
@@ -205,8 +215,8 @@ def _summary(con: Any, work: Path, remarks: Remarks) -> IndexSummary:
     )
 
 
-def _coverage(con: Any) -> tuple[ViewCoverage, ...]:
-    rows = con.execute(read_sql("coverage")).fetchall()
+def _coverage(con: duckdb.DuckDBPyConnection) -> tuple[ViewCoverage, ...]:
+    rows = run(con, read_sql("k710/sources/coverage.sql"))
     views = []
     for view, of_view in itertools.groupby(rows, key=lambda row: row[0]):
         _, statuses, clips, found, duplicates = zip(*of_view, strict=True)

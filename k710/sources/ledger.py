@@ -14,17 +14,19 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+
+import duckdb
 
 from k710.errors import StageError
 from k710.files import flocked
-from k710.shards.parts import Part
-from k710.tables.sidecar import parquet_pattern, read_sql
-
-if TYPE_CHECKING:  # yt-dlp and PyAV, which readers don't need
-    from k710.download.ytdlp import Fetched, FetchTask
+from k710.part import Part
+from k710.tables.connection import run
+from k710.tables.schemas import read_sql
+from k710.tables.sidecar import parquet_pattern
 
 __all__ = [
+    "Attempt",
+    "FetchedFile",
     "Ledger",
     "ledger_dir",
     "ledger_sha256",
@@ -60,29 +62,43 @@ _WAIT_S = 120.0  # NFS servers keep the locks of a machine that died for a while
 
 
 @dataclass(frozen=True, slots=True)
+class FetchedFile:
+    """A file that is there: a whole video (`clips` empty: it has every window), or a section."""
+
+    uri: str
+    num_bytes: int
+    starts_at_s: float  # time in the video of the file's first frame
+    clips: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt at one video, and what became of it: a line of the ledger."""
+
+    youtube_id: str
+    attempt: int
+    clips: tuple[str, ...]  # that it was for
+    status: str  # as in sources.parquet
+    detail: str | None
+    kind: str | None  # whole, sections; None: it didn't come to that
+    files: tuple[FetchedFile, ...]
+    num_bytes: int  # had from the network, kept or not
+    seconds: float
+    is_wall: bool
+    keep: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Ledger:
     """A file that this process alone appends to."""
 
     fd: int
     tool: str
 
-    def append(self, task: "FetchTask", fetched: "Fetched", *, keep: bool) -> None:
+    def append(self, attempt: Attempt) -> None:
         """Add the line of an attempt. OSError where the disk is full."""
-        line = {
-            "ended_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds"),
-            "youtube_id": task.youtube_id,
-            "attempt": task.attempt,
-            "clips": [clip_id for clip_id, _, _ in task.clips],
-            "status": fetched.status,
-            "detail": fetched.detail,
-            "kind": fetched.kind,
-            "files": [asdict(file) for file in fetched.files],
-            "num_bytes": fetched.num_bytes,
-            "seconds": fetched.seconds,
-            "is_wall": fetched.is_wall,
-            "keep": keep,
-            "tool": self.tool,
-        }
+        ended_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="microseconds")
+        line = {"ended_at": ended_at, **asdict(attempt), "tool": self.tool}
         data = json.dumps(line).encode() + b"\n"
         while data:  # a disk that is nearly full takes a part, and says so at the next
             data = data[os.write(self.fd, data) :]
@@ -135,12 +151,14 @@ def ledger_sha256(work: Path) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def read_attempts(con: Any, work: Path) -> None:
+def read_attempts(con: duckdb.DuckDBPyConnection, work: Path) -> None:
     """Make `attempts` a table on `con`: one row for each line of the ledger."""
     columns = ", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())
-    con.execute(f"create or replace temp table attempts ({columns})").fetchall()
+    run(con, f"create or replace temp table attempts ({columns})")
     files = [parquet_pattern(path) for path in sorted(ledger_dir(work).glob("*.jsonl"))]
     if files:
-        con.execute(
-            f"insert into attempts\n{read_sql('attempts')}", {"files": files, "columns": _COLUMNS}
-        ).fetchall()
+        run(
+            con,
+            f"insert into attempts\n{read_sql('k710/sources/attempts.sql')}",
+            {"files": files, "columns": _COLUMNS},
+        )

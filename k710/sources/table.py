@@ -7,17 +7,14 @@ copy may be which clip, sources.sql chooses one.
 """
 
 import contextlib
-import glob
-import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import duckdb
 
-from k710.errors import LabelError, SchemaError, StageError
+from k710.errors import LabelError
 from k710.labels.orders import (
     DATASETS,
     class_names,
@@ -27,22 +24,14 @@ from k710.labels.orders import (
     resolve_label,
 )
 from k710.sources.ledger import ledger_sha256, read_attempts
-from k710.tables.sidecar import (
-    SCHEMAS,
-    TableSpec,
-    built_by,
-    open_table,
-    read_sidecar,
-    read_sql,
-    table_path,
-    write_table,
-)
+from k710.sources.outcomes import outcomes_sha256, read_outcomes
+from k710.tables.connection import make_table, run
+from k710.tables.schemas import MANIFEST, SOURCES, read_sql
+from k710.tables.sidecar import TableSpec, open_table, read_sidecar, write_table
 
 __all__ = [
     "current_sources",
     "is_current",
-    "outcomes_dir",
-    "outcomes_sha256",
     "refresh_sources",
     "rivals",
     "source_tables",
@@ -59,18 +48,13 @@ where time_start is null
 """
 
 
-def outcomes_dir(work: Path) -> Path:
-    """Where shard runs leave one table of outcomes for each shard, NNNNNN.parquet."""
-    return work / "outcomes"
-
-
 def is_current(work: Path) -> bool:
     """Whether sources.parquet is of the manifest, ledger and outcomes that there are now."""
-    sidecar = read_sidecar(table_path(work, "sources"))
+    sidecar = read_sidecar(SOURCES.path(work))
     return sidecar is not None and sidecar.inputs == _inputs(work)
 
 
-def refresh_sources(con: Any, work: Path) -> None:
+def refresh_sources(con: duckdb.DuckDBPyConnection, work: Path) -> None:
     """Write sources.parquet of what it says, of the ledger and outcomes/; no folder is searched.
 
     Where there is none, every clip that was not downloaded is missing. The caller holds the lock of
@@ -81,85 +65,84 @@ def refresh_sources(con: Any, work: Path) -> None:
         write_sources(con, work, inputs)
 
 
-def current_sources(con: Any, work: Path) -> None:
+def current_sources(con: duckdb.DuckDBPyConnection, work: Path) -> None:
     """Make `sources` a table on `con` as `refresh_sources` would write it. It writes nothing.
 
     `manifest` is there as well afterwards. StageError where there is no manifest.
     """
     if is_current(work):
-        open_table(con, work, "manifest")
-        open_table(con, work, "sources")
+        open_table(con, work, MANIFEST)
+        open_table(con, work, SOURCES)
         return
     with source_tables(con, work):
         _keep_all(con)
         _make_steps(con, _STEPS)
-        sql = read_sql("sources")
-        con.execute(f"create or replace temp table sources_now as\n{sql}").fetchall()
+        sql = read_sql("k710/sources/sources.sql")
+        make_table(con, "sources_now", sql)
     con.table("sources_now").create_view("sources", replace=True)
 
 
-def rivals(con: Any, work: Path) -> dict[str, int]:
+def rivals(con: duckdb.DuckDBPyConnection, work: Path) -> dict[str, int]:
     """The clips whose copy, if it turns out trimmed, can't be told from other windows of its id.
 
     clip_id -> how many windows the copy could be. Such a copy is called ID.mp4, isn't probed yet,
     and lies in no folder that names the class of just one of the windows. It writes nothing.
     """
-    open_table(con, work, "sources")
+    open_table(con, work, SOURCES)
     with source_tables(con, work):
         _keep_all(con)
         _make_steps(con, ("named", "folders"))
-        return dict(con.execute(read_sql("rivals")).fetchall())
+        return dict(run(con, read_sql("k710/sources/rivals.sql")))
 
 
-def _keep_all(con: Any) -> None:
-    con.execute(f"insert into copies\n{read_sql('kept')}", {"roots": []}).fetchall()
+def _keep_all(con: duckdb.DuckDBPyConnection) -> None:
+    run(con, f"insert into copies\n{read_sql('k710/sources/kept.sql')}", {"roots": []})
 
 
 @contextlib.contextmanager
-def source_tables(con: Any, work: Path) -> Iterator[dict[str, str]]:
+def source_tables(con: duckdb.DuckDBPyConnection, work: Path) -> Iterator[dict[str, str]]:
     """What sources.parquet is made of, as temporary tables of `con`; dropped at the end.
 
     Yields the hashes of these inputs, taken before they were read: a ledger may grow meanwhile.
     `former` (the table as it is), `wanted` and `decoded` are filled; `copies` (uri, member, bytes,
     is_found: seen in this run) and `probed` (columns as sources) are for the caller to fill.
     """
-    open_table(con, work, "manifest")
-    path = table_path(work, "sources")
+    open_table(con, work, MANIFEST)
+    path = SOURCES.path(work)
     is_there = read_sidecar(path) is not None and path.is_file()
     inputs = _inputs(work)
     try:
         if is_there:
-            open_table(con, work, "sources")
+            open_table(con, work, SOURCES)
         for name in ("former", "probed"):
-            con.execute(f"create or replace temp table {name} ({_columns('sources')})").fetchall()
+            run(con, f"create or replace temp table {name} ({SOURCES.declaration()})")
         if is_there:
-            con.execute(
-                "insert into former select * exclude (file_row_number) from sources"
-            ).fetchall()
-        con.execute(
+            run(con, "insert into former select * exclude (file_row_number) from sources")
+        run(
+            con,
             "create or replace temp table copies "
-            "(uri varchar, member varchar, bytes bigint, is_found boolean)"
-        ).fetchall()
-        _read_outcomes(con, work)
+            "(uri varchar, member varchar, bytes bigint, is_found boolean)",
+        )
+        read_outcomes(con, work)
         read_attempts(con, work)
         _make_steps(con, ("wanted", "decoded", *_LEDGER))
-        con.execute(read_sql("outdated")).fetchall()
+        run(con, read_sql("k710/sources/outdated.sql"))
         _see_again(con)
         yield inputs
     finally:
         for name in (*_STEPS, *_INPUTS):
-            con.execute(f"drop table if exists {name}").fetchall()
+            run(con, f"drop table if exists {name}")
 
 
-def write_sources(con: Any, work: Path, inputs: Mapping[str, str]) -> None:
+def write_sources(con: duckdb.DuckDBPyConnection, work: Path, inputs: Mapping[str, str]) -> None:
     """Write sources.parquet of the tables of `source_tables`, and open it as `sources` on `con`.
 
     The caller holds the lock of `work`. `inputs` are what `source_tables` yielded.
     """
     _make_steps(con, _STEPS)
-    former = read_sidecar(table_path(work, "sources"))
+    former = read_sidecar(SOURCES.path(work))
     spec = TableSpec(
-        table="sources",
+        SOURCES,
         params={},
         inputs=dict(inputs),
         uses=(
@@ -175,11 +158,11 @@ def write_sources(con: Any, work: Path, inputs: Mapping[str, str]) -> None:
         notes=former.notes if former else {},
     )
     write_table(con, work, spec)
-    open_table(con, work, "sources")
+    open_table(con, work, SOURCES)
 
 
 def _inputs(work: Path) -> dict[str, str]:
-    manifest = read_sidecar(table_path(work, "manifest"))
+    manifest = read_sidecar(MANIFEST.path(work))
     return {
         "manifest": "" if manifest is None else manifest.sha256,
         "labels": labels_sha256(),
@@ -188,37 +171,34 @@ def _inputs(work: Path) -> dict[str, str]:
     }
 
 
-def _see_again(con: Any) -> None:
+def _see_again(con: duckdb.DuckDBPyConnection) -> None:
     """Downloads that a shard run missed, and that are there now, count as found."""
-    rows = con.execute(
+    rows = run(
+        con,
         "select distinct uri, bytes from fetched_files join decoded using (clip_id, uri, bytes) "
-        "where decoded.status = 'missing' order by all"
-    ).fetchall()
+        "where decoded.status = 'missing' order by all",
+    )
     there = [row for row in rows if os.path.isfile(row[0])]
     if there:
         con.executemany("insert into copies values (?, null, ?, true)", there)
 
 
-def _make_steps(con: Any, names: tuple[str, ...]) -> None:
+def _make_steps(con: duckdb.DuckDBPyConnection, names: tuple[str, ...]) -> None:
     for name in names:
         if name == "folders":
             _resolve_folders(con)
         else:
-            con.execute(f"create or replace temp table {name} as\n{read_sql(name)}").fetchall()
+            run(con, f"create or replace temp table {name} as\n{read_sql(name)}")
 
 
-def _columns(table: str) -> str:
-    return ", ".join(f"{name} {kind}" for name, kind in SCHEMAS[table].items())
-
-
-def _resolve_folders(con: Any) -> None:
+def _resolve_folders(con: duckdb.DuckDBPyConnection) -> None:
     """Make `folders`: the class that a folder's name is, for folders where that can decide."""
-    con.execute("create or replace temp table folders (folder varchar, label smallint)").fetchall()
+    run(con, "create or replace temp table folders (folder varchar, label smallint)")
     spellings = [dataset_spelling(name, row) for name in DATASETS for row in dataset_rows(name)]
     # LabelError looks for the nearest names, which takes its time: not for each of many folders.
     known = {_letters(name) for name in (*class_names(), *spellings)}
     labels = []
-    for (folder,) in con.execute(_SHARED_FOLDERS).fetchall():
+    for (folder,) in run(con, _SHARED_FOLDERS):
         if _letters(folder) in known:
             with contextlib.suppress(LabelError):
                 labels.append((folder, resolve_label(folder)))
@@ -228,44 +208,3 @@ def _resolve_folders(con: Any) -> None:
 
 def _letters(name: str) -> str:
     return re.sub(r"[\W_]", "", name.lower())
-
-
-# --- outcomes
-
-
-def _outcome_files(work: Path) -> dict[Path, str]:
-    """The outcomes of the shards that are done, each with its hash."""
-    sidecars = {path: read_sidecar(path) for path in sorted(outcomes_dir(work).glob("*.parquet"))}
-    return {path: sidecar.sha256 for path, sidecar in sidecars.items() if sidecar is not None}
-
-
-def outcomes_sha256(work: Path) -> str:
-    """A hash of all outcomes that there are: what `sources.parquet` notes as its input."""
-    lines = [f"{path.name} {sha256}\n" for path, sha256 in _outcome_files(work).items()]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def _read_outcomes(con: Any, work: Path) -> None:
-    con.execute(f"create or replace temp table recorded ({_columns('outcomes')})").fetchall()
-    files = [glob.escape(os.path.abspath(path)) for path in _outcome_files(work)]
-    if not files:
-        return
-    try:
-        relation = con.read_parquet(files)
-        found = dict(zip(relation.columns, map(str, relation.types), strict=True))
-        if found != SCHEMAS["outcomes"]:
-            raise SchemaError(_again(work, "are of another version of k710"))
-        columns = ", ".join(SCHEMAS["outcomes"])
-        con.execute(
-            f"insert into recorded select {columns} from read_parquet($files)", {"files": files}
-        ).fetchall()
-    except duckdb.Error as error:
-        what = str(error).partition("\n")[0]
-        raise StageError(_again(work, f"can't be read ({what})")) from error
-
-
-def _again(work: Path, what: str) -> str:
-    return (
-        f"Tables in {outcomes_dir(work)} {what}.\n"
-        f"Remove them, and make their shards again: {built_by('outcomes')} --work {work}"
-    )

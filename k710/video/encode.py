@@ -27,7 +27,14 @@ import numpy.typing as npt
 from k710.video.cut import Cut, Window, constant_rate, take_alone
 from k710.video.profiles import Colour, add_stream, profile_of
 
-__all__ = ["Encoded", "Encoding", "encode_window", "encoder_versions", "scaled_size"]
+__all__ = [
+    "Encoded",
+    "Encoding",
+    "bytes_per_second",
+    "encode_window",
+    "encoder_versions",
+    "scaled_size",
+]
 
 _SCALER = "bicubic+accurate_rnd+full_chroma_int+bitexact"
 # What makes a picture upright, by the signs of its display matrix (a, b, c, d), as FFmpeg does.
@@ -45,6 +52,7 @@ _AUDIO_RATE = 48_000
 _AUDIO_JITTER = _AUDIO_RATE // 20
 _AUDIO_CHUNK = 1024  # samples of an AAC frame
 _FULL_RANGE = 2
+_REFERENCE_PX = 320  # of a profile's bytes per second
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +79,14 @@ class Encoding:
             "fps": None if self.fps is None else str(self.fps),
             "audio": self.audio,
         }
+
+
+def bytes_per_second(encoding: Encoding) -> float:
+    """What a second of a clip takes in its shard, about."""
+    per_second: float = profile_of(encoding.profile).bytes_per_second_at_320
+    # Bytes grow about as the 1.5th power of the side: detail doesn't grow with the area.
+    scaled: float = per_second * (encoding.short_side / _REFERENCE_PX) ** 1.5
+    return scaled
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,9 @@ import pyarrow as pa
 
 from k710.manifest.build import build_manifest
 from k710.sources.table import refresh_sources, rivals, source_tables, write_sources
-from k710.tables.sidecar import SCHEMAS, TableSpec, connect, write_table
+from k710.tables.connection import connect
+from k710.tables.schemas import OUTCOMES, TABLES
+from k710.tables.sidecar import TableSpec, write_table
 from support.list_files import Row, vid, write_lists
 
 _BUILT = Path(tempfile.mkdtemp())
@@ -135,9 +137,9 @@ def outcome(work: Path, shard: int, *rows: Mapping[str, Any]) -> None:
     (work / "outcomes").mkdir(exist_ok=True)
     with open_work(work) as con:
         con.register("rows", table("outcomes", filled))
-        write_table(con, work, TableSpec("outcomes", {}, {}, file=f"outcomes/{shard:06d}"))
+        write_table(con, work, TableSpec(OUTCOMES, {}, {}, file=f"outcomes/{shard:06d}"))
 
 
 def table(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    schema = pa.schema([(column, ARROW[kind]) for column, kind in SCHEMAS[name].items()])
+    schema = pa.schema([(column, ARROW[kind]) for column, kind in TABLES[name].columns.items()])
     return pa.Table.from_pylist([dict(row) for row in rows], schema=schema)

@@ -14,15 +14,14 @@ import numpy as np
 import pytest
 from yt_dlp.postprocessor.ffmpeg import FFmpegPostProcessor
 
-from k710.download.files import FetchedFile
 from k710.download.options import Fetching
 from k710.download.rate_limit import Pace
 from k710.download.run import download_videos
 from k710.download.streams import Rates
 from k710.download.summary import DownloadSummary
-from k710.download.ytdlp import Fetched, FetchTask, fetch_video
-from k710.shards.parts import Part
-from k710.sources.ledger import open_ledger
+from k710.download.ytdlp import Fetched, FetchTask, attempt_of, fetch_video
+from k710.part import Part
+from k710.sources.ledger import FetchedFile, open_ledger
 from support.list_files import vid
 from support.loopback import Answer, Loopback
 from support.small_manifest import manifest_of
@@ -220,7 +219,7 @@ def append(
 ) -> None:
     """Write the line of an attempt at the video `name`."""
     with open_ledger(work, Part(1, 1), tool="yt-dlp 1") as ledger:
-        ledger.append(a_task(work, "http://x", name, **more), fetched, keep=keep)
+        ledger.append(attempt_of(a_task(work, "http://x", name, **more), fetched, keep=keep))
 
 
 def file_of(

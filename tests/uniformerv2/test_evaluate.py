@@ -32,14 +32,8 @@ from uniformerv2.dataset.decode import Reading
 from uniformerv2.dataset.frames import Sampling, view_frames
 from uniformerv2.dataset.shard_reader import Part, ShardReader
 from uniformerv2.distributed import Ranks
-from uniformerv2.evaluate import (
-    Evaluated,
-    Views,
-    class_accuracies,
-    confusions,
-    evaluate,
-    recipe_of,
-)
+from uniformerv2.evaluate import Evaluated, Views, evaluate_model, recipe_of
+from uniformerv2.evaluation.predictions import class_accuracies, confusions
 from uniformerv2.evaluation.scoring import Look, Scores, scores_of
 from uniformerv2.model import UniFormerV2
 from uniformerv2.recipe import Published
@@ -78,7 +72,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def evaluated(model: Path, work: Path, views: Views = SHORT, **options: Any) -> Evaluated:
-    found = evaluate(model, "k400/train", views, work=work, device="cpu", **options)
+    found = evaluate_model(model, "k400/train", views, work=work, device="cpu", **options)
     assert found is not None
     return found
 
@@ -202,7 +196,7 @@ def test_neither_batch_nor_workers_count(model: Path, work: Path, options: dict[
 def test_a_model_without_the_classes_is_refused(work: Path, tmp_path: Path) -> None:
     path = checkpoint(tmp_path / "k400.safetensors", dataclasses.replace(K710, num_classes=400))
     with pytest.raises(LabelError, match="has no row for 310 classes"):
-        evaluate(path, "k710/train", SHORT, work=work, device="cpu")
+        evaluate_model(path, "k710/train", SHORT, work=work, device="cpu")
     other = tmp_path / "other.safetensors"
     recorded = read(path)
     write_tensors(
@@ -315,7 +309,7 @@ def test_part_of_the_environment_of_torchrun_is_no_place(
 @pytest.mark.skipif(torch.cuda.is_available(), reason="of a machine without a GPU")
 def test_a_gpu_that_is_not_there_is_said(model: Path, work: Path) -> None:
     with pytest.raises(StageError, match=r"^PyTorch sees no GPU: k710 doctor tells why"):
-        evaluate(model, "k400/train", SHORT, work=work, device="cuda")
+        evaluate_model(model, "k400/train", SHORT, work=work, device="cuda")
 
 
 def test_frames_out_of_order(model: Path, work: Path) -> None:
@@ -389,15 +383,17 @@ def test_recipe_and_what_was_published_come_from_the_run(
     )
     (run / "recipe.toml").write_text(to_toml(recipe))
     assert recipe_of(run) == recipe_of(step) == recipe_of(step / "model.safetensors") == recipe
-    found = evaluate(run, "k400/val", Views(workers=0), work=work, device="cpu")
+    found = evaluate_model(run, "k400/val", Views(workers=0), work=work, device="cpu")
     assert found is not None
     assert (found.frames, found.crops, found.clips) == (4, 1, 1)
     assert found.published == recipe.published
-    mixed = evaluate(run, "k400/val", Views(workers=0, shuffle_seed=1), work=work, device="cpu")
+    mixed = evaluate_model(
+        run, "k400/val", Views(workers=0, shuffle_seed=1), work=work, device="cpu"
+    )
     assert mixed is not None and mixed.published is None  # nobody has published that
     said = json.loads((mixed.path.parent / "summary.json").read_text())
     assert (said["shuffle_seed"], said["precision"], said["missing"]) == (1, "fp32", 0.0)
-    file = evaluate(step / "model.safetensors", "k400/val", Views(workers=0), work=work)
+    file = evaluate_model(step / "model.safetensors", "k400/val", Views(workers=0), work=work)
     assert file is not None and file.path.parent.parent.name == "run_step_000000012"
     assert evaluated(run, work, Views(workers=0)).published is None  # k400/train was not
 

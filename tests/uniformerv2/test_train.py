@@ -34,12 +34,12 @@ from uniformerv2.dataset.decode import Reading
 from uniformerv2.dataset.draws import generator_of
 from uniformerv2.dataset.frames import Sampling
 from uniformerv2.dataset.shard_reader import ShardReader
-from uniformerv2.evaluate import Views, evaluate
+from uniformerv2.evaluate import Views, evaluate_model
 from uniformerv2.evaluation.scoring import Scores, scores_of
 from uniformerv2.model import UniFormerV2
 from uniformerv2.recipe import Precision, Recipe
 from uniformerv2.recipe_toml import changed, to_toml
-from uniformerv2.train import Seen, train
+from uniformerv2.train import Seen, train_model
 from uniformerv2.training import checkpoint
 from uniformerv2.training.init import started
 from uniformerv2.training.optim import Schedule, learning_rate
@@ -58,7 +58,7 @@ def work(tmp_path: Path) -> Path:
 
 def trained(work: Path, run: str, *settings: str, **options: Any) -> Path:
     """The folder of a run that was trained to its end."""
-    done = train(small(*settings), work=work, run=run, device="cpu", **options)
+    done = train_model(small(*settings), work=work, run=run, device="cpu", **options)
     assert done.is_finished
     return done.folder
 
@@ -125,7 +125,7 @@ def test_a_finished_run_has_nothing_left_to_do(work: Path) -> None:
 def test_a_run_goes_on_only_with_its_own_recipe(work: Path) -> None:
     trained(work, "mine")
     with pytest.raises(StageError, match=r"optim\.lr: 0\.1, was 0\.001") as found:
-        train(small("optim.lr=0.1", "data.frames=8"), work=work, run="mine", device="cpu")
+        train_model(small("optim.lr=0.1", "data.frames=8"), work=work, run="mine", device="cpu")
     assert "data.frames: 8, was 4" in str(found.value) and "another --run" in str(found.value)
     trained(work, "mine", "run.clips_per_gpu=1", "run.keep=7", "run.log_steps=3")  # are free
     (work / "runs" / "mine" / "recipe.toml").unlink()
@@ -140,7 +140,7 @@ def test_a_run_goes_on_with_less_memory(work: Path) -> None:
         if seen.step == 5:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    assert train(small(), work=work, run="mine", device="cpu", watch=stop).step == 6
+    assert train_model(small(), work=work, run="mine", device="cpu", watch=stop).step == 6
     run = trained(work, "mine", "model.checkpoint_blocks=2")
     last = step_of_run(run)
     assert last is not None and read(last).config.checkpoint_blocks == 2
@@ -178,7 +178,7 @@ def test_two_processes_do_not_train_one_run(work: Path) -> None:
 def test_a_loss_that_is_no_number_stops_it_and_names_the_clips(work: Path) -> None:
     recipe = small("optim.lr=1e20", "optim.start_lr=1e20", "run.checkpoint_minutes=1e-6")
     with pytest.raises(TrainingError, match=r"Step \d+: the (loss|norm)") as found:
-        train(recipe, work=work, run="burst", device="cpu")
+        train_model(recipe, work=work, run="burst", device="cpu")
     named = set(str(found.value).splitlines()[0].split()) & set(ids_of(work))
     assert 1 <= len(named) <= 4
     last = step_of_run(work / "runs" / "burst")
@@ -189,7 +189,7 @@ def test_a_loss_that_is_no_number_stops_it_and_names_the_clips(work: Path) -> No
 def test_of_many_steps_at_a_look_the_first_bad_one_is_named(work: Path) -> None:
     recipe = small("optim.lr=1e20", "optim.start_lr=1e20", "run.log_steps=10")
     with pytest.raises(TrainingError, match=r"Step [2-4]: the (loss|norm)"):
-        train(recipe, work=work, run="burst", device="cpu")
+        train_model(recipe, work=work, run="burst", device="cpu")
     assert not list((work / "runs" / "burst").glob("step_*"))
 
 
@@ -198,7 +198,7 @@ def test_a_frozen_vit_stays_as_it_is(work: Path, more: tuple[str, ...]) -> None:
     recipe = small("model.frozen=true", *more)
     model, _ = started(recipe, None)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    run = train(recipe, work=work, run="frozen", device="cpu").folder
+    run = train_model(recipe, work=work, run="frozen", device="cpu").folder
     after = last_of(run)
     vit = ("blocks.", "patch_embedding.", "class_token", "positions", "norm_before.")
     for name, tensor in after.items():
@@ -271,7 +271,7 @@ def test_unfinished_checkpoints_are_not_kept_in_place_of_whole_ones(work: Path, 
     run = work / "runs" / "mine"
     for unfinished in (11, 12):  # killed while it wrote them, and gone on from before
         (run / f"step_{unfinished:09d}").mkdir(parents=True)
-    assert train(small(*settings), work=work, run="mine", device="cpu", watch=stop).step == 5
+    assert train_model(small(*settings), work=work, run="mine", device="cpu", watch=stop).step == 5
     assert step_of_run(run) == run / "step_000000005"
     assert sorted(run.glob("step_*")) == [run / f"step_{n:09d}" for n in range(6 - keep, 6)]
 
@@ -292,7 +292,7 @@ def test_a_signal_that_comes_twice_is_asked_once(work: Path, number: signal.Sign
         for _ in range(2 * (seen.step == 2)):
             os.kill(os.getpid(), number)
 
-    done = train(small(), work=work, run="mine", device="cpu", watch=stop)
+    done = train_model(small(), work=work, run="mine", device="cpu", watch=stop)
     assert step_of_run(done.folder) == done.folder / "step_000000003"
 
 
@@ -304,7 +304,7 @@ def test_a_ctrl_c_some_seconds_later_ends_it(work: Path, monkeypatch: pytest.Mon
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        train(small(), work=work, run="mine", device="cpu", watch=stop)
+        train_model(small(), work=work, run="mine", device="cpu", watch=stop)
 
 
 @pytest.mark.parametrize("room", [1_000, 1_000_000])  # not even for the weights; not for moments
@@ -371,7 +371,7 @@ def test_a_look_comes_after_the_checkpoint_and_is_made_up_for(
     with monkeypatch.context() as patched:
         patched.setattr("uniformerv2.training.run.scores_of", killed)
         with contextlib.suppress(KeyboardInterrupt):
-            train(small(*settings), work=work, run="mine", device="cpu", watch=stop)
+            train_model(small(*settings), work=work, run="mine", device="cpu", watch=stop)
     run = work / "runs" / "mine"
     last = step_of_run(run)
     assert last is not None and checkpoint.read_state(last).step == at
@@ -394,7 +394,7 @@ def test_a_look_is_a_test_of_one_view(
     settings = ("data.val=k400/val", "augment.colours=clip", f"run.precision={precision}")
     run = trained(work, "mine", *settings, "optim.ema=0.5")
     views = Views(clips=1, crops=1, precision=precision, workers=0)
-    tested = evaluate(run, "k400/val", views, work=work, device="cpu")
+    tested = evaluate_model(run, "k400/val", views, work=work, device="cpu")
     assert tested is not None and tested.top1 == log_of(run)[-1]["val_top1"]
     ids = read_view(work, "k400/val").clip_ids
     rows = pq.read_table(tested.path).to_pylist()
@@ -464,7 +464,7 @@ def test_a_step_is_what_its_keys_say(work: Path) -> None:
         *("model.global_dropout=0.0", "model.head_dropout=0.0"),
         *("run.checkpoint_minutes=1e-6", "run.keep=100"),
     )
-    run = train(recipe, work=work, run="mine", device="cpu").folder
+    run = train_model(recipe, work=work, run="mine", device="cpu").folder
     model, order = started(recipe, None)
     view = read_view(work, "k400/train")
     reading = Reading(

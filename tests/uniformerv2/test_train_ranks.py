@@ -8,7 +8,7 @@ import pytest
 from k710.errors import RecipeError
 from k710.files import locked
 from support.small_runs import ended, log_of, small, started_process, work_in
-from uniformerv2.train import train
+from uniformerv2.train import train_model
 from uniformerv2.training.run import num_parts
 from uniformerv2.weights.files import read_tensors, step_of_run
 
@@ -34,7 +34,7 @@ LOSS, WEIGHT = 2e-4, 2e-3
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With a run `alone`, of one process that has each step in two parts."""
     work = work_in(tmp_path_factory.mktemp("ranks"))
-    train(small(*SAME, "run.clips_per_gpu=2"), work=work, run="alone", device="cpu")
+    train_model(small(*SAME, "run.clips_per_gpu=2"), work=work, run="alone", device="cpu")
     return work
 
 

@@ -12,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from k710.errors import SchemaError, StageError, shown
-from k710.tables.sidecar import open_table, read_sql
+from k710.tables.connection import run
+from k710.tables.schemas import INDEX, MANIFEST, read_sql
+from k710.tables.sidecar import open_table
 
 __all__ = ["View", "read_view"]
 
@@ -50,14 +52,14 @@ def read_view(work: Path, name: str) -> View:
     shard; SchemaError where the index has what no clip can have.
     """
     with duckdb.connect() as con:
-        for table in ("manifest", "index"):
+        for table in (MANIFEST, INDEX):
             open_table(con, work, table)
-        counts = dict(con.execute("select view, count(*) from manifest group by view").fetchall())
+        counts = dict(run(con, "select view, count(*) from manifest group by view"))
         if name not in counts:
             raise StageError(
                 f"There is no view {shown(name)} in {work}.\nThere are {', '.join(sorted(counts))}."
             )
-        rows = con.execute(read_sql("stored"), {"view": name}).fetchnumpy()
+        rows = con.execute(read_sql("uniformerv2/dataset/stored.sql"), {"view": name}).fetchnumpy()
     if not len(rows["clip_id"]):
         raise StageError(
             f"None of the {counts[name]:,} clips of {name} is in a shard.\n"

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from k710.errors import MissingExtra, StageError, printable, shown
 from k710.shards.staging import is_url
-from k710.shards.write import shard_name
+from k710.sources.outcomes import shard_name
 
 __all__ = ["Part", "ShardReader"]
 

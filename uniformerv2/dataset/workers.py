@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 
 from k710.errors import K710Error, StageError
-from k710.memory import free_memory
+from k710.machine import free_memory
 from uniformerv2.dataset.decode import Bytes, ClipRead, Reading, Request, read_request, spread
 
 __all__ = ["Answer", "Workers", "answers_here"]

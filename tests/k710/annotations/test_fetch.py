@@ -258,7 +258,7 @@ def hook(event, args):
             os.kill(os.getpid(), signal.SIGKILL)
 import k710.annotations.fetch
 sys.addaudithook(hook)
-k710.fetch.fetch_annotations(sys.argv[1], editions=["k400"], sources=sys.argv[2])
+k710.annotations.fetch.fetch_annotations(sys.argv[1], editions=["k400"], sources=sys.argv[2])
 """
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from k710.doctor.checks import Check, checks, decoder, downloads, extras, gpu, machine, packages
-from k710.doctor.machine import Version, installed
+from k710.doctor.checks import decoder, downloads, extras, packages, run_checks
+from k710.doctor.machine import Check, Version, gpu, installed, machine
 from k710.machine import cores_allowed, memory_allowed
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -78,7 +78,7 @@ def a_torch(
 
 def test_this_installation_is_sound(tmp_path: Path) -> None:
     work = tmp_path / "work" / "not" / "there"
-    found = checks(work, version=without("torch"))
+    found = run_checks(work, version=without("torch"))
     assert [check for check in found if check.state == "broken"] == []
     by_name = named(found)
     for name in ("Python", "k710", "duckdb", "av", "decoder", "memory"):

@@ -13,7 +13,7 @@ from k710.download.run import download_videos
 from k710.download.summary import DownloadSummary
 from k710.errors import LabelError
 from k710.files import locked
-from k710.shards.parts import Part
+from k710.part import Part
 from k710.sources.index import index_videos
 from support.list_files import vid
 from support.loopback import Answer, Loopback

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from k710.shards.parts import Part
+from k710.part import Part
 from k710.sources.ledger import open_ledger
 from support.list_files import vid
 from support.loopback import Answer, Loopback

@@ -31,6 +31,7 @@ from k710.labels.orders import (
 )
 from k710.manifest.build import build_manifest
 from k710.sources.index import index_videos
+from k710.tables.schemas import INDEX
 from k710.tables.sidecar import TableSpec, open_table, write_table
 from support.command_line import k710
 from support.list_files import Lists, write_lists
@@ -514,12 +515,12 @@ def test_a_disk_that_is_too_small_is_told_before_a_clip_is_written(
 ) -> None:
     work = copy_of(sharded, tmp_path / "work")
     with open_work(work) as con:
-        open_table(con, work, "index")
+        open_table(con, work, INDEX)
         con.execute(
             "create temp table rows as select * exclude (file_row_number) "
             "replace (1::bigint << 50 as bytes) from index"
         ).fetchall()
-        write_table(con, work, TableSpec("index", {}, {}))
+        write_table(con, work, TableSpec(INDEX, {}, {}))
     with pytest.raises(StageError, match=r"No room left to write in .* GB to write, .* GB free"):
         export(work, root=tmp_path / "clips", extract=True)
     assert not list((tmp_path / "clips").rglob("*.mp4"))

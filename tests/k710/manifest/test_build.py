@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from k710.errors import SourceError, StageError
 from k710.manifest.build import LISTS, Summary, build_manifest
 from k710.manifest.read import load_view
-from k710.tables.sidecar import SCHEMAS, read_sql
+from k710.tables.schemas import TABLES, read_sql
 from support.list_files import ANY_LISTS, Lists, vid, write_lists
 
 WriteLists = Callable[[Lists], Path]
@@ -43,6 +43,7 @@ def build(lists: WriteLists, tmp_path: Path) -> Callable[..., Path]:
 Build = Callable[..., Path]
 TRAIN = "select youtube_id, time_start, dataset from manifest where view = 'k710/train'"
 VAL = "select youtube_id, time_start, dataset from manifest where view = 'k710/val'"
+VERDICTS = "k710/manifest/verdicts.sql"
 DROPPED = "select youtube_id, time_start, dataset, split, reason, kept_clip_id from dropped"
 
 
@@ -344,7 +345,7 @@ def test_the_tables_have_the_schemas_that_are_written_down(build: Build) -> None
     work = build(LEAKS)
     with duckdb.connect() as con:
         for table in ("annotations", "manifest", "dropped", "leakage"):
-            schema = SCHEMAS[table]
+            schema = TABLES[table].columns
             relation = con.read_parquet(str(work / f"{table}.parquet"))
             assert dict(zip(relation.columns, map(str, relation.types), strict=True)) == schema
             sidecar = json.loads((work / f"{table}.parquet.json").read_text())
@@ -372,10 +373,10 @@ def test_missing_lists_are_said_and_can_be_refused(lists: WriteLists, tmp_path: 
 def test_the_audit_finds_a_broken_rule(
     lists: WriteLists, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = read_sql("verdicts").replace("found_in & $protected <> 0", "found_in < $protected * 0")
+    broken = read_sql(VERDICTS).replace("found_in & $protected <> 0", "found_in < $protected * 0")
     monkeypatch.setattr(
         "k710.manifest.build.read_sql",
-        lambda name: broken if name == "verdicts" else read_sql(name),
+        lambda name: broken if name == VERDICTS else read_sql(name),
     )
     with pytest.raises(AssertionError, match="no id of k710/train is in a protected list"):
         build_manifest(lists(LEAKS), work=tmp_path / "work")

@@ -16,7 +16,8 @@ from k710.errors import StageError
 from k710.files import write_json
 from k710.manifest.build import build_manifest
 from k710.report.status import ViewStatus, read_status
-from k710.tables.sidecar import SCHEMAS, Sidecar, table_path
+from k710.tables.schemas import TABLES, table_path
+from k710.tables.sidecar import Sidecar
 from support.list_files import vid
 from support.small_manifest import clip, manifest_of, table
 from support.small_shards import TRAIN, VAL, all_made, build, copy_of, name_of, rows_of
@@ -54,7 +55,7 @@ def put_table(
     pq.write_table(table(name, rows), path)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     sidecar = Sidecar(
-        "", sha256, len(rows), dict(SCHEMAS[name]), {}, {}, "", dict(notes or {}), {}, ""
+        "", sha256, len(rows), dict(TABLES[name].columns), {}, {}, "", dict(notes or {}), {}, ""
     )
     write_json(path.with_name(path.name + ".json"), asdict(sidecar))
 

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 import k710
 from k710.errors import StageError
+from k710.part import Part
 from k710.shards import parts
-from k710.shards.parts import Part, part_locked
+from k710.shards.parts import part_locked
 from k710.shards.run import finish_shards
 from k710.sources.index import index_videos
 from k710.video.encode import Encoding

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from k710.shards.plan import seconds_per_shard
 from k710.shards.run import make_shards
 from k710.sources.index import index_videos
-from k710.tables.sidecar import read_sql
+from k710.tables.schemas import read_sql
 from k710.video.encode import Encoding
 from support.small_shards import (
     TRAIN,
@@ -58,7 +58,7 @@ def planned(
         if before:
             con.executemany("insert into planned values (?, ?, ?)", before)
         values = {"seed": str(seed), "first_shard": first, "seconds_per_shard": per_shard}
-        return con.execute(read_sql("plan"), values).fetchall()
+        return con.execute(read_sql("k710/shards/plan.sql"), values).fetchall()
 
 
 @cache

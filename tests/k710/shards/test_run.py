@@ -16,7 +16,7 @@ from k710.files import locked, sha256_of
 from k710.shards.run import make_shards
 from k710.shards.verify import verify_shards
 from k710.sources.index import index_videos
-from k710.tables.sidecar import SCHEMAS
+from k710.tables.schemas import TABLES
 from k710.video.encode import Encoding
 from k710.video.frames import read_frames
 from k710.video.profiles import PROFILES
@@ -108,7 +108,7 @@ def test_the_json_has_the_label_of_every_view(done: Path) -> None:
 def test_tables_have_their_schemas(done: Path) -> None:
     for table in ("sources", "plan", "index"):
         sidecar = json.loads((done / f"{table}.parquet.json").read_text())
-        assert sidecar["schema"] == SCHEMAS[table]
+        assert sidecar["schema"] == TABLES[table].columns
     outcomes = sorted((done / "outcomes").glob("*.parquet"))
     assert len(outcomes) == len(list((done / "shards").glob("*.tar")))
     assert not (done / "staging").exists()

@@ -14,7 +14,7 @@ from k710.errors import StageError
 from k710.files import sha256_of
 from k710.shards.verify import Fault, verify_shards
 from k710.sources.index import index_videos
-from k710.tables.sidecar import SCHEMAS
+from k710.tables.schemas import INDEX
 from support.small_shards import (
     FEW,
     TRAIN,
@@ -209,7 +209,7 @@ def lie(work: Path, column: str, value: str) -> None:
     import duckdb
 
     path = work / "shards" / "000000.parquet"
-    columns = ", ".join(f'"{name}"' for name in SCHEMAS["index"])
+    columns = ", ".join(f'"{name}"' for name in INDEX.columns)
     with duckdb.connect() as con:
         con.execute("create table t as from read_parquet($path)", {"path": str(path)})
         con.execute(f'update t set "{column}" = {value}')

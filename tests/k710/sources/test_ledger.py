@@ -15,12 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from k710.download.files import FetchedFile
-from k710.download.ytdlp import Fetched
+from k710.download.ytdlp import Fetched, attempt_of
 from k710.errors import StageError
-from k710.shards.parts import Part
+from k710.part import Part
 from k710.sources import ledger
-from k710.sources.ledger import ledger_sha256, open_ledger, read_attempts
+from k710.sources.ledger import FetchedFile, ledger_sha256, open_ledger, read_attempts
 from support.list_files import vid
 from support.paths import PYTHONPATH
 from support.small_manifest import clip, manifest_of, refresh, sources
@@ -102,13 +101,14 @@ import sys
 from pathlib import Path
 from k710.files import word_os_errors
 from k710.sources.ledger import open_ledger
-from k710.shards.parts import Part
+from k710.part import Part
 from support.small_site import a_task
-from k710.download.ytdlp import Fetched
+from k710.download.ytdlp import Fetched, attempt_of
 work = Path(sys.argv[1])
 with word_os_errors(work), open_ledger(work, Part(1, 1), tool="x") as ledger:
     for number in range(100):
-        ledger.append(a_task(work, "http://x", attempt=number), Fetched("gone", "no"), keep=True)
+        task = a_task(work, "http://x", attempt=number)
+        ledger.append(attempt_of(task, Fetched("gone", "no"), keep=True))
         print(number)
 """
 
@@ -137,7 +137,7 @@ def test_its_hash_is_another_after_each_line_and_in_each_file(tmp_path: Path) ->
     for part in (1, 2):
         with open_ledger(tmp_path, Part(part, 2), tool="x") as ledger:
             hashes.append(ledger_sha256(tmp_path))
-            ledger.append(a_task(tmp_path, "x"), Fetched("gone", None), keep=True)
+            ledger.append(attempt_of(a_task(tmp_path, "x"), Fetched("gone", None), keep=True))
             hashes.append(ledger_sha256(tmp_path))
     assert len(set(hashes)) == 5
     assert ledger_sha256(tmp_path) == hashes[-1]
@@ -178,7 +178,7 @@ def test_parts_of_another_number_at_work_are_refused(tmp_path: Path) -> None:
 
 def test_a_reader_takes_no_lock_and_leaves_none(tmp_path: Path) -> None:
     with open_ledger(tmp_path, Part(1, 1), tool="x") as ledger:
-        ledger.append(a_task(tmp_path, "x"), Fetched("gone", None), keep=True)
+        ledger.append(attempt_of(a_task(tmp_path, "x"), Fetched("gone", None), keep=True))
         assert len(attempts(tmp_path)) == 1
     with (tmp_path / "ledger" / "001_of_001.jsonl").open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

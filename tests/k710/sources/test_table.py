@@ -88,10 +88,10 @@ def hook(event, args):
         if left == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 import k710.sources.table
-from k710.tables.sidecar import connect
+from k710.tables.connection import connect
 with connect(Path(sys.argv[1]), memory_limit="1GB", threads=1) as con:
     sys.addaudithook(hook)
-    k710.sources.refresh_sources(con, Path(sys.argv[1]))
+    k710.sources.table.refresh_sources(con, Path(sys.argv[1]))
 """
 
 

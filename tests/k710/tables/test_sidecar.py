@@ -12,7 +12,8 @@ import pytest
 from k710.errors import StageError
 from k710.files import locked
 from k710.sources.index import index_videos
-from k710.tables.sidecar import TableSpec, read_sidecar, settle, table_path, write_table
+from k710.tables.schemas import OUTCOMES, SOURCES, table_path
+from k710.tables.sidecar import TableSpec, read_sidecar, settle, write_table
 from support.small_manifest import (
     clip,
     manifest_of,
@@ -47,7 +48,7 @@ def test_who_reads_while_it_is_written_always_finds_it(tmp_path: Path) -> None:
         with open_work(work) as con:
             for number in range(1, 40):
                 con.register("rows", table("outcomes", [{**row, "detail": str(number)}]))
-                write_table(con, work, TableSpec("outcomes", {}, {}, file="outcomes/000000"))
+                write_table(con, work, TableSpec(OUTCOMES, {}, {}, file="outcomes/000000"))
     finally:
         done.set()
         reader.join()
@@ -58,7 +59,7 @@ def test_who_reads_while_it_is_written_always_finds_it(tmp_path: Path) -> None:
 def test_what_a_kill_left_is_settled(tmp_path: Path, is_new: bool) -> None:
     work = manifest_of(tmp_path, A)
     refresh(work)
-    path = table_path(work, "sources")
+    path = SOURCES.path(work)
     old = shutil.copytree(work, tmp_path / "old") / "sources.parquet"
     put(tmp_path / "videos", {f"{clip('a')}.mp4": 5})
     index_videos([tmp_path / "videos"], work=work)

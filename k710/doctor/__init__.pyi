@@ -1,0 +1,2 @@
+from .checks import Check as Check
+from .checks import run_checks as run_checks

@@ -1,0 +1,2 @@
+from .summary import ExportSummary as ExportSummary
+from .view import export_view as export_view
