@@ -92,7 +92,7 @@ def extend_plan(con: duckdb.DuckDBPyConnection, work: Path, wish: Wish, *, write
             "generations": [*(former.params["generations"] if former else ()), generation],
         },
         inputs=_inputs(work),
-        uses=("fresh",),
+        uses=("k710/shards/fresh.sql",),
     )
     if write and (num_fresh or former is None):
         write_table(con, work, spec, values=values)

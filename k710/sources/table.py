@@ -40,6 +40,7 @@ __all__ = [
 
 _STEPS = ("named", "folders", "facts", "candidates")  # made of copies
 _LEDGER = ("discarded", "fetched_files", "fetched")  # made of the ledger
+_USES = ("wanted", "named", "decoded", "attempts", *_LEDGER, "outdated", "facts", "candidates")
 _INPUTS = ("former", "wanted", "recorded", "decoded", "probed", "copies", "attempts", *_LEDGER)
 _SHARED_FOLDERS = """
 select distinct folder from named
@@ -145,16 +146,7 @@ def write_sources(con: duckdb.DuckDBPyConnection, work: Path, inputs: Mapping[st
         SOURCES,
         params={},
         inputs=dict(inputs),
-        uses=(
-            "wanted",
-            "named",
-            "decoded",
-            "attempts",
-            *_LEDGER,
-            "outdated",
-            "facts",
-            "candidates",
-        ),
+        uses=tuple(f"k710/sources/{name}.sql" for name in _USES),
         notes=former.notes if former else {},
     )
     write_table(con, work, spec)
@@ -188,7 +180,7 @@ def _make_steps(con: duckdb.DuckDBPyConnection, names: tuple[str, ...]) -> None:
         if name == "folders":
             _resolve_folders(con)
         else:
-            run(con, f"create or replace temp table {name} as\n{read_sql(name)}")
+            make_table(con, name, read_sql(f"k710/sources/{name}.sql"))
 
 
 def _resolve_folders(con: duckdb.DuckDBPyConnection) -> None:
