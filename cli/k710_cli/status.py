@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from k710.statuses import Status
 from k710_cli.options import Json, Work
 from k710_cli.screen import console, print_json, table
 
@@ -40,7 +41,7 @@ def status(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Say how many clips of each view are stored, may still be had, or are dead, and why.
+    """Say how many clips of each view are stored, may still be had, or can't be had, and why.
 
     Example: k710 status --view k400/train
     """
@@ -125,23 +126,25 @@ def print_status(
 
 
 def _counts(found: "WorkStatus") -> Any:
-    made = table("view", "clips", "stored", "to shard", "pending", "dead", title="Clips")
+    made = table("view", "clips", "stored", "to shard", "pending", "final", title="Clips")
     for view in found.views:
-        counts = (view.clips, view.stored, view.to_shard, view.pending, view.dead)
+        counts = (view.clips, view.stored, view.to_shard, view.pending, view.final)
         made.add_row(view.view, *(f"{count:,}" for count in counts))
     return made
 
 
 def _reasons(found: "WorkStatus") -> Iterator[Any]:
     """Those that are not stored, by status, with their share of the view."""
-    made = table("view", "state", "status", "clips", "of view", title="Not stored", text_columns=3)
+    columns = ("view", "state", "status", "meaning", "clips", "of view")
+    made = table(*columns, title="Not stored", text_columns=4)
     for view in found.views:
         name = view.view
         for count in view.statuses:
             if count.state == "stored":
                 continue
             state = _WORDS.get(count.state, count.state)
-            made.add_row(name, state, count.status, f"{count.clips:,}", f"{count.share:.2%}")
+            numbers = f"{count.clips:,}", f"{count.share:.2%}"
+            made.add_row(name, state, count.status, count.status.words, *numbers)
             name = ""
     if made.row_count:
         yield made
@@ -165,17 +168,17 @@ def _messages(found: "WorkStatus") -> Iterator[Any]:
 def _classes(views: Sequence["ViewStatus"], all_classes: bool) -> Iterator[Any]:
     """The classes of each view of which least is stored; all of them if wanted."""
     for view in views:
-        lacking = [one for one in view.classes if one.pending or one.dead]
+        lacking = [one for one in view.classes if one.pending or one.final]
         shown = view.classes if all_classes else lacking[:_WORST]
         if not shown or not (all_classes or _tells(view)):
             continue
         title = f"Classes of {view.view}, least stored first"
         if len(shown) < len(lacking):
             title += f" ({len(shown)} of {len(lacking)})"
-        columns = ("clips", "stored", "to shard", "pending", "dead", "share stored")
+        columns = ("clips", "stored", "to shard", "pending", "final", "share stored")
         made = table("class", *columns, title=title)
         for one in shown:
-            counts = (one.clips, one.stored, one.to_shard, one.pending, one.dead)
+            counts = (one.clips, one.stored, one.to_shard, one.pending, one.final)
             made.add_row(
                 one.label_name, *(f"{count:,}" for count in counts), f"{one.share_stored:.1%}"
             )
@@ -184,7 +187,7 @@ def _classes(views: Sequence["ViewStatus"], all_classes: bool) -> Iterator[Any]:
 
 def _tells(view: "ViewStatus") -> bool:
     """Whether its classes differ: where nobody has looked yet, each of them lacks all."""
-    return bool(view.classes) and view.pending + view.dead > 0 and view.pending < view.clips
+    return bool(view.classes) and view.pending + view.final > 0 and view.pending < view.clips
 
 
 def _work(found: "WorkStatus") -> str:
@@ -209,7 +212,7 @@ def _next(found: "WorkStatus") -> Iterator[str]:
 
 
 def _failed_here(view: "ViewStatus") -> bool:
-    return any(count.status == "ours" and count.with_copy for count in view.statuses)
+    return any(count.status == Status.FAILED and count.with_copy for count in view.statuses)
 
 
 def _without_copy(view: "ViewStatus") -> bool:

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 
 from k710.errors import printable
+from k710.statuses import Status
 
 __all__ = ["Refusal", "cleaned", "refusal"]
 
@@ -20,7 +21,7 @@ _LONGEST = 500
 class Refusal:
     """A failure of one attempt."""
 
-    status: str
+    status: Status
     is_wall: bool = False  # it is the address that can't be served: asking on is no use, or worse
 
 
@@ -28,41 +29,41 @@ class Refusal:
 _RULES = tuple(
     (re.compile(pattern, re.IGNORECASE), Refusal(*made))
     for pattern, *made in (
-        (r"HTTP Error 429|too many requests", "transient", True),
-        (r"rate.?limited by|content isn.t available, try again later", "transient", True),
-        (r"not a bot|captcha|unusual traffic", "blocked", True),
-        (r"HTTP Error 403", "blocked", True),
+        (r"HTTP Error 429|too many requests", Status.TRANSIENT, True),
+        (r"rate.?limited by|content isn.t available, try again later", Status.TRANSIENT, True),
+        (r"not a bot|captcha|unusual traffic", Status.BLOCKED, True),
+        (r"HTTP Error 403", Status.BLOCKED, True),
         (
             r"HTTP Error 407|proxy|failed to (resolve|establish)|name resolution|unreachable"
             r"|connection refused",
-            "transient",
+            Status.TRANSIENT,
             True,
         ),
-        (r"confirm your age|age.restricted|inappropriate for some users", "age"),
-        (r"in your (country|region|location)|geo.?restrict", "region"),
+        (r"confirm your age|age.restricted|inappropriate for some users", Status.AGE),
+        (r"in your (country|region|location)|geo.?restrict", Status.REGION),
         (
             r"private video|video is private|members.only|join this channel|granted access",
-            "private",
+            Status.PRIVATE,
         ),
         # Of a stream, or a piece of one, when the video's page is there.
-        (r"(video data|got error): HTTP Error (404|410)", "transient"),
-        (r"HTTP Error (404|410)", "gone"),
+        (r"(video data|got error): HTTP Error (404|410)", Status.TRANSIENT),
+        (r"HTTP Error (404|410)", Status.GONE),
         (
             r"\bremoved\b|no longer available|terminated|copyright|does not exist|deleted"
             r"|video (is )?(unavailable|not available)|channel (is|was) closed|violat",
-            "gone",
+            Status.GONE,
         ),
         (
             r"no space left|disk quota|unable to (write|open for writing|rename)"
             r"|no connection adapters|redirect loop",
-            "ours",
+            Status.FAILED,
         ),
         (
             r"HTTP Error (408|425|5\d\d)|timed? ?out|connection|reset by peer|refused|unreachable"
             r"|temporar|name resolution|incomplete ?read|more expected|bytes, expected"
             r"|did not get any data|downloaded file is empty|remote end|\bssl\b|\beof\b"
             r"|ffmpeg exited",
-            "transient",
+            Status.TRANSIENT,
         ),
     )
 )
@@ -73,7 +74,7 @@ def refusal(message: str) -> Refusal:
     for pattern, made in _RULES:
         if pattern.search(message):
             return made
-    return Refusal("ours")
+    return Refusal(Status.FAILED)
 
 
 def cleaned(message: str, youtube_id: str) -> str:

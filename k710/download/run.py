@@ -45,16 +45,15 @@ from k710.part import Part
 from k710.sources.ledger import Ledger, open_ledger, read_attempts
 from k710.sources.outcomes import done_shards, open_outcomes
 from k710.sources.table import current_sources, is_current, refresh_sources
+from k710.statuses import Status
 from k710.tables.connection import connect, run
 from k710.tables.schemas import MANIFEST
 from k710.tables.sidecar import open_table
 
-__all__ = ["FINAL", "PENDING", "check_again", "download_videos"]
+__all__ = ["AGAIN", "check_again", "download_videos"]
 
-PENDING = ("missing", "transient", "blocked", "ours")
-"""Statuses of clips that each run tries."""
-FINAL = ("gone", "private", "age", "region", "empty", "damaged", "truncated", "ours")
-"""Statuses of clips that a run tries only if it is told to; of `ours` those that have a copy."""
+AGAIN = tuple(status for status in Status if status.retry in ("asked", "without_copy"))
+"""Statuses of clips that a run tries if it is told to; of `failed` it means those with a copy."""
 _MEMORY = "1GB"
 _CAREFUL = Fetching()
 _WHOLE = Part(1, 1)
@@ -89,7 +88,6 @@ def download_videos(
     rows = None if classes is None else sorted({resolve_label(name) for name in classes})
     wanted: dict[str, Any] = {
         "views": list(views),
-        "pending": list(PENDING),
         "again": list(again),
         "labels": rows,
         "part": part.number,
@@ -122,9 +120,9 @@ def download_videos(
 
 def check_again(again: Collection[str]) -> None:
     """ValueError where these are no statuses that count as final."""
-    unknown = sorted(set(again) - set(FINAL))
+    unknown = sorted(set(again) - set(AGAIN))
     if unknown:
-        raise ValueError(f"{shown(unknown[0])} is none of {', '.join(FINAL)}")
+        raise ValueError(f"{shown(unknown[0])} is none of {', '.join(AGAIN)}")
 
 
 def _refuse_unknown_views(con: duckdb.DuckDBPyConnection, work: Path, views: Sequence[str]) -> None:
@@ -226,5 +224,5 @@ class _Run:
 
 def _of_failed(task: FetchTask, failed: Failed) -> Fetched:
     shutil.rmtree(scratch_dir(task), ignore_errors=True)  # its worker can't any more
-    status = "transient" if failed.is_late else "ours"
+    status = Status.TRANSIENT if failed.is_late else Status.FAILED
     return Fetched(status, said(task, failed.why), seconds=failed.seconds)

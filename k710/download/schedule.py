@@ -10,6 +10,7 @@ from typing import Any
 import duckdb
 
 from k710.download.rate_limit import Pace
+from k710.statuses import Status
 from k710.tables.connection import run
 from k710.tables.schemas import read_sql
 
@@ -105,7 +106,7 @@ class Schedule:
         if is_wall is not None and pace.note(is_wall=is_wall) >= self.walls:
             self._refused.add(video.proxy)
         self.is_stopped = len(self._refused) == len(self.paces)
-        if status != "transient" or video.num_retries >= self.retries or self.is_stopped:
+        if status != Status.TRANSIENT or video.num_retries >= self.retries or self.is_stopped:
             return True
         pause_s = min(self.backoff_s * 2**video.num_retries, _LONGEST_BACKOFF_S)
         again = replace(

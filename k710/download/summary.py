@@ -11,6 +11,7 @@ import duckdb
 from k710.download.options import Fetching
 from k710.download.streams import Rates
 from k710.download.ytdlp import Fetched, FetchTask
+from k710.statuses import Status
 from k710.tables.connection import run
 from k710.tables.schemas import read_sql
 from k710.video.encode import Encoding, bytes_per_second
@@ -107,12 +108,16 @@ class Tally:
         self.clips += len(task.clips)
         self.statuses[fetched.status] += len(task.clips)
         reason = (fetched.status, fetched.detail or "")
-        if fetched.status != "ok" and (reason in self.reasons or len(self.reasons) < _MOST_REASONS):
+        if fetched.status != Status.OK and (
+            reason in self.reasons or len(self.reasons) < _MOST_REASONS
+        ):
             self.reasons[reason] += 1
 
     def progress(self, expected: Expected) -> DownloadProgress:
         """How far the run is."""
-        return DownloadProgress(self.clips, expected.clips, self.num_bytes, self.statuses["ok"])
+        return DownloadProgress(
+            self.clips, expected.clips, self.num_bytes, self.statuses[Status.OK]
+        )
 
     def summary(
         self,

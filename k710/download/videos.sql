@@ -10,14 +10,16 @@ tried as (
 ),
 
 pending as (
-    select distinct clip_id, youtube_id, time_start, time_end, status,
+    select distinct clip_id, youtube_id, time_start, time_end, retry,
     from manifest
     join sources using (clip_id)
+    join statuses using (status)
     anti join (select clip_id from outcomes where stored) as kept using (clip_id)
     where list_contains($views, view)
         and (
             list_contains($again, status)
-            or (list_contains($pending, status) and (status <> 'ours' or uri is null))
+            or retry = 'always'
+            or (retry = 'without_copy' and uri is null)
         )
         and ($labels is null or list_contains($labels, label))
         and ('0x' || left(md5(youtube_id), 8))::bigint % $num_parts = $part - 1
@@ -28,7 +30,7 @@ select
     youtube_id,
     list((clip_id, time_start, time_end) order by time_start, time_end, clip_id) as clips,
     coalesce(any_value(num_attempts), 0) as num_attempts,
-    bool_or(not list_contains($pending, status)) as afresh,
+    bool_or(retry = 'asked') as afresh,
 from pending
 left join tried using (youtube_id)
 group by youtube_id

@@ -27,6 +27,7 @@ from k710.errors import MediaError, printable
 from k710.files import disk_full
 from k710.machine import free_memory
 from k710.sources.ledger import Attempt, FetchedFile
+from k710.statuses import Status
 from k710.video.probe import media_words
 from k710.video.remux import out_of_transport
 
@@ -71,7 +72,7 @@ class FetchTask:
 class Fetched:
     """What became of an attempt. Without a file for it, a clip is not in the video."""
 
-    status: str  # as in sources.parquet
+    status: Status
     detail: str | None
     kind: str | None = None  # whole, sections; None: it didn't come to that
     files: tuple[FetchedFile, ...] = ()
@@ -171,12 +172,12 @@ def fetch_video(task: FetchTask) -> Fetched:
     try:
         scratch.mkdir(parents=True)
         kind, files, detail = _fetch(task, scratch, log, meter)
-        fetched = Fetched("ok", detail, kind, files)
+        fetched = Fetched(Status.OK, detail, kind, files)
     except MediaError as error:
-        fetched = Fetched("damaged", printable(media_words(error)))
+        fetched = Fetched(Status.DAMAGED, printable(media_words(error)))
     except OSError as error:
         _refuse_full_disk(task, str(error))
-        fetched = Fetched("ours", said(task, error.strerror or str(error)))
+        fetched = Fetched(Status.FAILED, said(task, error.strerror or str(error)))
     except _ytdlp_error() as error:
         _refuse_full_disk(task, str(error))
         # An address of the user's may have any word in it.
@@ -228,12 +229,12 @@ def _already_there(task: FetchTask) -> Fetched | None:
     folder = Path(task.folder)
     whole = found(folder, task.youtube_id)
     if whole is not None:
-        return Fetched("ok", "it was there", "whole", (whole,), was_asked=False)
+        return Fetched(Status.OK, "it was there", "whole", (whole,), was_asked=False)
     if task.policy == "sections":
         wanted = spans(task.clips, task.pad_s)
         files = tuple(filter(None, (found(folder, task.youtube_id, span) for span in wanted)))
         if len(files) == len(wanted):
-            return Fetched("ok", "it was there", "sections", files, was_asked=False)
+            return Fetched(Status.OK, "it was there", "sections", files, was_asked=False)
     return None
 
 

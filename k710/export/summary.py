@@ -10,6 +10,7 @@ from k710.export.siblings import Asked, export_command
 from k710.export.wids import WidsIndex
 from k710.labels.orders import Family
 from k710.shards.extract import Extracted
+from k710.statuses import Status
 
 __all__ = ["ExportSummary", "LeftOut", "nothing_to_list", "remarks_of"]
 
@@ -23,9 +24,9 @@ _WORDS = {
     "unstored": "not in a shard yet",
 }
 _IN_OTHER_FORM = ("archived", "undecided", "whole", "elsewhere")
-_TO_DOWNLOAD = ("missing", "blocked", "transient")
-_REFUSED = ("gone", "private", "age", "region")
-_NO_GOOD = ("damaged", "empty", "truncated")
+_TO_DOWNLOAD = tuple(status for status in Status if status.retry == "always")
+_REFUSED = tuple(s for s in Status if s.subject == "site" and s.state == "final")
+_NO_GOOD = tuple(s for s in Status if s.subject == "file" and s is not Status.OK)
 _OWN = {"mmaction2": "MMAction2", "slowfast": "SlowFast", "videomae": "VideoMAE"}
 
 
@@ -161,7 +162,7 @@ def _remedies(asked: Asked, left_out: Sequence[LeftOut]) -> list[str]:
         then = f"{shard}, and export" + ("" if asked.from_shards else " with --extract")
         remedies.append(f"To get those that are {named}: {download}, then {then}")
         remedies.append(f"Where there are copies of them: {index}")
-    if "ours" in of:
+    if Status.FAILED in of:
         again = f"k710 shard --retry --views {asked.view}{work}"
         remedies.append(f"To try those again that failed here: {again}; without a copy: {download}")
     if named := _named(of, _REFUSED):

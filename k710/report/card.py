@@ -265,7 +265,7 @@ def _fates(views: Sequence[ViewStatus]) -> str:
             f"`{view.view}`",
             f"{view.clips:,}",
             f"{view.stored:,}",
-            f"{(view.pending + view.dead) / view.clips if view.clips else 0:.2%}",
+            f"{(view.pending + view.final) / view.clips if view.clips else 0:.2%}",
             ", ".join(
                 f"{count.status if count.state != 'to_shard' else 'not in a shard yet'} "
                 f"{count.clips:,} ({count.share:.2%})"

@@ -1,6 +1,6 @@
 -- How many clips of each class have come to what, in each wanted view that has labels.
 -- One row per (view, label), label a K710 row. Key: the same.
--- Order: view, then the smallest share that is stored, the largest that is lacking, most dead clips, label.
+-- Order: view, then the smallest share that is stored, the largest that is lacking, most final clips, label.
 select
     view,
     label,
@@ -9,9 +9,9 @@ select
     count_if(state = 'stored') as stored,
     count_if(state = 'to_shard') as to_shard,
     count_if(state = 'pending') as pending,
-    count_if(state = 'dead') as dead,
+    count_if(state = 'final') as final,
 from manifest
 join states using (clip_id)
 where list_contains($views, view) and label is not null
 group by view, label
-order by view, stored / clips, (pending + dead) / clips desc, dead desc, label
+order by view, stored / clips, (pending + final) / clips desc, final desc, label

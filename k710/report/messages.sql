@@ -6,7 +6,7 @@ with
 failed as (
     select *,
     from states
-    where state in ('pending', 'dead') and detail is not null
+    where state in ('pending', 'final') and detail is not null
 ),
 
 counted as (

@@ -1,12 +1,14 @@
 """What has come of the clips of each view, and why those that aren't stored are not.
 
-Every clip is one of four, by the rules of k710/sql/states.sql:
+Every clip is one of four, by the rules of states.sql:
 
-    stored      in a shard that is done
-    to_shard    there is a copy that no shard was made of yet: ok, truncated
-    pending     it may still be had: missing (nobody has asked), transient, blocked, ours
-    dead        a definite no: gone, private, age, region; or a copy that is no good: empty,
-                damaged, truncated to less than half. Another copy may take its place.
+    stored      in a finished shard
+    to_shard    it has a copy that no shard was made of yet
+    pending     it may still be had
+    final       a definite no, or a bad copy, be it one with less than half of the window. Another
+                copy may take its place.
+
+Which status has which state is in k710/statuses.py.
 """
 
 import difflib
@@ -24,9 +26,10 @@ from k710.errors import StageError, shown
 from k710.files import word_os_errors
 from k710.sources.outcomes import done_shards, open_outcomes
 from k710.sources.table import current_sources
-from k710.tables.connection import connect, run
+from k710.statuses import STATES, State, Status
+from k710.tables.connection import connect, make_table, run
 from k710.tables.schemas import MANIFEST, SOURCES, read_sql
-from k710.tables.sidecar import open_table, read_sidecar
+from k710.tables.sidecar import open_table
 
 __all__ = [
     "ClassStatus",
@@ -45,8 +48,8 @@ _MEMORY = "2GB"
 class Message:
     """What was said of clips with one status."""
 
-    state: str
-    status: str
+    state: State
+    status: Status
     text: str
     clips: int
 
@@ -55,8 +58,8 @@ class Message:
 class StatusCount:
     """The clips of one view with one status."""
 
-    state: str  # stored, to_shard, pending or dead
-    status: str  # as in sources.parquet
+    state: State
+    status: Status
     clips: int
     with_copy: int  # of these clips
     share: float  # of the view's clips
@@ -73,21 +76,21 @@ class ClassStatus:
     stored: int
     to_shard: int
     pending: int
-    dead: int
+    final: int
     share_stored: float  # of the clips
-    share_dead: float
+    share_final: float
 
 
 @dataclass(frozen=True, slots=True)
 class ViewStatus:
-    """The clips of one view: clips = stored + to_shard + pending + dead."""
+    """The clips of one view: clips = stored + to_shard + pending + final."""
 
     view: str
     clips: int
     stored: int
     to_shard: int
     pending: int
-    dead: int
+    final: int
     statuses: tuple[StatusCount, ...]  # by state in the order above, then the most frequent first
     classes: tuple[ClassStatus, ...]  # smallest share stored first; () without labels
 
@@ -124,14 +127,12 @@ def read_status(
     ):
         open_table(con, work, MANIFEST)
         chosen = _views(con, work, views)
-        _open_sources(con, work)
+        if SOURCES.path(work).is_file():
+            open_table(con, work, SOURCES, name="on_disk")  # or say what is wrong with it
+        current_sources(con, work)  # the ledger of a download under way included
         done = done_shards(work)
         open_outcomes(con, work, sorted(done))
-        run(
-            con,
-            f"create or replace temp table states as\n{read_sql('k710/report/states.sql')}",
-            {"views": chosen},
-        )
+        make_table(con, "states", read_sql("k710/report/states.sql"), {"views": chosen})
         ((clips, stored),) = run(con, "select count(*), count_if(state = 'stored') from states")
         messages = _messages(con, chosen)
         return WorkStatus(
@@ -162,14 +163,6 @@ def _views(con: duckdb.DuckDBPyConnection, work: Path, views: Sequence[str] | No
     return list(dict.fromkeys(views))
 
 
-def _open_sources(con: duckdb.DuckDBPyConnection, work: Path) -> None:
-    """Make `sources` a table on `con` as it is now, the ledger of a download under way included."""
-    path = SOURCES.path(work)
-    if path.is_file() or read_sidecar(path) is not None:
-        open_table(con, work, SOURCES)  # or say what is wrong with it
-    current_sources(con, work)
-
-
 def _messages(
     con: duckdb.DuckDBPyConnection, views: Sequence[str]
 ) -> dict[str | None, list[Message]]:
@@ -177,7 +170,8 @@ def _messages(
     found: dict[str | None, list[Message]] = defaultdict(list)
     values = {"views": list(views), "most": _MOST_MESSAGES}
     for view, *message in run(con, read_sql("k710/report/messages.sql"), values):
-        found[view].append(Message(*message))
+        state, status, text, clips = message
+        found[view].append(Message(state, Status[status.upper()], text, clips))
     return found
 
 
@@ -190,10 +184,10 @@ def _view_statuses(
         counts[view].append(tuple(count))
     classes: dict[str, list[ClassStatus]] = {view: [] for view in views}
     for view, *of_class in run(con, read_sql("k710/report/class_states.sql"), values):
-        label, name, clips, stored, to_shard, pending, dead = of_class
-        shares = round(stored / clips, 6), round(dead / clips, 6)
+        label, name, clips, stored, to_shard, pending, final = of_class
+        shares = round(stored / clips, 6), round(final / clips, 6)
         classes[view].append(
-            ClassStatus(label, name, clips, stored, to_shard, pending, dead, *shares)
+            ClassStatus(label, name, clips, stored, to_shard, pending, final, *shares)
         )
     return tuple(_view_status(view, counts[view], classes[view], messages[view]) for view in views)
 
@@ -204,14 +198,14 @@ def _view_status(
     classes: Sequence[ClassStatus],
     messages: Sequence[Message],
 ) -> ViewStatus:
-    states = {"stored": 0, "to_shard": 0, "pending": 0, "dead": 0}
+    states = dict.fromkeys(STATES, 0)
     for state, _, clips, _ in counts:
         states[state] += clips
     in_all = sum(states.values())
     statuses = [
         StatusCount(
             state=state,
-            status=status,
+            status=Status[status.upper()],
             clips=clips,
             with_copy=with_copy,
             share=round(clips / in_all, 6),

@@ -17,9 +17,7 @@ places as (
         outcomes.shard is null as to_come,
         coalesce(outcomes.stored, false) as stored,
         outcomes.status,
-        outcomes.uri,
-        outcomes.member,
-        outcomes.bytes,
+        copy_id(outcomes.uri, outcomes.member, outcomes.bytes) as copy_id,
     from planned
     left join outcomes using (shard, position, clip_id)
     qualify row_number() over (
@@ -29,7 +27,7 @@ places as (
 ),
 
 copies as (
-    select clip_id, uri, member, bytes,
+    select clip_id, copy_id(uri, member, bytes) as copy_id,
     from sources
     where uri is not null and status <> 'missing'
 )
@@ -46,7 +44,6 @@ where (places.clip_id is null and (copies.clip_id is not null or not $found_only
         and (
             $retry
             or places.status = 'missing'
-            or (copies.uri, copies.member, copies.bytes)
-                is distinct from (places.uri, places.member, places.bytes)
+            or copies.copy_id is distinct from places.copy_id
         )
     )

@@ -30,12 +30,13 @@ select
     uri is not null
         and shard = last_shard
         and (
-            status in ('ok', 'truncated')
+            state = 'to_shard'
             or (status <> 'missing' and (is_again or starts_with(tool, 'shard')))
         ) as is_tried,
     copies.* exclude (clip_id, status, detail, tool, time_start, time_end),
 from places
 left join copies using (clip_id)
+left join statuses using (status)
 where list_contains($shards, shard)
 order by
     member is null,

@@ -1,5 +1,5 @@
 -- Which copies may be had as which clips, and what is known of them.
--- One row per (clip, copy). Key: (clip_id, uri, member, bytes).
+-- One row per (clip, copy). Key: (clip_id, copy_id).
 with
 
 paired as (
@@ -8,6 +8,7 @@ paired as (
         wanted.youtube_id,
         length_s,
         wanted.time_start,
+        copy_id,
         uri,
         member,
         bytes,
@@ -25,6 +26,7 @@ paired as (
     -- A copy that was recorded for a clip stays one of it where its name says nothing.
     select
         clip_id,
+        copy_id,
         uri,
         member,
         bytes,
@@ -32,31 +34,21 @@ paired as (
         false as has_id_only,
     from facts
     semi join wanted using (clip_id)
-    semi join copies
-        on copies.uri = facts.uri
-        and copies.member is not distinct from facts.member
-        and copies.bytes is not distinct from facts.bytes
-    anti join named
-        on named.uri = facts.uri
-        and named.member is not distinct from facts.member
-        and named.bytes is not distinct from facts.bytes
+    semi join copies using (copy_id)
+    anti join named using (copy_id)
 ),
 
 known as (
     select
         paired.*,
-        facts.* exclude (clip_id, uri, member, bytes),
+        facts.* exclude (clip_id, copy_id, uri, member, bytes),
     from paired
-    left join facts
-        on facts.clip_id = paired.clip_id
-        and facts.uri = paired.uri
-        and facts.member is not distinct from paired.member
-        and facts.bytes is not distinct from paired.bytes
+    left join facts using (clip_id, copy_id)
 ),
 
 -- Files named after their id alone that are one window each, as their length shows.
 cut as (
-    select distinct uri, member, bytes, folder, youtube_id, length_s,
+    select distinct copy_id, folder, youtube_id, length_s,
     from known
     where has_id_only and trimmed
 ),
@@ -64,9 +56,7 @@ cut as (
 -- The windows that such a file can be. Where there are several, a class folder may tell which.
 windows as (
     select
-        uri,
-        member,
-        bytes,
+        copy_id,
         clip_id,
         coalesce(list_contains(labels, label), false) as is_named_by_folder,
         count(*) over copy as num_windows,
@@ -74,19 +64,20 @@ windows as (
     from cut
     join wanted using (youtube_id, length_s)
     left join folders using (folder)
-    window copy as (partition by uri, member, bytes)
+    window copy as (partition by copy_id)
 ),
 
 copies_cut as (
-    select distinct uri, member, bytes, true as is_cut,
+    select distinct copy_id, true as is_cut,
     from cut
 )
 
 select
     known.clip_id,
-    known.uri,
-    known.member,
-    known.bytes,
+    known.copy_id,
+    uri,
+    member,
+    bytes,
     case when num_windows > 1 and num_named_by_folder <> 1 then num_windows end as could_be,
     coalesce(trimmed, case when has_window or num_windows > 0 then true end) as trimmed,
     coalesce(
@@ -106,14 +97,10 @@ select
 from known
 left join copies_cut
     on has_id_only
-    and copies_cut.uri = known.uri
-    and copies_cut.member is not distinct from known.member
-    and copies_cut.bytes is not distinct from known.bytes
+    and copies_cut.copy_id = known.copy_id
 left join windows
     on windows.clip_id = known.clip_id
-    and windows.uri = known.uri
-    and windows.member is not distinct from known.member
-    and windows.bytes is not distinct from known.bytes
+    and windows.copy_id = known.copy_id
 where
     is_cut is null
     or num_windows = 1

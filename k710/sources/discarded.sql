@@ -27,6 +27,7 @@ select newest.uri
 from newest
 join served using (uri)
 left join decoded using (clip_id)
+left join statuses using (status)
 group by newest.uri
 having bool_and(not keep)
     and bool_and(
@@ -35,7 +36,8 @@ having bool_and(not keep)
             or (
                 decoded.uri = newest.uri
                 and decoded.bytes = newest.bytes
-                and status in ('damaged', 'empty', 'truncated')
+                and status <> 'ok'
+                and subject = 'file'
             ),
             false
         )

@@ -1,9 +1,9 @@
--- What is known of a copy as a copy of a clip. One row per (clip, copy). Key: (clip_id, uri, member, bytes).
+-- What is known of a copy as a copy of a clip. One row per (clip, copy). Key: (clip_id, copy_id).
 -- Decoding knows best, then this run's probe, then what the table said before, then the ledger of downloads.
 with
 
 found as (
-    select distinct uri, member, bytes, true as is_found,
+    select distinct copy_id, true as is_found,
     from copies
     where is_found
 ),
@@ -11,10 +11,7 @@ found as (
 tried as (
     select decoded.* exclude (shard, position, stored), is_found,
     from decoded
-    left join found
-        on found.uri = decoded.uri
-        and found.member is not distinct from decoded.member
-        and found.bytes is not distinct from decoded.bytes
+    left join found using (copy_id)
 ),
 
 told as (
@@ -46,10 +43,11 @@ told as (
 ),
 
 best as (
+    select * replace (copy_id(uri, member, bytes) as copy_id),
     from told
     where uri is not null
     qualify row_number() over (
-        partition by clip_id, uri, member, bytes
+        partition by clip_id, copy_id(uri, member, bytes)
         order by precedence
     ) = 1
 )

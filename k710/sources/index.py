@@ -128,7 +128,7 @@ def _below(root: str) -> str:
 def _insert(con: duckdb.DuckDBPyConnection, copies: Iterable[Copy]) -> None:
     columns = zip(*((copy.uri, copy.member, copy.bytes) for copy in copies), strict=True)
     con.register("batch", pa.table(list(map(list, columns)), schema=_COPIES))
-    run(con, "insert into copies select uri, member, bytes, true from batch")
+    run(con, "insert into copies select copy_id(uri, member, bytes), *, true from batch")
     con.unregister("batch")
 
 

@@ -1,6 +1,7 @@
 -- Copies that the table or the ledger of downloads knew and that lie in none of $roots, which end in a slash: they stay.
--- One row per copy. Key: (uri, member, bytes).
+-- One row per copy. Key: copy_id.
 select distinct
+    copy_id(uri, member, bytes) as copy_id,
     uri,
     member,
     bytes,

@@ -20,6 +20,8 @@ import duckdb
 from k710.errors import StageError
 from k710.files import flocked
 from k710.part import Part
+from k710.sources.outcomes import rename_statuses
+from k710.statuses import Status
 from k710.tables.connection import run
 from k710.tables.schemas import read_sql
 from k710.tables.sidecar import parquet_pattern
@@ -78,7 +80,7 @@ class Attempt:
     youtube_id: str
     attempt: int
     clips: tuple[str, ...]  # that it was for
-    status: str  # as in sources.parquet
+    status: Status
     detail: str | None
     kind: str | None  # whole, sections; None: it didn't come to that
     files: tuple[FetchedFile, ...]
@@ -162,3 +164,4 @@ def read_attempts(con: duckdb.DuckDBPyConnection, work: Path) -> None:
             f"insert into attempts\n{read_sql('k710/sources/attempts.sql')}",
             {"files": files, "columns": _COLUMNS},
         )
+        rename_statuses(con, "attempts")

@@ -1,9 +1,10 @@
 -- What the names of copies say: ID_000012_000022.mp4 a clip, ID.mp4 a YouTube id alone; other names say nothing.
--- One row per copy whose name says something. Key: (uri, member, bytes).
+-- One row per copy whose name says something. Key: copy_id.
 with
 
 placed as (
     select distinct
+        copy_id,
         uri,
         member,
         bytes,
@@ -17,6 +18,7 @@ placed as (
 
 parts as (
     select
+        copy_id,
         uri,
         member,
         bytes,
@@ -26,6 +28,7 @@ parts as (
 )
 
 select
+    copy_id,
     uri,
     member,
     bytes,

@@ -7,16 +7,15 @@
 The sidecar of the last is written last: with it the shard is done.
 """
 
-import glob
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
 
 from k710.errors import SchemaError, StageError
-from k710.tables.connection import run
+from k710.statuses import FORMER_NAMES
+from k710.tables.connection import first_line, run
 from k710.tables.schemas import INDEX, OUTCOMES, Table, table_path
 from k710.tables.sidecar import Sidecar, parquet_pattern, read_sidecar
 
@@ -27,6 +26,7 @@ __all__ = [
     "outcomes_dir",
     "outcomes_sha256",
     "read_outcomes",
+    "rename_statuses",
     "shard_name",
     "tar_path",
 ]
@@ -66,23 +66,33 @@ def done_shards(work: Path) -> dict[int, Sidecar]:
     return done
 
 
-def open_outcomes(con: duckdb.DuckDBPyConnection, work: Path, shards: Sequence[int]) -> None:
-    """Make `outcomes` a table on `con`: all rows of these shards, none where there are none."""
-    _open_shard_tables(con, work, OUTCOMES, "outcomes", shards)
-
-
 def open_index(con: duckdb.DuckDBPyConnection, work: Path, shards: Sequence[int]) -> None:
     """Make `index` a table on `con`: the rows of these shards, by the shards' own tables."""
-    _open_shard_tables(con, work, INDEX, "shards", shards)
+    paths = [table_path(work, f"shards/{shard_name(shard)}") for shard in shards]
+    _read_all(con, work, "index", INDEX, paths)
 
 
-def _open_shard_tables(
-    con: duckdb.DuckDBPyConnection, work: Path, table: Table, folder: str, shards: Sequence[int]
-) -> None:
-    run(con, f"create or replace temp table {table.name} ({table.declaration()})")
-    if shards:
-        paths = [parquet_pattern(table_path(work, f"{folder}/{shard_name(s)}")) for s in shards]
-        run(con, f"insert into {table.name} by name from read_parquet($paths)", {"paths": paths})
+def open_outcomes(con: duckdb.DuckDBPyConnection, work: Path, shards: Sequence[int]) -> None:
+    """Make `outcomes` a table on `con`: all rows of these shards, none where there are none."""
+    paths = [table_path(work, f"outcomes/{shard_name(shard)}") for shard in shards]
+    _read_all(con, work, "outcomes", OUTCOMES, paths)
+    rename_statuses(con, "outcomes")
+
+
+def read_outcomes(con: duckdb.DuckDBPyConnection, work: Path) -> None:
+    """Make `recorded` a table on `con`: the outcomes of all shards, be their tars there or not."""
+    _read_all(con, work, "recorded", OUTCOMES, list(_outcome_files(work)))
+    rename_statuses(con, "recorded")
+
+
+def rename_statuses(con: duckdb.DuckDBPyConnection, table: str) -> None:
+    """Give statuses of a temporary table that an earlier version wrote their present names."""
+    for former, status in FORMER_NAMES.items():
+        run(
+            con,
+            f"update {table} set status = $now where status = $former",
+            {"now": status.value, "former": former},
+        )
 
 
 def _outcome_files(work: Path) -> dict[Path, str]:
@@ -97,30 +107,28 @@ def outcomes_sha256(work: Path) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def read_outcomes(con: duckdb.DuckDBPyConnection, work: Path) -> None:
-    """Make `recorded` a table on `con`: the outcomes of all shards that are done."""
-    run(con, f"create or replace temp table recorded ({OUTCOMES.declaration()})")
-    files = [glob.escape(os.path.abspath(path)) for path in _outcome_files(work)]
-    if not files:
+def _read_all(
+    con: duckdb.DuckDBPyConnection, work: Path, name: str, table: Table, paths: Sequence[Path]
+) -> None:
+    """Make `name` one table of all the files. SchemaError, StageError where one can't be used."""
+    run(con, f"create or replace temp table {name} ({table.declaration()})")
+    if not paths:
         return
+    files = [parquet_pattern(path) for path in paths]
     try:
         relation = con.read_parquet(files)
         found = dict(zip(relation.columns, map(str, relation.types), strict=True))
-        if found != OUTCOMES.columns:
-            raise SchemaError(_again(work, "are of another version of k710"))
-        columns = ", ".join(OUTCOMES.columns)
-        run(
-            con,
-            f"insert into recorded select {columns} from read_parquet($files)",
-            {"files": files},
-        )
+        if found != table.columns:
+            raise SchemaError(_again(work, paths[0].parent, "are of another version of k710"))
+        run(con, f"insert into {name} by name from read_parquet($files)", {"files": files})
     except duckdb.Error as error:
-        what = str(error).partition("\n")[0]
-        raise StageError(_again(work, f"can't be read ({what})")) from error
+        raise StageError(
+            _again(work, paths[0].parent, f"can't be read ({first_line(error)})")
+        ) from error
 
 
-def _again(work: Path, what: str) -> str:
+def _again(work: Path, folder: Path, what: str) -> str:
     return (
-        f"Tables in {outcomes_dir(work)} {what}.\n"
+        f"Tables in {folder} {what}.\n"
         f"Remove them, and make their shards again: {OUTCOMES.command} --work {work}"
     )

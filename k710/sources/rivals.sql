@@ -4,9 +4,7 @@ with
 
 windows as (
     select
-        uri,
-        member,
-        bytes,
+        copy_id,
         clip_id,
         coalesce(list_contains(labels, label), false) as is_named_by_folder,
         count(*) over copy as num_windows,
@@ -15,7 +13,7 @@ windows as (
     join wanted using (youtube_id)
     left join folders using (folder)
     where named.time_start is null
-    window copy as (partition by uri, member, bytes, length_s)
+    window copy as (partition by copy_id, length_s)
 )
 
 select
@@ -24,9 +22,7 @@ select
 from sources
 join windows
     on windows.clip_id = sources.clip_id
-    and windows.uri = sources.uri
-    and windows.member is not distinct from sources.member
-    and windows.bytes is not distinct from sources.bytes
+    and windows.copy_id = copy_id(sources.uri, sources.member, sources.bytes)
 where
     trimmed is null
     and num_windows > 1

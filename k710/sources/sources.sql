@@ -3,20 +3,22 @@ with
 
 -- What is stored stays as it was stored, whatever there is now.
 stored as (
-    select * exclude (shard, position, stored),
+    select * exclude (shard, position, stored, copy_id),
     from decoded
     semi join wanted using (clip_id)
     where stored
 ),
 
 chosen as (
+    select candidates.*,
     from candidates
+    left join statuses using (status)
     anti join stored using (clip_id)
     qualify row_number() over (
         partition by clip_id
         order by
             could_be is not null,
-            coalesce(status in ('damaged', 'empty', 'ours'), false),  -- what is known to be no good
+            coalesce(is_bad_copy or status = 'failed', false),
             trimmed is true desc,
             bytes desc nulls last,
             uri,
@@ -26,7 +28,7 @@ chosen as (
 
 with_copy as (
     select
-        * exclude (could_be, status, detail, tool),
+        * exclude (copy_id, could_be, status, detail, tool),
         case when could_be is null then coalesce(status, 'ok') else 'missing' end as status,
         case
             when could_be is null then detail
@@ -42,7 +44,7 @@ with_copy as (
 
 -- A download that held no good clip, and went when all else that it was fetched for was stored.
 went as (
-    select * exclude (shard, position, stored),
+    select * exclude (shard, position, stored, copy_id),
     from decoded
     semi join wanted using (clip_id)
     semi join discarded using (uri)

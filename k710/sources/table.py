@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -24,10 +25,11 @@ from k710.labels.orders import (
     resolve_label,
 )
 from k710.sources.ledger import ledger_sha256, read_attempts
-from k710.sources.outcomes import outcomes_sha256, read_outcomes
+from k710.sources.outcomes import outcomes_sha256, read_outcomes, rename_statuses
+from k710.statuses import statuses_sha256
 from k710.tables.connection import make_table, run
 from k710.tables.schemas import MANIFEST, SOURCES, read_sql
-from k710.tables.sidecar import TableSpec, open_table, read_sidecar, write_table
+from k710.tables.sidecar import TableSpec, is_done, open_table, read_sidecar, write_table
 
 __all__ = [
     "current_sources",
@@ -50,9 +52,8 @@ where time_start is null
 
 
 def is_current(work: Path) -> bool:
-    """Whether sources.parquet is of the manifest, ledger and outcomes that there are now."""
-    sidecar = read_sidecar(SOURCES.path(work))
-    return sidecar is not None and sidecar.inputs == _inputs(work)
+    """Whether sources.parquet is made of the manifest, ledger and outcomes as they are now."""
+    return is_done(work, _spec(_inputs(work)))
 
 
 def refresh_sources(con: duckdb.DuckDBPyConnection, work: Path) -> None:
@@ -71,16 +72,14 @@ def current_sources(con: duckdb.DuckDBPyConnection, work: Path) -> None:
 
     `manifest` is there as well afterwards. StageError where there is no manifest.
     """
+    open_table(con, work, MANIFEST)
     if is_current(work):
-        open_table(con, work, MANIFEST)
         open_table(con, work, SOURCES)
         return
     with source_tables(con, work):
         _keep_all(con)
         _make_steps(con, _STEPS)
-        sql = read_sql("k710/sources/sources.sql")
-        make_table(con, "sources_now", sql)
-    con.table("sources_now").create_view("sources", replace=True)
+        make_table(con, "sources", read_sql(SOURCES.sql))
 
 
 def rivals(con: duckdb.DuckDBPyConnection, work: Path) -> dict[str, int]:
@@ -105,24 +104,23 @@ def source_tables(con: duckdb.DuckDBPyConnection, work: Path) -> Iterator[dict[s
     """What sources.parquet is made of, as temporary tables of `con`; dropped at the end.
 
     Yields the hashes of these inputs, taken before they were read: a ledger may grow meanwhile.
-    `former` (the table as it is), `wanted` and `decoded` are filled; `copies` (uri, member, bytes,
-    is_found: seen in this run) and `probed` (columns as sources) are for the caller to fill.
+    `former` (the table as it is), `wanted` and `decoded` are filled; `copies` (copy_id, uri,
+    member, bytes, is_found: seen in this run) and `probed` (columns as sources) are for the caller
+    to fill.
     """
     open_table(con, work, MANIFEST)
-    path = SOURCES.path(work)
-    is_there = read_sidecar(path) is not None and path.is_file()
     inputs = _inputs(work)
     try:
-        if is_there:
-            open_table(con, work, SOURCES)
         for name in ("former", "probed"):
             run(con, f"create or replace temp table {name} ({SOURCES.declaration()})")
-        if is_there:
-            run(con, "insert into former select * exclude (file_row_number) from sources")
+        if read_sidecar(SOURCES.path(work)) is not None and SOURCES.path(work).is_file():
+            open_table(con, work, SOURCES, name="on_disk")
+            run(con, "insert into former select * exclude (file_row_number) from on_disk")
+            rename_statuses(con, "former")
         run(
             con,
             "create or replace temp table copies "
-            "(uri varchar, member varchar, bytes bigint, is_found boolean)",
+            "(copy_id varchar, uri varchar, member varchar, bytes bigint, is_found boolean)",
         )
         read_outcomes(con, work)
         read_attempts(con, work)
@@ -131,6 +129,7 @@ def source_tables(con: duckdb.DuckDBPyConnection, work: Path) -> Iterator[dict[s
         _see_again(con)
         yield inputs
     finally:
+        run(con, "drop view if exists on_disk")
         for name in (*_STEPS, *_INPUTS):
             run(con, f"drop table if exists {name}")
 
@@ -142,15 +141,13 @@ def write_sources(con: duckdb.DuckDBPyConnection, work: Path, inputs: Mapping[st
     """
     _make_steps(con, _STEPS)
     former = read_sidecar(SOURCES.path(work))
-    spec = TableSpec(
-        SOURCES,
-        params={},
-        inputs=dict(inputs),
-        uses=tuple(f"k710/sources/{name}.sql" for name in _USES),
-        notes=former.notes if former else {},
-    )
-    write_table(con, work, spec)
+    write_table(con, work, _spec(inputs, former.notes if former else {}))
     open_table(con, work, SOURCES)
+
+
+def _spec(inputs: Mapping[str, str], notes: Mapping[str, Any] | None = None) -> TableSpec:
+    uses = tuple(f"k710/sources/{name}.sql" for name in _USES)
+    return TableSpec(SOURCES, {}, dict(inputs), uses=uses, notes=dict(notes or {}))
 
 
 def _inputs(work: Path) -> dict[str, str]:
@@ -158,6 +155,7 @@ def _inputs(work: Path) -> dict[str, str]:
     return {
         "manifest": "" if manifest is None else manifest.sha256,
         "labels": labels_sha256(),
+        "statuses": statuses_sha256(),
         "outcomes": outcomes_sha256(work),
         "ledger": ledger_sha256(work),
     }
@@ -172,7 +170,8 @@ def _see_again(con: duckdb.DuckDBPyConnection) -> None:
     )
     there = [row for row in rows if os.path.isfile(row[0])]
     if there:
-        con.executemany("insert into copies values (?, null, ?, true)", there)
+        insert = "insert into copies values (copy_id($1, null, $2), $1, null, $2, true)"
+        con.executemany(insert, there)
 
 
 def _make_steps(con: duckdb.DuckDBPyConnection, names: tuple[str, ...]) -> None:

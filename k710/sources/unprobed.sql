@@ -19,12 +19,10 @@ anti join (
     where status <> 'missing'
 ) as tried
     on tried.clip_id = sources.clip_id
-    and tried.uri = sources.uri
-    and tried.member is not distinct from sources.member
-    and tried.bytes is not distinct from sources.bytes
+    and tried.copy_id = copy_id(sources.uri, sources.member, sources.bytes)
 where
     sources.uri is not null
     and sources.status <> 'missing'
     -- What cost its worker is tried again.
-    and (not starts_with(sources.tool, 'probe ') or sources.status = 'ours')
+    and (not starts_with(sources.tool, 'probe ') or sources.status = 'failed')
 order by sources.uri, sources.member nulls first, clip_id

@@ -13,9 +13,10 @@ import duckdb
 from k710.errors import StageError
 from k710.files import disk_full, num_bytes_of
 from k710.machine import usable_cores
+from k710.statuses import statuses_table
 from k710.tables.schemas import read_sql
 
-__all__ = ["connect", "first_line", "make_table", "run"]
+__all__ = ["connect", "define_common", "first_line", "make_table", "run"]
 
 MAX_THREADS = 256
 
@@ -35,6 +36,12 @@ def make_table(
 ) -> None:
     """Make the rows of a select a temporary table; one of the same name is replaced."""
     run(con, f"create or replace temp table {name} as\n{sql}", values)
+
+
+def define_common(con: duckdb.DuckDBPyConnection) -> None:
+    """Give `con` what any .sql file may use: the macros, and the table `statuses`."""
+    run(con, read_sql("k710/tables/macros.sql"))
+    make_table(con, "statuses", read_sql("k710/tables/statuses.sql"), statuses_table())
 
 
 @contextlib.contextmanager
@@ -60,7 +67,7 @@ def connect(
     settings["threads"] = threads or min(4, usable_cores())
     try:
         with duckdb.connect(config=settings) as con:
-            run(con, read_sql("k710/tables/macros.sql"))
+            define_common(con)
             yield con
     except (duckdb.Error, RuntimeError) as error:
         # Ctrl-C inside a query comes out as whatever was under way. (A path may say "interrupted".)

@@ -9,6 +9,10 @@ create or replace temp macro clip_id(youtube_id, time_start, time_end) as concat
     substr((1000000 + time_end)::varchar, 2)
 );
 
+-- What names a copy of a clip: a file, or a member of an archive, of so many bytes. Null without a file.
+create or replace temp macro copy_id(uri, member, bytes) as
+    case when uri is not null then md5(concat(uri, chr(0), member, chr(0), bytes)) end;
+
 -- Whether bit `place` of a found_in mask is set, places from 1.
 create or replace temp macro holds(found_in, place) as
     found_in >> (place - 1)::smallint & 1 = 1;

@@ -204,8 +204,10 @@ def write_table(
     return out
 
 
-def open_table(con: duckdb.DuckDBPyConnection, work: Path, table: Table) -> Sidecar:
-    """Make the table of `work` a view of its own name on `con`; returns its sidecar.
+def open_table(
+    con: duckdb.DuckDBPyConnection, work: Path, table: Table, *, name: str | None = None
+) -> Sidecar:
+    """Make the table of `work` a view on `con`, called `name` or as itself; returns its sidecar.
 
     StageError where it isn't built, SchemaError where another version built it.
     """
@@ -221,7 +223,7 @@ def open_table(con: duckdb.DuckDBPyConnection, work: Path, table: Table) -> Side
             f"Remove it, and build it again: {table.command} --work {work}"
         ) from error
     con.read_parquet(parquet_pattern(path), file_row_number=True).create_view(
-        table.name, replace=True
+        name or table.name, replace=True
     )
     return sidecar
 
@@ -238,7 +240,7 @@ def _refuse_other_schema(path: Path, table: Table, found: dict[str, str]) -> Non
             raise SchemaError(
                 f"{path}: column {column} should be {kind} and is {has}.\n"
                 "Another version wrote this table. "
-                f"Build it again: {table.command}"
+                f"Remove it, and build it again: {table.command}"
             )
 
 

@@ -36,7 +36,7 @@ def test_right_after_the_manifest_all_is_pending(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert lines_of(done.stdout) == [
         "Clips",
-        "view clips stored to shard pending dead",
+        "view clips stored to shard pending final",
         "k710/train 12 0 0 12 0",
         "k710/val 2 0 0 2 0",
         "k400/train 12 0 0 12 0",
@@ -63,22 +63,22 @@ def test_after_a_run_on_real_videos_it_says_why(tmp_path: Path) -> None:
     lines = lines_of(done.stdout)
     assert lines[:4] == [
         "Clips",
-        "view clips stored to shard pending dead",
+        "view clips stored to shard pending final",
         "k400/train 9 0 8 1 0",
         "k400/val 8 5 0 0 3",
     ]
     assert {
         "k400/train to shard ok 8 88.89%",
         "pending missing 1 11.11%",
-        "k400/val dead damaged 1 12.50%",
-        "dead empty 1 12.50%",
-        "dead truncated 1 12.50%",
+        "k400/val final damaged 1 12.50%",
+        "final empty 1 12.50%",
+        "final truncated 1 12.50%",
         "empty the file has no bytes in it 1",
         "truncated 2.6 of 10 s 1",
     } <= set(lines)
     worst = lines.index("Classes of k400/val, least stored first")
     assert lines[worst + 1 : worst + 4] == [
-        "class clips stored to shard pending dead share stored",
+        "class clips stored to shard pending final share stored",
         "yoga 2 0 0 0 2 0.0%",
         "jogging 1 0 0 0 1 0.0%",
     ]
@@ -143,12 +143,17 @@ def test_of_many_views_the_classes_of_k710_are_shown(tmp_path: Path) -> None:
 
 def test_what_failed_here_is_to_be_tried_again(tmp_path: Path) -> None:
     work = manifest_of(tmp_path, ("yoga", "a", 0, 10), ("yoga", "b", 0, 10))
-    hung = {"clip_id": clip("a"), "status": "ours", "uri": "/a.mp4", "detail": "[red]hung\x1b[31m"}
+    hung = {
+        "clip_id": clip("a"),
+        "status": "failed",
+        "uri": "/a.mp4",
+        "detail": "[red]hung\x1b[31m",
+    }
     put_table(work, "sources", [hung, {"clip_id": clip("b"), "status": "gone"}])
     put_shard(work, {**hung, "stored": False})
     work.rename(tmp_path / "my work")
     done = k710("status", "--view", "k400/train", "--work", "my work", cwd=tmp_path)
-    assert "ours [red]hung\\x1b[31m 1" in lines_of(done.stdout)
+    assert "failed [red]hung\\x1b[31m 1" in lines_of(done.stdout)
     assert lines_of(done.stdout)[-2:] == [
         "Distinct clips: 2, of which 0 are stored. 1 shard, 0.0 MB.",
         "Next: k710 shard --retry --views k400/train --work 'my work'",

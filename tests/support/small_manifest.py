@@ -121,7 +121,8 @@ def record(work: Path, *clip_ids: str, **columns: Any) -> None:
         # What has no copy is no probe's, but stands in the table as a download wrote it.
         con.execute("insert into former select * from probed where uri is null").fetchall()
         con.execute(
-            "insert into copies select distinct uri, member, bytes, false "
+            "insert into copies "
+            "select distinct copy_id(uri, member, bytes), uri, member, bytes, false "
             "from (from former union all from probed) where uri is not null"
         ).fetchall()
         write_sources(con, work, inputs)

@@ -64,13 +64,13 @@ def test_walls_are_of_the_address_and_no_video_is_dead(status: str, message: str
         ("transient", "The read operation timed out"),
         ("transient", "('Connection aborted.', RemoteDisconnected('Remote end closed'))"),
         ("transient", "[SSL: UNEXPECTED_EOF_WHILE_READING] EOF occurred (_ssl.c:1006)"),
-        ("ours", "unable to open for writing: [Errno 13] Permission denied"),
-        ("ours", "Unsupported URL: http://127.0.0.1/x"),
-        ("ours", "No connection adapters were found for 'file:///etc/passwd'"),
-        ("ours", "Requested format is not available. Use --list-formats for available formats"),
-        ("ours", "nsig extraction failed: Some formats may be missing"),
-        ("ours", "what no rule knows"),
-        ("ours", ""),
+        ("failed", "unable to open for writing: [Errno 13] Permission denied"),
+        ("failed", "Unsupported URL: http://127.0.0.1/x"),
+        ("failed", "No connection adapters were found for 'file:///etc/passwd'"),
+        ("failed", "Requested format is not available. Use --list-formats for available formats"),
+        ("failed", "nsig extraction failed: Some formats may be missing"),
+        ("failed", "what no rule knows"),
+        ("failed", ""),
     ],
 )
 def test_what_is_said_of_a_video(status: str, message: str) -> None:
@@ -113,7 +113,7 @@ def test_any_message_is_one_short_line_that_can_be_printed(message: str) -> None
     text = cleaned(message, ID)
     assert text.isprintable() and len(text) <= 500
     assert refusal(message).status in ("transient", "blocked", "age", "region", "private") or (
-        refusal(message).status in ("gone", "ours") and not refusal(message).is_wall
+        refusal(message).status in ("gone", "failed") and not refusal(message).is_wall
     )
 
 

@@ -61,7 +61,7 @@ ANSWERS: dict[str, tuple[tuple[Answer, ...], list[str]]] = {
     "n503": ((Answer(status=503),), ["transient"] * 3),
     "hangup": ((Answer(status=0),), ["transient"] * 3),
     "halves": ((good(cut=1500),), ["transient"] * 3),
-    "page": ((PAGE,), ["ours"]),
+    "page": ((PAGE,), ["failed"]),
     "bad": ((BAD,), ["damaged"]),
 }
 PENDING = {"n403", "n503", "hangup", "halves", "page"}

@@ -40,7 +40,7 @@ STATUSES = {
     "busy once": "ok",
     "broken": "transient",
     "cut": "transient",
-    "page": "ours",
+    "page": "failed",
     "hung up": "transient",
 }
 

@@ -10,14 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from k710.download.rate_limit import Pace, pace_file
-from k710.download.run import PENDING
 from k710.download.schedule import Schedule, Video, plan_videos, planned_videos
+from k710.tables.connection import define_common
 from support.list_files import vid
 
 Row = tuple[str, int, str, int, str, str | None]  # id, start, status, label, view, uri
 ALL = {
     "views": ["v"],
-    "pending": list(PENDING),
     "again": [],
     "labels": None,
     "part": 1,
@@ -47,6 +46,7 @@ def planned(
 ) -> list[Video]:
     """What is planned of a manifest and sources of these rows."""
     with duckdb.connect() as con:
+        define_common(con)
         con.execute(
             "create table manifest (clip_id varchar, youtube_id varchar, time_start int, "
             "time_end int, label smallint, view varchar)"
@@ -89,20 +89,20 @@ def test_a_clip_that_is_in_two_views_is_there_once() -> None:
 
 
 def test_what_is_pending_is_tried_and_what_is_final_is_not() -> None:
-    every = ("missing", "transient", "blocked", "ours", "ok", "truncated")
+    every = ("missing", "transient", "blocked", "failed", "ok", "truncated")
     final = ("gone", "private", "age", "region", "empty", "damaged")
     rows = [row(status, status=status) for status in (*every, *final)]
-    assert ids(planned(rows)) == {"missing", "transient", "blocked", "ours"}
+    assert ids(planned(rows)) == {"missing", "transient", "blocked", "failed"}
     assert ids(planned(rows, again=["gone", "empty"])) == {
-        *("missing", "transient", "blocked", "ours"),
+        *("missing", "transient", "blocked", "failed"),
         *("gone", "empty"),
     }
 
 
 def test_what_killed_a_worker_when_it_was_cut_is_not_fetched_again() -> None:
-    rows = [row("a", status="ours", uri="/downloads/a.mp4"), row("b", status="ours")]
+    rows = [row("a", status="failed", uri="/downloads/a.mp4"), row("b", status="failed")]
     assert ids(planned(rows)) == {"b"}
-    assert ids(planned(rows, again=["ours"])) == {"a", "b"}
+    assert ids(planned(rows, again=["failed"])) == {"a", "b"}
 
 
 def test_only_what_was_no_good_is_fetched_afresh() -> None:
@@ -202,7 +202,7 @@ def test_only_what_may_pass_is_tried_again_and_only_so_often(tmp_path: Path) -> 
     plan = schedule(tmp_path, "ab")
     came = drain(plan.videos(), plan, "transient", "gone", "transient")
     assert came == ["a", "a", "b", "b", "b"]
-    for status in ("ok", "gone", "private", "age", "region", "blocked", "ours", "damaged"):
+    for status in ("ok", "gone", "private", "age", "region", "blocked", "failed", "damaged"):
         plan = schedule(tmp_path, "a")
         assert drain(plan.videos(), plan, status) == ["a"]
 

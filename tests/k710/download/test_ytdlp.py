@@ -73,7 +73,7 @@ PLAIN = "Unable to download webpage: HTTP Error"
         (HALF, "transient", "Got error: .* bytes read, .* more expected. Giving up after 2 .*"),
         (good(stall=1500), "transient", "Got error: .*Read timed out.*"),
         (Answer(content_type="video/mp4"), "transient", "Did not get any data blocks"),
-        (PAGE, "ours", "Unsupported URL: http://127.0.0.1:.*/ID.mp4"),
+        (PAGE, "failed", "Unsupported URL: http://127.0.0.1:.*/ID.mp4"),
         (
             Answer(body=PAGE.body, content_type="video/mp4"),
             "damaged",
@@ -180,7 +180,7 @@ def test_no_answer_writes_elsewhere_or_under_another_name(
         server.tell(path, good())
     (tmp_path / "work").mkdir()
     fetched = fetch(tmp_path / "work", tell(server, "a", answer, ending=""))
-    assert fetched.status in ("ok", "ours", "transient"), fetched.detail
+    assert fetched.status in ("ok", "failed", "transient"), fetched.detail
     path = downloaded_path(tmp_path / "work" / "downloads", vid("a"), ".mp4")
     expected = {str(path.relative_to(tmp_path))} if fetched.status == "ok" else set()
     assert files_below(tmp_path) - {"work/pace.json"} == expected

@@ -380,7 +380,7 @@ def test_nothing_to_list_says_why_and_what_to_do(spaced: Path, tmp_path: Path) -
             "To get those that are blocked: k710 download --views k400/train, then k710 sh",
         ),
         (
-            "ours",
+            "failed",
             "To try those again that failed here: k710 shard --retry --views k400/train; with",
         ),
         ("gone", "None can be had of those that are gone, but of others: k710 index --videos DIR"),

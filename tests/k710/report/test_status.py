@@ -28,13 +28,13 @@ STATES = {
     "missing": "pending",
     "transient": "pending",
     "blocked": "pending",
-    "ours": "pending",
-    "gone": "dead",
-    "private": "dead",
-    "age": "dead",
-    "region": "dead",
-    "empty": "dead",
-    "damaged": "dead",
+    "failed": "pending",
+    "gone": "final",
+    "private": "final",
+    "age": "final",
+    "region": "final",
+    "empty": "final",
+    "damaged": "final",
 }
 CLASSES = ("archery", "bowling", "yoga")
 CLIPS = [(CLASSES[number % 3], f"v{number}", 0, 10) for number in range(9)]
@@ -91,7 +91,7 @@ def view_of(work: Path, view: str = "k400/train") -> ViewStatus:
 
 
 def counts(view: ViewStatus) -> tuple[int, int, int, int]:
-    return view.stored, view.to_shard, view.pending, view.dead
+    return view.stored, view.to_shard, view.pending, view.final
 
 
 # --- the law: each clip is one of four
@@ -134,7 +134,7 @@ def test_the_four_states_close_whatever_the_tables_say(
             assert view.clips == sum(counts(view)) == len(names)
             assert view.stored == len(stored & set(names))
             assert view.clips == sum(count.clips for count in view.statuses)
-            for state in ("stored", "to_shard", "pending", "dead"):
+            for state in ("stored", "to_shard", "pending", "final"):
                 of_state = sum(count.clips for count in view.statuses if count.state == state)
                 assert of_state == getattr(view, state)
                 assert of_state == sum(getattr(one, state) for one in view.classes)
@@ -243,7 +243,7 @@ def test_the_most_frequent_messages_are_given(tmp_path: Path) -> None:
     put_table(work, "sources", [*rows, {"clip_id": NAMES[8], "status": "blocked", "detail": "z"}])
     found = read_status(["k400/train", "k600/train"], work=work)
     gone, blocked = found.views[0].statuses[1], found.views[0].statuses[0]
-    assert (gone.state, gone.status, gone.clips, gone.share) == ("dead", "gone", 8, 0.888889)
+    assert (gone.state, gone.status, gone.clips, gone.share) == ("final", "gone", 8, 0.888889)
     assert [(message.text, message.clips) for message in gone.messages] == [
         ("c", 3),
         ("a", 2),
@@ -271,13 +271,13 @@ def test_what_is_stored_says_nothing(tmp_path: Path) -> None:
 def test_the_class_of_which_least_is_stored_comes_first(tmp_path: Path) -> None:
     work = manifest_of(tmp_path, *CLIPS)
     put_sources(work, v0="gone", v2="private", v5="damaged", v8="missing", v1="ok", v4="blocked")
-    told = [(c.label_name, c.clips, c.dead, c.share_dead) for c in view_of(work).classes]
+    told = [(c.label_name, c.clips, c.final, c.share_final) for c in view_of(work).classes]
     assert told == [("yoga", 3, 2, 0.666667), ("archery", 3, 1, 0.333333), ("bowling", 3, 0, 0.0)]
     bowling = view_of(work).classes[2]
     assert (bowling.stored, bowling.to_shard, bowling.pending) == (0, 1, 2)
     outcomes = [{"clip_id": NAMES[n], "stored": True, "status": "ok"} for n in (2, 5, 0)]
     put_shard(work, *outcomes)
-    told = [(c.label_name, c.stored, c.share_stored, c.share_dead) for c in view_of(work).classes]
+    told = [(c.label_name, c.stored, c.share_stored, c.share_final) for c in view_of(work).classes]
     assert told == [
         ("bowling", 0, 0.0, 0.0),
         ("archery", 1, 0.333333, 0.0),

@@ -356,7 +356,7 @@ def test_a_failed_search_leaves_the_table(tmp_path: Path, monkeypatch: pytest.Mo
         index_videos([videos], work=work, on_progress=stop)
     assert (work / "sources.parquet").read_bytes() == before
     with open_work(work) as con:
-        assert con.execute("show tables").fetchall() == []
+        assert con.execute("show tables").fetchall() == [("statuses",)]
 
 
 def test_the_summary_is_json(tmp_path: Path) -> None:

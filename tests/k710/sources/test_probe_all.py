@@ -196,7 +196,7 @@ def test_a_copy_that_kills_its_worker_is_tried_again_next_time(
         patch.setattr(probing, "run_local", failing)
         index_videos([tmp_path / "videos"], work=work, probe=True, workers=1)
     row = sources(work)[clip("a", 10)]
-    assert (row["status"], row["detail"]) == ("ours", "the worker died (SIGKILL)")
+    assert (row["status"], row["detail"]) == ("failed", "the worker died (SIGKILL)")
     index_videos([tmp_path / "videos"], work=work, probe=True, workers=1)
     row = sources(work)[clip("a", 10)]
     assert (row["status"], row["trimmed"]) == ("ok", True)

@@ -119,11 +119,11 @@ def test_of_several_outcomes_that_of_the_last_shard_counts(tmp_path: Path) -> No
     for shard, status in ((2, "truncated"), (10, "ok"), (1, "damaged")):
         rows = [{"clip_id": clip("a"), "status": status, "stored": shard != 1}]
         if shard == 10:
-            rows.append({"clip_id": clip("b", 5), "status": "ours", "stored": False})
+            rows.append({"clip_id": clip("b", 5), "status": "failed", "stored": False})
         outcome(work, shard, *rows)
     refresh(work)
     found = {clip_id: row["status"] for clip_id, row in sources(work).items()}
-    assert found == {clip("a"): "ok", clip("b", 5): "ours"}
+    assert found == {clip("a"): "ok", clip("b", 5): "failed"}
 
 
 def test_a_copy_that_was_gone_counts_again_when_it_is_seen(tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_a_refresh_leaves_nothing_on_the_connection(tmp_path: Path) -> None:
         con.execute("create temp table mine (x int)").fetchall()
         refresh_sources(con, work)
         tables = {name for (name,) in con.execute("show tables").fetchall()}
-        assert tables == {"mine", "manifest", "sources"}
+        assert tables == {"mine", "statuses", "manifest", "sources"}
         with pytest.raises(ZeroDivisionError), source_tables(con, work):
             _ = 1 / 0
         assert {name for (name,) in con.execute("show tables").fetchall()} == tables
