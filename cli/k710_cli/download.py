@@ -120,14 +120,14 @@ def download(
 
     Example: k710 download --views k710/train --limit 100
     """
-    from k710.download.options import Fetching
+    from k710.download.options import DownloadOptions
     from k710.download.run import check_again, download_videos
     from k710.files import num_bytes_of
     from k710.labels.class_file import known_classes_in
     from k710.part import Part
 
     try:
-        fetching = Fetching(
+        options = DownloadOptions(
             url_template=url_template,
             policy=fetch.value,
             short_side=short_side,
@@ -152,7 +152,7 @@ def download(
         summary = download_videos(
             _listed(views),
             work=work,
-            fetching=fetching,
+            options=options,
             classes=None if classes is None else known_classes_in(classes),
             again=_listed(again),
             limit=limit,

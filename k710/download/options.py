@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from k710.errors import SourceError, StageError, shown
 
-__all__ = ["YOUTUBE", "Fetching", "ffmpeg_keeps_to", "refuse_unready"]
+__all__ = ["YOUTUBE", "DownloadOptions", "ffmpeg_keeps_to", "refuse_unready"]
 
 YOUTUBE = "https://www.youtube.com/watch?v={id}"
 _POLICIES = ("auto", "whole", "sections")
@@ -20,7 +20,7 @@ _PROXIES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 
 
 @dataclass(frozen=True, slots=True)
-class Fetching:
+class DownloadOptions:
     """How videos are fetched; the defaults are careful with a site that counts."""
 
     url_template: str = YOUTUBE  # {id} stands for the YouTube id
@@ -82,26 +82,26 @@ def ffmpeg_keeps_to(proxies: Iterable[str]) -> bool:
     return all(urlsplit(proxy).scheme == "http" for proxy in proxies)
 
 
-def refuse_unready(fetching: Fetching) -> None:
+def refuse_unready(options: DownloadOptions) -> None:
     """StageError or SourceError where this machine can't fetch so."""
     has_ffmpeg = shutil.which("ffmpeg") is not None
-    if fetching.policy == "sections" and not has_ffmpeg:
+    if options.policy == "sections" and not has_ffmpeg:
         raise StageError(
             "Sections are cut by the ffmpeg program, and there is none on PATH.\n"
             "Install ffmpeg, or use --fetch whole."
         )
-    if fetching.audio and not has_ffmpeg:
+    if options.audio and not has_ffmpeg:
         raise StageError(
             "Sound often comes as a stream of its own, which the ffmpeg program joins to the "
             "pictures, and there is none on PATH.\nInstall ffmpeg, or leave --audio out."
         )
-    if fetching.policy == "sections" and not ffmpeg_keeps_to(fetching.proxies):
+    if options.policy == "sections" and not ffmpeg_keeps_to(options.proxies):
         raise StageError(
             "The ffmpeg program, which cuts sections, goes past proxies that aren't http:// ones.\n"
             "Use --fetch whole, or http:// proxies."
         )
-    if fetching.cookies is not None:
-        _refuse_bad_cookies(Path(fetching.cookies))
+    if options.cookies is not None:
+        _refuse_bad_cookies(Path(options.cookies))
 
 
 def _refuse_bad_cookies(path: Path) -> None:

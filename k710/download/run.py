@@ -17,9 +17,9 @@ from typing import Any
 
 import duckdb
 
-from k710.download.options import Fetching, refuse_unready
+from k710.download.options import DownloadOptions, refuse_unready
 from k710.download.rate_limit import Pace, pace_file
-from k710.download.schedule import Schedule, plan_videos, planned_videos
+from k710.download.schedule import WHOLE, Schedule, Selection, plan_videos, planned_videos
 from k710.download.summary import (
     DownloadProgress,
     DownloadSummary,
@@ -55,19 +55,18 @@ __all__ = ["AGAIN", "check_again", "download_videos"]
 AGAIN = tuple(status for status in Status if status.retry in ("asked", "without_copy"))
 """Statuses of clips that a run tries if it is told to; of `failed` it means those with a copy."""
 _MEMORY = "1GB"
-_CAREFUL = Fetching()
-_WHOLE = Part(1, 1)
+_CAREFUL = DownloadOptions()
 
 
 def download_videos(
     views: Sequence[str],
     *,
     work: str | os.PathLike[str] = "work",
-    fetching: Fetching = _CAREFUL,
+    options: DownloadOptions = _CAREFUL,
     classes: Sequence[str] | None = None,
     again: Collection[str] = (),
     limit: int | None = None,
-    part: Part = _WHOLE,
+    part: Part = WHOLE,
     dry_run: bool = False,
     on_progress: Callable[[DownloadProgress], None] = lambda progress: None,
 ) -> DownloadSummary:
@@ -82,17 +81,11 @@ def download_videos(
     check_again(again)
     if limit is not None and limit < 1:
         raise ValueError(f"limit ({limit}) must be 1 or more")
-    refuse_unready(fetching)
+    refuse_unready(options)
     with duckdb.connect() as con:  # before a folder of a mistyped name is made
         _refuse_unknown_views(con, work, views)
     rows = None if classes is None else sorted({resolve_label(name) for name in classes})
-    wanted: dict[str, Any] = {
-        "views": list(views),
-        "again": list(again),
-        "labels": rows,
-        "part": part.number,
-        "num_parts": part.of,
-    }
+    selection = Selection(views, again, rows, part)
     with contextlib.ExitStack() as stack:
         stack.enter_context(word_os_errors(work))
         # Before the plan is made: what another run fetched until then is not fetched again.
@@ -105,13 +98,13 @@ def download_videos(
         current_sources(con, work)
         read_attempts(con, work)
         open_outcomes(con, work, sorted(done_shards(work)))
-        plan_videos(con, wanted, limit)
-        expected = expect(con, work, fetching)
+        plan_videos(con, selection, limit)
+        expected = expect(con, work, options)
         tally = Tally()
         remarks: list[str] = []
         if ledger is not None:
             if expected.videos:
-                run = _Run(work, fetching, ledger, tally, expected, on_progress)
+                run = _Run(work, options, ledger, tally, expected, on_progress)
                 remarks += run.fetch_all(con)
             remarks += _fold(con, work)
         current_sources(con, work)
@@ -152,7 +145,7 @@ def _fold(con: duckdb.DuckDBPyConnection, work: Path) -> list[str]:
 @dataclass(frozen=True, slots=True)
 class _Run:
     work: Path
-    fetching: Fetching
+    options: DownloadOptions
     ledger: Ledger
     tally: Tally
     expected: Expected
@@ -160,11 +153,13 @@ class _Run:
 
     def fetch_all(self, con: duckdb.DuckDBPyConnection) -> list[str]:
         """Fetch until nothing is left, or every address is refused; returns what to remark."""
-        made = self.fetching
-        proxies: tuple[str | None, ...] = made.proxies or (None,)
+        options = self.options
+        proxies: tuple[str | None, ...] = options.proxies or (None,)
         paces = {
             proxy: Pace(
-                str(pace_file(self.work, made.address, proxy)), made.sleep_s, made.bytes_per_s
+                str(pace_file(self.work, options.address, proxy)),
+                options.sleep_s,
+                options.bytes_per_s,
             )
             for proxy in proxies
         }
@@ -174,9 +169,11 @@ class _Run:
             return self._fetch(con, paces)
 
     def _fetch(self, con: duckdb.DuckDBPyConnection, paces: Mapping[str | None, Pace]) -> list[str]:
-        made = self.fetching
+        options = self.options
         rates = measured_rates(con)
-        schedule = Schedule(planned_videos(con), paces, made.retries, made.backoff_s, made.walls)
+        schedule = Schedule(
+            planned_videos(con), paces, options.retries, options.backoff_s, options.walls
+        )
         folder = Path(os.path.abspath(self.work / "downloads"))
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -187,33 +184,33 @@ class _Run:
                     continue
                 yield FetchTask(
                     youtube_id=video.youtube_id,
-                    url=made.url_template.replace("{id}", video.youtube_id),
+                    url=options.url_template.replace("{id}", video.youtube_id),
                     clips=video.clips,
                     attempt=video.num_attempts + 1,
                     afresh=video.afresh,
                     folder=str(folder),
-                    policy=made.policy,
-                    short_side=made.short_side,
-                    audio=made.audio,
-                    pad_s=made.pad_s,
+                    policy=options.policy,
+                    short_side=options.short_side,
+                    audio=options.audio,
+                    pad_s=options.pad_s,
                     rates=rates,
                     pace=paces[video.proxy],
-                    cookies=made.cookies,
+                    cookies=options.cookies,
                     proxy=video.proxy,
-                    stall_s=made.stall_s,
+                    stall_s=options.stall_s,
                 )
 
         done = run_local(
             fetch_video,
             tasks(),
-            workers=made.workers,
-            timeout_s=made.timeout_s,
+            workers=options.workers,
+            timeout_s=options.timeout_s,
             second_try=False,
         )
         with closing(done):
             for task, result in done:
                 fetched = _of_failed(task, result) if isinstance(result, Failed) else result
-                self.ledger.append(attempt_of(task, fetched, keep=made.keep))
+                self.ledger.append(attempt_of(task, fetched, keep=options.keep))
                 is_wall = fetched.is_wall if fetched.was_asked else None
                 is_last = schedule.settle(task.youtube_id, fetched.status, is_wall)
                 self.tally.add(task, fetched, is_last=is_last)

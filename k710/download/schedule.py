@@ -3,19 +3,20 @@
 import heapq
 import itertools
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import duckdb
 
 from k710.download.rate_limit import Pace
+from k710.part import Part
 from k710.statuses import Status
-from k710.tables.connection import run
+from k710.tables.connection import make_table, run
 from k710.tables.schemas import read_sql
 
-__all__ = ["Schedule", "Video", "plan_videos", "planned_videos"]
+__all__ = ["Schedule", "Selection", "Video", "plan_videos", "planned_videos"]
 
+WHOLE = Part(1, 1)
 _BATCH_VIDEOS = 1_000
 _LONGEST_BACKOFF_S = 600.0
 _MOST_WAITING = 10_000  # for a retry, before any new video
@@ -33,16 +34,32 @@ class Video:
     num_retries: int = 0  # in this run
 
 
-def plan_videos(
-    con: duckdb.DuckDBPyConnection, wanted: Mapping[str, Any], limit: int | None
-) -> None:
-    """Make `todo` a table on `con`: the first `limit` rows of k710/sql/videos.sql, by `place`.
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which pending clips a run downloads."""
 
-    Tables `manifest`, `sources` and `attempts` must be there.
+    views: Sequence[str]
+    again: Collection[str] = ()  # statuses that no run tries unless told to
+    labels: Sequence[int] | None = None  # K710 rows; None: of all classes
+    part: Part = WHOLE
+
+
+def plan_videos(con: duckdb.DuckDBPyConnection, selection: Selection, limit: int | None) -> None:
+    """Make `todo` a table on `con`: the first `limit` rows of videos.sql, by `place`.
+
+    Tables `manifest`, `sources`, `attempts` and `outcomes` must be there.
     """
-    values = {**wanted, "limit": limit}
-    sql = f"create or replace temp table todo as\n{read_sql('k710/download/videos.sql')}"
-    run(con, f"{sql}\nlimit $limit", values)
+    sql = f"{read_sql('k710/download/videos.sql')}\nlimit $limit"
+    labels = None if selection.labels is None else list(selection.labels)
+    values = {
+        "views": list(selection.views),
+        "again": list(selection.again),
+        "labels": labels,
+        "part": selection.part.number,
+        "num_parts": selection.part.of,
+        "limit": limit,
+    }
+    make_table(con, "todo", sql, values)
 
 
 def planned_videos(con: duckdb.DuckDBPyConnection) -> Iterator[Video]:

@@ -15,7 +15,7 @@ _CODECS = ("avc1", "h264", "vp9", "vp09", "vp8", "av01")
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What fetching was like so far, in bytes a second. What isn't known yet is assumed."""
+    """What options was like so far, in bytes a second. What isn't known yet is assumed."""
 
     # Users see sections of long videos throttled to about 32 KiB/s (yt-dlp#17612).
     whole_bytes_per_s: float = 1_000_000.0

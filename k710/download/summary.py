@@ -8,7 +8,7 @@ from pathlib import Path
 
 import duckdb
 
-from k710.download.options import Fetching
+from k710.download.options import DownloadOptions
 from k710.download.streams import Rates
 from k710.download.ytdlp import Fetched, FetchTask
 from k710.statuses import Status
@@ -39,7 +39,7 @@ class Expected:
     hours: float  # of the clips' windows
     at_least_bytes: int  # for the windows alone, at the rate of our own encodes
     estimated_bytes: int | None
-    estimated_hours: float | None  # that fetching takes
+    estimated_hours: float | None  # that options takes
     free_bytes: int
 
 
@@ -148,18 +148,18 @@ class Tally:
         )
 
 
-def expect(con: duckdb.DuckDBPyConnection, work: Path, fetching: Fetching) -> Expected:
+def expect(con: duckdb.DuckDBPyConnection, work: Path, options: DownloadOptions) -> Expected:
     """What `todo` will take. `attempts` must be a table on `con`."""
-    values = {"policy": fetching.policy}
+    values = {"policy": options.policy}
     (row,) = run(con, read_sql("k710/download/expected.sql"), values)
     videos, clips, window_s, video_bytes, clip_bytes, attempt_s = row
-    by_clip = fetching.policy == "sections"
+    by_clip = options.policy == "sections"
     measured = clip_bytes if by_clip else video_bytes
-    per_address = fetching.sleep_s / max(1, len(fetching.proxies))
+    per_address = options.sleep_s / max(1, len(options.proxies))
     hours = None
     if attempt_s is not None:
-        hours = videos * max(per_address, attempt_s / fetching.workers) / 3600
-    per_second = bytes_per_second(Encoding(short_side=fetching.short_side))
+        hours = videos * max(per_address, attempt_s / options.workers) / 3600
+    per_second = bytes_per_second(Encoding(short_side=options.short_side))
     return Expected(
         videos=videos,
         clips=clips,

@@ -73,6 +73,7 @@ def current_sources(con: duckdb.DuckDBPyConnection, work: Path) -> None:
     `manifest` is there as well afterwards. StageError where there is no manifest.
     """
     open_table(con, work, MANIFEST)
+    run(con, "drop table if exists temp.sources")  # of an earlier call, before a download
     if is_current(work):
         open_table(con, work, SOURCES)
         return

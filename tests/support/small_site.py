@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from yt_dlp.postprocessor.ffmpeg import FFmpegPostProcessor
 
-from k710.download.options import Fetching
+from k710.download.options import DownloadOptions
 from k710.download.rate_limit import Pace
 from k710.download.run import download_videos
 from k710.download.streams import Rates
@@ -99,15 +99,15 @@ def work_of(folder: Path, names: Iterable[str], start: int = 1, end: int = 3) ->
     return manifest_of(folder, *(("yoga", name, start, end) for name in names))
 
 
-def fetching(server: Loopback, **more: Any) -> Fetching:
+def fetching(server: Loopback, **more: Any) -> DownloadOptions:
     """Quick, from `server`."""
     quick = {"sleep_s": 0.0, "backoff_s": 0.0, "workers": 1, "policy": "whole", "stall_s": 5.0}
-    return Fetching(**{"url_template": template(server), **quick, **more})
+    return DownloadOptions(**{"url_template": template(server), **quick, **more})
 
 
-def download(work: Path, how: Fetching, **options: Any) -> DownloadSummary:
+def download(work: Path, how: DownloadOptions, **options: Any) -> DownloadSummary:
     """`download_videos` for the one view."""
-    return download_videos([VIEW], work=work, fetching=how, **options)
+    return download_videos([VIEW], work=work, options=how, **options)
 
 
 def lines(work: Path) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from k710.download.options import Fetching
+from k710.download.options import DownloadOptions
 from k710.download.run import check_again, download_videos
 from k710.errors import K710Error, StageError
 from support.loopback import Loopback
@@ -28,10 +28,10 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loopback]:
         yield server
 
 
-def refused(work: Path, how: Fetching, **options: Any) -> str:
+def refused(work: Path, how: DownloadOptions, **options: Any) -> str:
     before = snapshot(work)
     with pytest.raises((K710Error, ValueError)) as error:
-        download_videos(options.pop("views", [VIEW]), work=work, fetching=how, **options)
+        download_videos(options.pop("views", [VIEW]), work=work, options=how, **options)
     assert snapshot(work) == before
     return str(error.value)
 
@@ -88,7 +88,7 @@ def test_views_that_are_not_there_are_said(server: Loopback, tmp_path: Path) -> 
 
 def test_a_status_that_each_run_tries_or_that_is_none_is_refused() -> None:
     for wrong in ("missing", "ok", "gonne\x1b"):
-        with pytest.raises(ValueError, match=r"is none of gone, private, age, region, empty, "):
+        with pytest.raises(ValueError, match=r"is none of truncated, empty, damaged, gone, "):
             check_again(["gone", wrong])
 
 
@@ -119,7 +119,7 @@ def test_a_status_that_each_run_tries_or_that_is_none_is_refused() -> None:
 )
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError):
-        Fetching(**wrong)
+        DownloadOptions(**wrong)
 
 
 def test_a_limit_below_one_is_refused(server: Loopback, tmp_path: Path) -> None:
@@ -137,14 +137,14 @@ def test_a_limit_below_one_is_refused(server: Loopback, tmp_path: Path) -> None:
 )
 def test_what_is_no_proxy_is_refused_without_a_word_of_it(proxy: str) -> None:
     with pytest.raises(ValueError) as error:
-        Fetching(proxies=("http://good:8080", proxy))
+        DownloadOptions(proxies=("http://good:8080", proxy))
     assert str(error.value).startswith("a proxy is written like http://host:8080 or socks5://")
     assert "hush" not in str(error.value)
 
 
 def test_proxies_of_every_kind_are_taken() -> None:
     for proxy in ("http://host", "https://a:b@host:1/", "socks5://[::1]:1080", "socks5h://h:1"):
-        assert Fetching(proxies=(proxy,)).proxies == (proxy,)
+        assert DownloadOptions(proxies=(proxy,)).proxies == (proxy,)
 
 
 def test_sections_go_past_no_proxy(

@@ -202,7 +202,7 @@ def test_one_fetch_serves_all_windows_and_other_views(server: Loopback, tmp_path
     (line,) = lines(work)
     assert line["clips"] == [clip("a", 1, 3), clip("a", 5, 7)]
     server.seen.clear()
-    summary = download_videos(["k600/val"], work=work, fetching=fetching(server))
+    summary = download_videos(["k600/val"], work=work, options=fetching(server))
     assert summary.expected.videos == 0 and server.seen == []
 
 

@@ -56,7 +56,7 @@ def test_videos_that_need_not_be_kept_go_once_all_they_are_for_is_stored(
         clip("a", 8, 10): "missing",
     }
     server.seen.clear()
-    download_videos(["k600/val"], work=work, fetching=fetching(server, keep=False))
+    download_videos(["k600/val"], work=work, options=fetching(server, keep=False))
     assert len(server.seen) == 2
     assert sources(work)[clip("a", 8, 10)]["status"] == "ok"
     shard(work, VIEW, "k600/val")
@@ -73,7 +73,7 @@ def test_a_video_stays_while_a_window_that_it_is_for_is_not_made(
     tell(server, "a", good(12))
     tell(server, "b", good(13))
     views = [VIEW, "k400/val", "k600/val"]
-    download_videos(views, work=work, fetching=fetching(server, keep=False))
+    download_videos(views, work=work, options=fetching(server, keep=False))
     shard(work, "k400/val", "k600/val")
     names = {Path(name).stem for name in files_below(work / "downloads")}
     assert names == {vid("a"), vid("b")}
@@ -83,7 +83,7 @@ def test_a_video_stays_while_a_window_that_it_is_for_is_not_made(
     assert told.pop(clip("b", 50, 52)) == "empty"
     assert set(told.values()) == {"ok"}
     server.seen.clear()
-    download_videos(views, work=work, fetching=fetching(server))
+    download_videos(views, work=work, options=fetching(server))
     assert server.seen == []
 
 

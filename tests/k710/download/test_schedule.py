@@ -10,18 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from k710.download.rate_limit import Pace, pace_file
-from k710.download.schedule import Schedule, Video, plan_videos, planned_videos
+from k710.download.schedule import Schedule, Selection, Video, plan_videos, planned_videos
+from k710.part import Part
 from k710.tables.connection import define_common
 from support.list_files import vid
 
 Row = tuple[str, int, str, int, str, str | None]  # id, start, status, label, view, uri
-ALL = {
-    "views": ["v"],
-    "again": [],
-    "labels": None,
-    "part": 1,
-    "num_parts": 1,
-}
 
 
 def row(
@@ -42,7 +36,7 @@ def planned(
     tried: Sequence[str] = (),
     stored: Sequence[str] = (),
     limit: int | None = None,
-    **wanted: Any,
+    **chosen: Any,
 ) -> list[Video]:
     """What is planned of a manifest and sources of these rows."""
     with duckdb.connect() as con:
@@ -66,7 +60,7 @@ def planned(
             con.execute("insert into attempts values (?)", [vid(name)])
         for name in stored:
             con.execute("insert into outcomes values (?, true)", [f"{vid(name)}_0"])
-        plan_videos(con, {**ALL, **wanted}, limit)
+        plan_videos(con, Selection(**{"views": ["v"], **chosen}), limit)
         return list(planned_videos(con))
 
 
@@ -149,12 +143,12 @@ def test_parts_share_out_the_videos_each_to_one(examples: int) -> None:
     def law(names: set[str], num_parts: int) -> None:
         rows = [row(name) for name in sorted(names)]
         parts = [
-            [video.youtube_id for video in planned(rows, part=part + 1, num_parts=num_parts)]
+            [video.youtube_id for video in planned(rows, part=Part(part + 1, num_parts))]
             for part in range(num_parts)
         ]
         assert sorted(youtube_id for part in parts for youtube_id in part) == sorted(names)
         # Whatever else is fetched by now, a video stays in its part.
-        fewer = planned(rows[::2], part=1, num_parts=num_parts)
+        fewer = planned(rows[::2], part=Part(1, num_parts))
         assert {video.youtube_id for video in fewer} <= set(parts[0])
 
     law()
