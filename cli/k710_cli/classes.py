@@ -1,11 +1,11 @@
 """labels: the 710 classes, the orders in which heads have them, and what supports the merges."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from k710.labels.orders import Dataset, Family
 from k710_cli.options import Json, Work
 from k710_cli.screen import console, print_json, table
 
@@ -15,17 +15,6 @@ if TYPE_CHECKING:
 __all__ = ["add_to"]
 
 _SHOWN_FAULTS = 10
-
-
-class Dataset(StrEnum):
-    k400 = "k400"
-    k600 = "k600"
-    k700 = "k700"
-
-
-class Family(StrEnum):
-    opengvlab = "opengvlab"
-    alphabetical = "alphabetical"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -40,7 +29,7 @@ def labels(
         typer.Option(
             help="Order: of the OpenGVLab checkpoints, or alphabetical (MMAction2, torchvision)."
         ),
-    ] = Family.opengvlab,
+    ] = "opengvlab",
     check: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Say which order a class file is in, or what is wrong."),
@@ -71,11 +60,11 @@ def _print_order(dataset: Dataset | None, family: Family, as_json: bool) -> None
     from k710.labels.orders import class_names, dataset_spelling, head_map, k710_order
 
     if dataset is None:
-        order = k710_order(family.value)
+        order = k710_order(family)
         names = [class_names()[row] for row in order]
     else:
-        order = head_map(dataset.value, family.value)
-        names = [dataset_spelling(dataset.value, row) for row in order]
+        order = head_map(dataset, family)
+        names = [dataset_spelling(dataset, row) for row in order]
     if as_json:
         return print_json(
             [

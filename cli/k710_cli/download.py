@@ -2,12 +2,12 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from k710.download.options import Fetching, Policy
 from k710_cli.options import Json, Work
 from k710_cli.screen import console, print_json, rates, stopped_in_words, table
 
@@ -15,17 +15,6 @@ if TYPE_CHECKING:
     from k710.download.summary import DownloadProgress, DownloadSummary
 
 __all__ = ["add_to", "download_progress", "print_downloads"]
-
-
-class Fetch(StrEnum):
-    auto = "auto"
-    whole = "whole"
-    sections = "sections"
-
-
-class YesNo(StrEnum):
-    yes = "yes"
-    no = "no"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -43,13 +32,13 @@ def download(
     ],
     work: Work = Path("work"),
     fetch: Annotated[
-        Fetch,
+        Policy,
         typer.Option(
             help="whole: one stream of the video, for all its windows. sections: the windows "
             "alone, a bit padded (needs ffmpeg; sites throttle it). auto: what should be there "
             "first, by the rates measured so far."
         ),
-    ] = Fetch.auto,
+    ] = "auto",
     short_side: Annotated[
         int, typer.Option(min=16, max=4320, help="The smallest stream with as many pixels.")
     ] = 320,
@@ -104,8 +93,9 @@ def download(
         ),
     ] = "this",
     keep_sources: Annotated[
-        YesNo, typer.Option(help="no: a video goes once all that it was fetched for is in shards.")
-    ] = YesNo.yes,
+        Literal["yes", "no"],
+        typer.Option(help="no: a video goes once all that it was fetched for is in shards."),
+    ] = "yes",
     url_template: Annotated[
         str, typer.Option(help="Where videos are; {id} stands for the YouTube id.")
     ] = "https://www.youtube.com/watch?v={id}",
@@ -120,7 +110,6 @@ def download(
 
     Example: k710 download --views k710/train --limit 100
     """
-    from k710.download.options import Fetching
     from k710.download.run import check_again, download_videos
     from k710.files import num_bytes_of
     from k710.labels.class_file import known_classes_in
@@ -129,7 +118,7 @@ def download(
     try:
         fetching = Fetching(
             url_template=url_template,
-            policy=fetch.value,
+            policy=fetch,
             short_side=short_side,
             audio=audio,
             cookies=None if cookies is None else str(cookies),
@@ -142,7 +131,7 @@ def download(
             backoff_s=backoff,
             walls=walls,
             timeout_s=timeout,
-            keep=keep_sources is YesNo.yes,
+            keep=keep_sources == "yes",
         )
         selected = Part.parse(part)
         check_again(_listed(again))

@@ -1,12 +1,12 @@
 """export: lists and indexes for other trainers."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from k710_cli.classes import Family
+from k710.export.formats import Format, refuse_usage
+from k710.labels.orders import Family
 from k710_cli.options import Json, Work
 from k710_cli.screen import console, print_json, progress
 
@@ -14,14 +14,6 @@ if TYPE_CHECKING:
     from k710.export.summary import ExportSummary
 
 __all__ = ["add_to"]
-
-
-class Format(StrEnum):
-    slowfast = "slowfast"
-    mmaction2 = "mmaction2"
-    videomae = "videomae"
-    wids = "wids"
-    csv = "csv"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -78,19 +70,18 @@ def export(
 
     Example: k710 export k400/val --format slowfast --root clips --extract
     """
-    from k710.export.formats import refuse_usage
     from k710.export.view import export_view
 
     try:
-        refuse_usage(format.value, root=root, extract=extract, output=output)
+        refuse_usage(format, root=root, extract=extract, output=output)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     with progress(unit="clips") as show:
         summary = export_view(
             view,
-            format=format.value,
+            format=format,
             root=root,
-            family=None if family is None else family.value,
+            family=family,
             extract=extract,
             output=output,
             work=work,

@@ -1,11 +1,11 @@
 """fetch-annotations, build-manifest, explain."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from k710.manifest.rules import Dedup, Rules
 from k710_cli.options import Json, Work
 from k710_cli.screen import console, print_json, progress, table
 
@@ -13,11 +13,6 @@ if TYPE_CHECKING:
     from k710 import Summary
 
 __all__ = ["add_to", "print_summary"]
-
-
-class Dedup(StrEnum):
-    id = "id"
-    clip = "clip"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -84,7 +79,7 @@ def build_manifest(
     ] = "k700,k600,k400",
     dedup: Annotated[
         Dedup, typer.Option(help="Keep one train row per YouTube id (as published), or per clip.")
-    ] = Dedup.id,
+    ] = "id",
     memory_limit: Annotated[
         str, typer.Option(help="What the process may use, about; more is spilled to --work.")
     ] = "2GB",
@@ -109,10 +104,9 @@ def build_manifest(
     Example: k710 build-manifest --annotations ./annotations --work ./work
     """
     import k710
-    from k710.manifest.build import Rules
 
     try:
-        rules = Rules(_words(protect, none="none"), _words(prefer), dedup.value)
+        rules = Rules(_words(protect, none="none"), _words(prefer), dedup)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     with progress() as show:
@@ -182,10 +176,9 @@ def _lists_table(summary: "Summary") -> Any:
 
     made = table("list", "file", "rows", title="Lists read", text_columns=2)
     for read in summary.lists:
-        name = f"{read['dataset']}/{read['name']}"
-        made.add_row(name, printable(read["file"]), f"{read['rows']:,}")
+        made.add_row(f"{read.dataset}/{read.name}", printable(read.file), f"{read.rows:,}")
     made.add_section()
-    made.add_row("", "", f"{sum(read['rows'] for read in summary.lists):,}")
+    made.add_row("", "", f"{sum(read.rows for read in summary.lists):,}")
     return made
 
 
@@ -206,8 +199,8 @@ def _views_table(summary: "Summary") -> Any:
 
 
 def _leak_matrix(summary: "Summary") -> Any:
-    names = sorted({pair[side] for pair in summary.leakage for side in ("a", "b")})
-    shared = {(pair["a"], pair["b"]): pair["ids"] for pair in summary.leakage}
+    names = sorted({name for pair in summary.leakage for name in (pair.a, pair.b)})
+    shared = {(pair.a, pair.b): pair.ids for pair in summary.leakage}
     made = table(
         "",
         *(name.replace("/", "\n") for name in names[:-1]),

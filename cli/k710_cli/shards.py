@@ -2,13 +2,13 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from enum import StrEnum
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from k710.video.profiles import ProfileName
 from k710_cli.options import Json, Work, Workers
 from k710_cli.screen import console, print_json, progress, rates, stopped_in_words, table
 
@@ -20,17 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_to", "clip_progress", "print_shards", "print_verified"]
 
-
-class Profile(StrEnum):
-    balanced = "balanced"
-    compact = "compact"
-    intra = "intra"
-    copy = "copy"
-
-
-class EngineName(StrEnum):
-    local = "local"
-    ray = "ray"
+_Engine = Literal["local", "ray"]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -46,13 +36,13 @@ def shard(
     ],
     work: Work = Path("work"),
     profile: Annotated[
-        Profile,
+        ProfileName,
         typer.Option(
             help="balanced: fast to read, 1.5 times the bytes of plain x264. compact: few bytes. "
             "intra: keyframes only, fastest to read. copy: files that are trimmed go in as they "
             "are, the rest as balanced."
         ),
-    ] = Profile.balanced,
+    ] = "balanced",
     short_side: Annotated[
         int, typer.Option(min=16, max=4320, help="Scale to that many pixels; never up.")
     ] = 320,
@@ -78,8 +68,8 @@ def shard(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the order of the clips in the shards.")] = 0,
     engine: Annotated[
-        EngineName, typer.Option(help="local: this machine's cores. ray: a Ray cluster's.")
-    ] = EngineName.local,
+        _Engine, typer.Option(help="local: this machine's cores. ray: a Ray cluster's.")
+    ] = "local",
     address: Annotated[
         str | None,
         typer.Option(help="Of the Ray cluster, HOST:PORT or auto. Default: a Ray of its own."),
@@ -131,7 +121,7 @@ def shard(
             summary = finish_shards(names, work=work)
         return print_json(summary) if as_json else print_shards(summary, joined=True)
     try:
-        encoding = Encoding(profile.value, short_side, Fraction(fps) if fps else None, audio)
+        encoding = Encoding(profile, short_side, Fraction(fps) if fps else None, audio)
         sizes = num_bytes_of(shard_size), num_bytes_of(staging_size)
         of_part = _part(part)
     except (ValueError, ZeroDivisionError) as error:
@@ -164,8 +154,8 @@ def _part(text: str | None) -> "Part | None":
     return None if text is None else Part.parse(text)
 
 
-def _engine(name: EngineName, address: str | None, workers: int | None) -> "Engine":
-    if name is EngineName.ray:
+def _engine(name: _Engine, address: str | None, workers: int | None) -> "Engine":
+    if name == "ray":
         from k710.engines.ray import Ray
 
         return Ray(address, workers)

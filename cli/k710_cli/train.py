@@ -5,13 +5,12 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from k710_cli.classes import Dataset
+from k710.labels.orders import Dataset
 from k710_cli.options import Work
 from k710_cli.weights import needs_torch
 
@@ -50,13 +49,9 @@ _Keep = Annotated[int | None, typer.Option(min=1, help="Checkpoints to keep. Def
 _SECONDS_BETWEEN_LINES = 30.0
 
 
-class DeviceKind(StrEnum):
-    cuda = "cuda"
-    cpu = "cpu"
-
-
 Device = Annotated[
-    DeviceKind | None, typer.Option(help="Default: cuda where there is a GPU.", show_default=False)
+    Literal["cuda", "cpu"] | None,
+    typer.Option(help="Default: cuda where there is a GPU.", show_default=False),
 ]
 
 
@@ -128,7 +123,7 @@ def finetune(
     if recipe is None:
         theirs = recipe_of(path)
         found = frames or (theirs.data.frames if theirs else 8)
-        recipe = fine_tuning_recipe(target.value, read(path).config, found)
+        recipe = fine_tuning_recipe(target, read(path).config, found)
     elif frames is not None:
         settings = [*(settings or []), f"data.frames={frames}"]
     chosen = read_recipe(recipe, _settings(settings, keep))
@@ -138,7 +133,7 @@ def finetune(
             "k710 pretrain trains it",
             param_hint="--recipe",
         )
-    if chosen.dataset != target.value:
+    if chosen.dataset != target:
         raise typer.BadParameter(f"{recipe} trains on {chosen.dataset}", param_hint="--target")
     _train(chosen, "finetune", work, run, str(path), shards, cache, device)
 
@@ -177,7 +172,7 @@ def _train(
     init: str | None,
     shards: str | None,
     cache: Path | None,
-    device: DeviceKind | None,
+    device: str | None,
 ) -> None:
     from k710.errors import StageError, printable
     from uniformerv2.train import train_model
@@ -193,7 +188,7 @@ def _train(
             init=init,
             shards=shards,
             cache=cache,
-            device=None if device is None else device.value,
+            device=device,
             watch=watch,
         )
     if not done.is_first:
