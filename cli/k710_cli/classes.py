@@ -12,14 +12,9 @@ from k710_cli.screen import console, print_json, table
 if TYPE_CHECKING:
     from k710 import ClassFileCheck
 
-__all__ = ["add_to"]
+__all__ = ["labels"]
 
 _SHOWN_FAULTS = 10
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the command of this file."""
-    app.command("labels")(labels)
 
 
 def labels(

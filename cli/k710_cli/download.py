@@ -14,12 +14,7 @@ from k710_cli.screen import console, print_json, rates, stopped_in_words, table
 if TYPE_CHECKING:
     from k710.download.summary import DownloadProgress, DownloadSummary
 
-__all__ = ["add_to", "download_progress", "print_downloads"]
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the command of this file."""
-    app.command("download")(download)
+__all__ = ["download", "download_progress", "print_downloads"]
 
 
 def download(
@@ -134,16 +129,16 @@ def download(
             keep=keep_sources == "yes",
         )
         selected = Part.parse(part)
-        check_again(_listed(again))
+        check_again(_split(again))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     with stopped_in_words("download"), download_progress() as show:
         summary = download_videos(
-            _listed(views),
+            _split(views),
             work=work,
             fetching=fetching,
             classes=None if classes is None else known_classes_in(classes),
-            again=_listed(again),
+            again=_split(again),
             limit=limit,
             part=selected,
             dry_run=dry_run,
@@ -157,7 +152,7 @@ def download(
         raise typer.Exit(1)
 
 
-def _listed(text: str) -> list[str]:
+def _split(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 

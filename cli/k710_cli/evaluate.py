@@ -16,12 +16,7 @@ from uniformerv2.config import Precision
 if TYPE_CHECKING:
     from uniformerv2.evaluate import Evaluated
 
-__all__ = ["add_to"]
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the command of this file."""
-    app.command("evaluate")(evaluate)
+__all__ = ["evaluate"]
 
 
 def evaluate(

@@ -8,17 +8,12 @@ import typer
 from k710.export.formats import Format, refuse_usage
 from k710.labels.orders import Family
 from k710_cli.options import Json, Work
-from k710_cli.screen import console, print_json, progress
+from k710_cli.screen import console, counted, print_json, progress
 
 if TYPE_CHECKING:
     from k710.export.summary import ExportSummary
 
-__all__ = ["add_to"]
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the command of this file."""
-    app.command("export")(export)
+__all__ = ["export"]
 
 
 def export(
@@ -95,7 +90,7 @@ def export(
 def _print_export(summary: "ExportSummary") -> None:
     from k710.errors import printable
 
-    lines = [f"{summary.view} for {summary.format}: {_counted(summary.clips, 'clip')}"]
+    lines = [f"{summary.view} for {summary.format}: {counted(summary.clips, 'clip')}"]
     if summary.left_out:
         lines.append(f"Left out: {', '.join(left.words for left in summary.left_out)}")
     if summary.extracted.clips:
@@ -104,7 +99,7 @@ def _print_export(summary: "ExportSummary") -> None:
     if summary.index is not None:
         index = summary.index
         lines.append(
-            f"In {_counted(index.shards, 'shard')} of {_counted(index.samples, 'clip')}: take "
+            f"In {counted(index.shards, 'shard')} of {counted(index.samples, 'clip')}: take "
             "those of the view by their places, like torch.utils.data.Subset(dataset, places)"
         )
     lines.append(
@@ -122,7 +117,3 @@ def _print_export(summary: "ExportSummary") -> None:
     screen = console()
     for line in (*lines, *summary.remarks):
         screen.print(printable(line), soft_wrap=True)
-
-
-def _counted(num: int, what: str) -> str:
-    return f"{num:,} {what}{'' if num == 1 else 's'}"

@@ -11,12 +11,7 @@ from k710_cli.screen import console, print_json, progress, table
 if TYPE_CHECKING:
     from k710.sources.index import IndexSummary
 
-__all__ = ["add_to", "print_index"]
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the command of this file."""
-    app.command("index")(index)
+__all__ = ["index", "print_index"]
 
 
 def index(

@@ -12,15 +12,7 @@ from k710_cli.screen import console, print_json, progress, table
 if TYPE_CHECKING:
     from k710 import Summary
 
-__all__ = ["add_to", "print_summary"]
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the commands of this file."""
-    app.command("fetch-annotations")(fetch_annotations)
-    app.command("build-manifest")(build_manifest)
-    # So that an id like -aU-xCCzkT0 is an argument: this command has no short options.
-    app.command("explain", context_settings={"ignore_unknown_options": True})(explain)
+__all__ = ["build_manifest", "explain", "fetch_annotations", "print_summary"]
 
 
 def fetch_annotations(
@@ -106,7 +98,7 @@ def build_manifest(
     import k710
 
     try:
-        rules = Rules(_words(protect, none="none"), _words(prefer), dedup)
+        rules = Rules(_split(protect, none="none"), _split(prefer), dedup)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     with progress() as show:
@@ -153,7 +145,7 @@ def explain(
         screen.print(f"    {row.verdict}", soft_wrap=True)
 
 
-def _words(text: str, *, none: str | None = None) -> tuple[str, ...]:
+def _split(text: str, *, none: str | None = None) -> tuple[str, ...]:
     # Nothing at all stays a word that fits nowhere: an unset variable must not mean `none`.
     return () if text.strip() == none else tuple(word.strip() for word in text.split(","))
 

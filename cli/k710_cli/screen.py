@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-__all__ = ["console", "print_json", "progress", "rates", "stopped_in_words", "table"]
+__all__ = ["console", "counted", "print_json", "progress", "rates", "stopped_in_words", "table"]
 
 
 def console() -> Any:
@@ -35,6 +35,11 @@ def table(*columns: str, title: str | None = None, text_columns: int = 1) -> Any
             column, justify="left" if place < text_columns else "right", overflow="fold"
         )
     return made
+
+
+def counted(num: int, noun: str) -> str:
+    """A number with its noun, which gets an s unless it is 1."""
+    return f"{num:,} {noun}{'' if num == 1 else 's'}"
 
 
 def print_json(value: Any) -> None:

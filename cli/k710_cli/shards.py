@@ -10,23 +10,16 @@ import typer
 
 from k710.video.profiles import ProfileName
 from k710_cli.options import Json, Work, Workers
-from k710_cli.screen import console, print_json, progress, rates, stopped_in_words, table
+from k710_cli.screen import console, counted, print_json, progress, rates, stopped_in_words, table
 
 if TYPE_CHECKING:
     from k710.engines.local import Engine
-    from k710.part import Part
     from k710.shards.summary import ShardProgress, ShardSummary
     from k710.shards.verify import Verified
 
-__all__ = ["add_to", "clip_progress", "print_shards", "print_verified"]
+__all__ = ["clip_progress", "print_shards", "print_verified", "shard", "verify"]
 
-_Engine = Literal["local", "ray"]
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the commands of this file."""
-    app.command("shard")(shard)
-    app.command("verify")(verify)
+EngineName = Literal["local", "ray"]
 
 
 def shard(
@@ -68,7 +61,7 @@ def shard(
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the order of the clips in the shards.")] = 0,
     engine: Annotated[
-        _Engine, typer.Option(help="local: this machine's cores. ray: a Ray cluster's.")
+        EngineName, typer.Option(help="local: this machine's cores. ray: a Ray cluster's.")
     ] = "local",
     address: Annotated[
         str | None,
@@ -110,6 +103,7 @@ def shard(
     Example: k710 shard --views k710/train,k400/train,k400/val
     """
     from k710.files import num_bytes_of
+    from k710.part import Part
     from k710.shards.run import finish_shards, make_shards
     from k710.video.encode import Encoding
 
@@ -123,7 +117,7 @@ def shard(
     try:
         encoding = Encoding(profile, short_side, Fraction(fps) if fps else None, audio)
         sizes = num_bytes_of(shard_size), num_bytes_of(staging_size)
-        of_part = _part(part)
+        of_part = None if part is None else Part.parse(part)
     except (ValueError, ZeroDivisionError) as error:
         raise typer.BadParameter(str(error)) from error
     with stopped_in_words("shard"), clip_progress() as show:
@@ -135,7 +129,7 @@ def shard(
             staging=staging,
             staging_bytes=sizes[1],
             seed=seed,
-            engine=_engine(engine, address, workers),
+            engine=_choose_engine(engine, address, workers),
             timeout_s=timeout,
             part=of_part,
             found_only=found_only,
@@ -148,13 +142,7 @@ def shard(
     print_shards(summary)
 
 
-def _part(text: str | None) -> "Part | None":
-    from k710.part import Part
-
-    return None if text is None else Part.parse(text)
-
-
-def _engine(name: _Engine, address: str | None, workers: int | None) -> "Engine":
+def _choose_engine(name: EngineName, address: str | None, workers: int | None) -> "Engine":
     if name == "ray":
         from k710.engines.ray import Ray
 
@@ -218,11 +206,10 @@ def print_shards(summary: "ShardSummary", *, joined: bool = False) -> None:
             soft_wrap=True,
         )
     elif summary.shards_made:
-        made = len(summary.shards_made)
         rate = summary.clips_to_make / summary.seconds
         of_part = f" of part {summary.part}" if summary.part else ""
         screen.print(
-            f"{made:,} shard{'s' if made > 1 else ''} made in {summary.seconds:,.1f} s "
+            f"{counted(len(summary.shards_made), 'shard')} made in {summary.seconds:,.1f} s "
             f"({rate:,.1f} clips/s); {summary.shards_in_all:,}{of_part} in {summary.work}/shards.",
             soft_wrap=True,
         )
@@ -265,11 +252,10 @@ def print_verified(verified: "Verified") -> None:
 
     screen = console()
     depth = ", each decoded" if verified.deep else ""
-    faults = len(verified.faults)
-    verdict = f"{faults:,} fault{'s' if faults > 1 else ''}." if faults else "all as written."
-    shards = f"{verified.shards:,} shard{'' if verified.shards == 1 else 's'}"
+    verdict = f"{counted(len(verified.faults), 'fault')}." if verified.faults else "all as written."
     screen.print(
-        f"{shards}, {verified.clips:,} clips{depth}, {verified.bytes / 1e6:,.1f} MB: {verdict}",
+        f"{counted(verified.shards, 'shard')}, {verified.clips:,} clips{depth}, "
+        f"{verified.bytes / 1e6:,.1f} MB: {verdict}",
         soft_wrap=True,
     )
     for fault in verified.faults:

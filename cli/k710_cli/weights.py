@@ -10,19 +10,12 @@ from k710.labels.orders import Dataset, Family
 from k710_cli.options import Json
 from k710_cli.screen import console, print_json, table
 
-__all__ = ["add_to", "needs_torch"]
+__all__ = ["convert", "needs_torch", "predict", "remap_head"]
 
 _Checkpoint = Annotated[
     Path, typer.Argument(metavar="CKPT", help=".pyth, .pth, .safetensors, or a run's folder.")
 ]
 _Out = Annotated[Path | None, typer.Option(metavar="FILE", help="Default: beside the input.")]
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the commands of this file."""
-    app.command("remap-head")(remap_head)
-    app.command("convert")(convert)
-    app.command("predict")(predict)
 
 
 def needs_torch() -> None:
