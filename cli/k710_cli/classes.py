@@ -36,7 +36,7 @@ def labels(
     work: Work = Path("work"),
     as_json: Json = False,
 ) -> None:
-    """Print the classes in the order of a head: its index, the K710 row, the name.
+    """Print the classes in the order of a head: class index, K710 row, name.
 
     Example: k710 labels --dataset k400 --family alphabetical
     Example: k710 labels --check label_map.txt
@@ -61,13 +61,10 @@ def _print_order(dataset: Dataset | None, family: Family, as_json: bool) -> None
         order = head_map(dataset, family)
         names = [dataset_spelling(dataset, row) for row in order]
     if as_json:
-        return print_json(
-            [
-                {"index": index, "k710_row": row, "name": name, "k710_name": class_names()[row]}
-                for index, (row, name) in enumerate(zip(order, names, strict=True))
-            ]
-        )
-    print("index\tk710_row\tname")
+        columns = ("class_index", "k710_row", "name", "k710_name")
+        rows = zip(range(len(order)), order, names, map(class_names().__getitem__, order))
+        return print_json([dict(zip(columns, row, strict=True)) for row in rows])
+    print("class_index\tk710_row\tname")
     for index, (row, name) in enumerate(zip(order, names, strict=True)):
         print(f"{index}\t{row}\t{name}")
 

@@ -59,7 +59,7 @@ def export(
     work: Work = Path("work"),
     as_json: Json = False,
 ) -> None:
-    """Write the list of a view as another trainer reads it, with labels in the order you choose.
+    """Write the list of a view as another trainer reads it, with classes in the order you choose.
 
     No file is listed that is not there. Beside the list go the names of its classes.
 
@@ -103,7 +103,7 @@ def _print_export(summary: "ExportSummary") -> None:
             "those of the view by their places, like torch.utils.data.Subset(dataset, places)"
         )
     lines.append(
-        f"Labels: 0 to {summary.num_classes - 1}, the classes of {summary.dataset} in "
+        f"Class indices: 0 to {summary.num_classes - 1}, those of {summary.dataset} in "
         f"{summary.family} order"
     )
     folder = Path(summary.files[0]).parent
