@@ -1,7 +1,7 @@
 """labels: the 710 classes, the orders in which heads have them, and what supports the merges."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -60,12 +60,17 @@ def _print_order(dataset: Dataset | None, family: Family, as_json: bool) -> None
     else:
         order = head_map(dataset, family)
         names = [dataset_spelling(dataset, row) for row in order]
+    rows = list(enumerate(zip(order, names, strict=True)))
     if as_json:
-        columns = ("class_index", "k710_row", "name", "k710_name")
-        rows = zip(range(len(order)), order, names, map(class_names().__getitem__, order))
-        return print_json([dict(zip(columns, row, strict=True)) for row in rows])
+        all_names = class_names()
+        return print_json(
+            [
+                {"class_index": index, "k710_row": row, "name": name, "k710_name": all_names[row]}
+                for index, (row, name) in rows
+            ]
+        )
     print("class_index\tk710_row\tname")
-    for index, (row, name) in enumerate(zip(order, names, strict=True)):
+    for index, (row, name) in rows:
         print(f"{index}\t{row}\t{name}")
 
 
@@ -123,7 +128,7 @@ def _evidence(work: Path, as_json: bool) -> None:
     screen = console()
     columns = ("one name", "other name", "clips", "k400/k600", "k400/k700", "k600/k700")
     for merged, title in ((True, "Merged in K710"), (False, "Not merged")):
-        made: Any = table(*columns, title=title, text_columns=2)
+        made = table(*columns, title=title, text_columns=2)
         for pair in (pair for pair in pairs if pair.merged == merged):
             counts = (pair.clips, pair.k400_k600, pair.k400_k700, pair.k600_k700)
             made.add_row(pair.name_a, pair.name_b, *(f"{count:,}" for count in counts))

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -12,6 +12,8 @@ from k710_cli.options import Json, Work
 from k710_cli.screen import console, print_json, rates, stopped_in_words, table
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from k710.download.summary import DownloadProgress, DownloadSummary
 
 __all__ = ["download", "download_progress", "print_downloads"]
@@ -216,7 +218,7 @@ def _print_expected(summary: "DownloadSummary") -> None:
     )
 
 
-def _views(summary: "DownloadSummary") -> Any:
+def _views(summary: "DownloadSummary") -> "Table":
     statuses = sorted({row.status for row in summary.views}, key=lambda s: (s != "ok", s))
     made = table("view", "clips", *statuses, title="Clips by how they fared")
     for view in sorted({row.view for row in summary.views}):

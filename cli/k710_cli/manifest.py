@@ -1,7 +1,7 @@
 """fetch-annotations, build-manifest, explain."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +10,8 @@ from k710_cli.options import Json, Work
 from k710_cli.screen import console, print_json, progress, table
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from k710 import Summary
 
 __all__ = ["build_manifest", "explain", "fetch_annotations", "print_summary"]
@@ -163,7 +165,7 @@ def print_summary(summary: "Summary") -> None:
         screen.print(line, soft_wrap=True)
 
 
-def _lists_table(summary: "Summary") -> Any:
+def _lists_table(summary: "Summary") -> "Table":
     from k710.errors import printable
 
     made = table("list", "file", "rows", title="Lists read", text_columns=2)
@@ -174,7 +176,7 @@ def _lists_table(summary: "Summary") -> Any:
     return made
 
 
-def _views_table(summary: "Summary") -> Any:
+def _views_table(summary: "Summary") -> "Table":
     reasons = sorted({reason for by_reason in summary.dropped.values() for reason in by_reason})
     words = [reason.replace("_", " ") for reason in reasons]
     made = table("view", "rows in", *(f"- {word}" for word in words), "= clips", title="Views made")
@@ -190,7 +192,7 @@ def _views_table(summary: "Summary") -> Any:
     return made
 
 
-def _leak_matrix(summary: "Summary") -> Any:
+def _leak_matrix(summary: "Summary") -> "Table":
     names = sorted({name for pair in summary.leakage for name in (pair.a, pair.b)})
     shared = {(pair.a, pair.b): pair.ids for pair in summary.leakage}
     made = table(

@@ -6,12 +6,16 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 __all__ = ["console", "counted", "print_json", "progress", "rates", "stopped_in_words", "table"]
 
 
-def console() -> Any:
+def console() -> "Console":
     """A Rich console on stdout that takes text as text: no markup, no emoji."""
     from rich.console import Console
 
@@ -24,7 +28,7 @@ def console() -> Any:
     )
 
 
-def table(*columns: str, title: str | None = None, text_columns: int = 1) -> Any:
+def table(*columns: str, title: str | None = None, text_columns: int = 1) -> "Table":
     """An empty Rich table: `text_columns` columns of text, then numbers at the right."""
     from rich import box
     from rich.table import Table

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,6 +13,8 @@ from k710_cli.options import Json, Work, Workers
 from k710_cli.screen import console, counted, print_json, progress, rates, stopped_in_words, table
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from k710.engines.local import Engine
     from k710.shards.summary import ShardProgress, ShardSummary
     from k710.shards.verify import Verified
@@ -194,9 +196,8 @@ def clip_progress() -> Iterator[Callable[["ShardProgress"], None]]:
 def print_shards(summary: "ShardSummary", *, joined: bool = False) -> None:
     """Print how the clips of the views fared, and what was made, or `joined` of several parts."""
     screen = console()
-    for made in _fates(summary):
-        screen.print(made)
-        screen.print()
+    screen.print(_fates(summary))
+    screen.print()
     estimate = f"about {summary.estimated_bytes / 1e9:,.1f} GB"
     if summary.dry_run:
         screen.print(
@@ -231,7 +232,7 @@ def print_shards(summary: "ShardSummary", *, joined: bool = False) -> None:
         screen.print(f"Why: duckdb -c \"{query} where status <> 'ok'\"", soft_wrap=True)
 
 
-def _fates(summary: "ShardSummary") -> Iterator[Any]:
+def _fates(summary: "ShardSummary") -> "Table":
     statuses = sorted({fate.status for fate in summary.fates}, key=lambda s: (s != "ok", s))
     made = table("view", "clips", "stored", "MB", *statuses, title="Clips by how they fared")
     for view in summary.views:
@@ -243,7 +244,7 @@ def _fates(summary: "ShardSummary") -> Iterator[Any]:
             f"{sum(fate.bytes for fate in fates.values()) / 1e6:,.1f}",
             *(f"{fates[status].clips:,}" if status in fates else "" for status in statuses),
         )
-    yield made
+    return made
 
 
 def print_verified(verified: "Verified") -> None:

@@ -2,13 +2,16 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from k710.labels.orders import Dataset, Family
 from k710_cli.options import Json
 from k710_cli.screen import console, print_json, table
+
+if TYPE_CHECKING:
+    from uniformerv2.weights.class_order import ClassOrder
 
 __all__ = ["convert", "needs_torch", "predict", "remap_head"]
 
@@ -71,7 +74,7 @@ def remap_head(
     print(f"Written to {printable(str(done.path))}")
 
 
-def _words(order: Any) -> str:
+def _words(order: "ClassOrder") -> str:
     return f"{len(order.rows())} classes of {order.dataset} in {order.family} order"
 
 
