@@ -5,10 +5,11 @@ from dataclasses import dataclass, fields
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-__all__ = ["SIZES", "Config", "check_type", "options_of"]
+__all__ = ["SIZES", "Config", "Precision", "check_type", "options_of"]
 
 Fusion = Literal["sequential", "parallel", "hierarchical_kv", "hierarchical_q"]
 Local = Literal["none", "single", "double"]
+Precision = Literal["fp32", "bf16", "fp16"]
 # Far above any use: what anyone wrote into a file shall not ask for all memory.
 _MOST = {"num_classes": 1 << 20, "size": 1024, "patch": 256, "depth": 256, "heads": 1024}
 

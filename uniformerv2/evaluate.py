@@ -18,6 +18,7 @@ from pathlib import Path
 from k710.errors import WeightsError, shown
 from k710.files import sha256_of, word_os_errors, write_json
 from uniformerv2.augment.transforms import COLOURS
+from uniformerv2.config import Precision
 from uniformerv2.data import Loader
 from uniformerv2.dataset.clips import View, read_view
 from uniformerv2.dataset.decode import Reading
@@ -27,7 +28,7 @@ from uniformerv2.distributed import Ranks, ranks_of_torchrun
 from uniformerv2.evaluation.predictions import hash_list, write_predictions
 from uniformerv2.evaluation.scoring import DTYPES, TOP, Look, Scores, columns_of, scores_of
 from uniformerv2.model import UniFormerV2
-from uniformerv2.recipe import Precision, Published, Recipe
+from uniformerv2.recipe import Published, Recipe
 from uniformerv2.recipe_toml import read_recipe
 from uniformerv2.weights.files import MODEL, model_of_run
 from uniformerv2.weights.load import load_model, read

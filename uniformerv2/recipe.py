@@ -12,7 +12,7 @@ from typing import Literal, cast
 
 from k710.errors import RecipeError, shown
 from k710.labels.orders import DATASETS
-from uniformerv2.config import Config
+from uniformerv2.config import Config, Precision
 from uniformerv2.dataset.draws import Chances
 
 __all__ = [
@@ -29,7 +29,6 @@ __all__ = [
 ]
 
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_+.-]*")  # of a folder too: no path, no option
-Precision = Literal["bf16", "fp16", "fp32"]
 _VIEW = re.compile(r"[a-z0-9]+/[a-z0-9_]+")
 _VIEWS = re.compile(r"[0-9]+x[0-9]+x[0-9]+")
 

@@ -1,36 +1,20 @@
 """labels: the 710 classes, the orders in which heads have them, and what supports the merges."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from k710.labels.orders import Dataset, Family
 from k710_cli.options import Json, Work
 from k710_cli.screen import console, print_json, table
 
 if TYPE_CHECKING:
     from k710 import ClassFileCheck
 
-__all__ = ["add_to"]
+__all__ = ["labels"]
 
 _SHOWN_FAULTS = 10
-
-
-class Dataset(StrEnum):
-    k400 = "k400"
-    k600 = "k600"
-    k700 = "k700"
-
-
-class Family(StrEnum):
-    opengvlab = "opengvlab"
-    alphabetical = "alphabetical"
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the command of this file."""
-    app.command("labels")(labels)
 
 
 def labels(
@@ -40,7 +24,7 @@ def labels(
         typer.Option(
             help="Order: of the OpenGVLab checkpoints, or alphabetical (MMAction2, torchvision)."
         ),
-    ] = Family.opengvlab,
+    ] = "opengvlab",
     check: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Say which order a class file is in, or what is wrong."),
@@ -52,7 +36,7 @@ def labels(
     work: Work = Path("work"),
     as_json: Json = False,
 ) -> None:
-    """Print the classes in the order of a head: its index, the K710 row, the name.
+    """Print the classes in the order of a head: class index, K710 row, name.
 
     Example: k710 labels --dataset k400 --family alphabetical
     Example: k710 labels --check label_map.txt
@@ -71,20 +55,22 @@ def _print_order(dataset: Dataset | None, family: Family, as_json: bool) -> None
     from k710.labels.orders import class_names, dataset_spelling, head_map, k710_order
 
     if dataset is None:
-        order = k710_order(family.value)
+        order = k710_order(family)
         names = [class_names()[row] for row in order]
     else:
-        order = head_map(dataset.value, family.value)
-        names = [dataset_spelling(dataset.value, row) for row in order]
+        order = head_map(dataset, family)
+        names = [dataset_spelling(dataset, row) for row in order]
+    rows = list(enumerate(zip(order, names, strict=True)))
     if as_json:
+        all_names = class_names()
         return print_json(
             [
-                {"index": index, "k710_row": row, "name": name, "k710_name": class_names()[row]}
-                for index, (row, name) in enumerate(zip(order, names, strict=True))
+                {"class_index": index, "k710_row": row, "name": name, "k710_name": all_names[row]}
+                for index, (row, name) in rows
             ]
         )
-    print("index\tk710_row\tname")
-    for index, (row, name) in enumerate(zip(order, names, strict=True)):
+    print("class_index\tk710_row\tname")
+    for index, (row, name) in rows:
         print(f"{index}\t{row}\t{name}")
 
 
@@ -142,7 +128,7 @@ def _evidence(work: Path, as_json: bool) -> None:
     screen = console()
     columns = ("one name", "other name", "clips", "k400/k600", "k400/k700", "k600/k700")
     for merged, title in ((True, "Merged in K710"), (False, "Not merged")):
-        made: Any = table(*columns, title=title, text_columns=2)
+        made = table(*columns, title=title, text_columns=2)
         for pair in (pair for pair in pairs if pair.merged == merged):
             counts = (pair.clips, pair.k400_k600, pair.k400_k700, pair.k600_k700)
             made.add_row(pair.name_a, pair.name_b, *(f"{count:,}" for count in counts))

@@ -16,7 +16,7 @@ import typer
 
 from k710_cli.screen import console, table
 
-__all__ = ["add_to"]
+__all__ = ["demo"]
 
 _VIEWS = ("k710/train", "k710/val", "k400/train", "k400/val")
 _SHARD_SIZE = "8MB"  # as planned, for pictures of usual size
@@ -38,11 +38,6 @@ _TABLES = {
         "motion_without_local": "without local UniBlocks",
     },
 }
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the command of this file."""
-    app.command("demo")(demo)
 
 
 def demo(

@@ -13,15 +13,10 @@ from k710_cli.screen import console, print_json, table
 if TYPE_CHECKING:
     from k710.doctor.machine import Check
 
-__all__ = ["add_to"]
+__all__ = ["doctor"]
 
 _MARKS = {"ok": "ok", "missing": "-", "broken": "BROKEN", "note": "note"}
 _FIRST = ("broken", "missing", "note")
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the command of this file."""
-    app.command("doctor")(doctor)
 
 
 def doctor(work: Work = Path("work"), as_json: Json = False) -> None:

@@ -2,35 +2,21 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from k710.download.options import DownloadOptions, Policy
 from k710_cli.options import Json, Work
 from k710_cli.screen import console, print_json, rates, stopped_in_words, table
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from k710.download.summary import DownloadProgress, DownloadSummary
 
-__all__ = ["add_to", "download_progress", "print_downloads"]
-
-
-class Fetch(StrEnum):
-    auto = "auto"
-    whole = "whole"
-    sections = "sections"
-
-
-class YesNo(StrEnum):
-    yes = "yes"
-    no = "no"
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the command of this file."""
-    app.command("download")(download)
+__all__ = ["download", "download_progress", "print_downloads"]
 
 
 def download(
@@ -43,13 +29,13 @@ def download(
     ],
     work: Work = Path("work"),
     fetch: Annotated[
-        Fetch,
+        Policy,
         typer.Option(
             help="whole: one stream of the video, for all its windows. sections: the windows "
             "alone, a bit padded (needs ffmpeg; sites throttle it). auto: what should be there "
             "first, by the rates measured so far."
         ),
-    ] = Fetch.auto,
+    ] = "auto",
     short_side: Annotated[
         int, typer.Option(min=16, max=4320, help="The smallest stream with as many pixels.")
     ] = 320,
@@ -104,8 +90,9 @@ def download(
         ),
     ] = "this",
     keep_sources: Annotated[
-        YesNo, typer.Option(help="no: a video goes once all that it was fetched for is in shards.")
-    ] = YesNo.yes,
+        Literal["yes", "no"],
+        typer.Option(help="no: a video goes once all that it was fetched for is in shards."),
+    ] = "yes",
     url_template: Annotated[
         str, typer.Option(help="Where videos are; {id} stands for the YouTube id.")
     ] = "https://www.youtube.com/watch?v={id}",
@@ -120,7 +107,6 @@ def download(
 
     Example: k710 download --views k710/train --limit 100
     """
-    from k710.download.options import DownloadOptions
     from k710.download.run import check_again, download_videos
     from k710.files import num_bytes_of
     from k710.labels.class_file import known_classes_in
@@ -129,7 +115,7 @@ def download(
     try:
         options = DownloadOptions(
             url_template=url_template,
-            policy=fetch.value,
+            policy=fetch,
             short_side=short_side,
             audio=audio,
             cookies=None if cookies is None else str(cookies),
@@ -142,19 +128,19 @@ def download(
             backoff_s=backoff,
             walls=walls,
             timeout_s=timeout,
-            keep=keep_sources is YesNo.yes,
+            keep=keep_sources == "yes",
         )
         selected = Part.parse(part)
-        check_again(_listed(again))
+        check_again(_split(again))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     with stopped_in_words("download"), download_progress() as show:
         summary = download_videos(
-            _listed(views),
+            _split(views),
             work=work,
             options=options,
             classes=None if classes is None else known_classes_in(classes),
-            again=_listed(again),
+            again=_split(again),
             limit=limit,
             part=selected,
             dry_run=dry_run,
@@ -168,7 +154,7 @@ def download(
         raise typer.Exit(1)
 
 
-def _listed(text: str) -> list[str]:
+def _split(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
 
 
@@ -232,7 +218,7 @@ def _print_expected(summary: "DownloadSummary") -> None:
     )
 
 
-def _views(summary: "DownloadSummary") -> Any:
+def _views(summary: "DownloadSummary") -> "Table":
     statuses = sorted({row.status for row in summary.views}, key=lambda s: (s != "ok", s))
     made = table("view", "clips", *statuses, title="Clips by how they fared")
     for view in sorted({row.view for row in summary.views}):

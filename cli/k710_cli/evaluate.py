@@ -1,7 +1,6 @@
 """evaluate: how good is a checkpoint on a view, on which clips, and what does it mix up?"""
 
 from dataclasses import asdict, replace
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,22 +11,12 @@ from k710_cli.options import Json, Work, Workers
 from k710_cli.screen import console, print_json, progress, table
 from k710_cli.train import Cache, Device, Shards, run_or_checkpoint
 from k710_cli.weights import needs_torch
+from uniformerv2.config import Precision
 
 if TYPE_CHECKING:
     from uniformerv2.evaluate import Evaluated
 
-__all__ = ["add_to"]
-
-
-class PrecisionKind(StrEnum):
-    fp32 = "fp32"
-    bf16 = "bf16"
-    fp16 = "fp16"
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the command of this file."""
-    app.command("evaluate")(evaluate)
+__all__ = ["evaluate"]
 
 
 def evaluate(
@@ -49,7 +38,7 @@ def evaluate(
             help="Whose frames, views and colours to take, and whose number to compare with.",
         ),
     ] = None,
-    precision: Annotated[PrecisionKind, typer.Option(help="Of the model.")] = PrecisionKind.fp32,
+    precision: Annotated[Precision, typer.Option(help="Of the model.")] = "fp32",
     shuffle_frames: Annotated[
         list[int] | None,
         typer.Option(
@@ -95,7 +84,7 @@ def evaluate(
         clips=clips,
         crops=crops,
         frames=frames,
-        precision=precision.value,
+        precision=precision,
         skip_broken=skip_broken,
         batch=batch,
         workers=workers,
@@ -114,7 +103,7 @@ def evaluate(
                 recipe=None if recipe is None else read_recipe(recipe),
                 shards=shards,
                 cache=cache,
-                device=None if device is None else device.value,
+                device=device,
                 out=out,
                 report=partial(show, "testing"),
             )

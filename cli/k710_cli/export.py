@@ -1,32 +1,19 @@
 """export: lists and indexes for other trainers."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from k710_cli.classes import Family
+from k710.export.formats import Format, refuse_usage
+from k710.labels.orders import Family
 from k710_cli.options import Json, Work
-from k710_cli.screen import console, print_json, progress
+from k710_cli.screen import console, counted, print_json, progress
 
 if TYPE_CHECKING:
     from k710.export.summary import ExportSummary
 
-__all__ = ["add_to"]
-
-
-class Format(StrEnum):
-    slowfast = "slowfast"
-    mmaction2 = "mmaction2"
-    videomae = "videomae"
-    wids = "wids"
-    csv = "csv"
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the command of this file."""
-    app.command("export")(export)
+__all__ = ["export"]
 
 
 def export(
@@ -72,25 +59,24 @@ def export(
     work: Work = Path("work"),
     as_json: Json = False,
 ) -> None:
-    """Write the list of a view as another trainer reads it, with labels in the order you choose.
+    """Write the list of a view as another trainer reads it, with classes in the order you choose.
 
     No file is listed that is not there. Beside the list go the names of its classes.
 
     Example: k710 export k400/val --format slowfast --root clips --extract
     """
-    from k710.export.formats import refuse_usage
     from k710.export.view import export_view
 
     try:
-        refuse_usage(format.value, root=root, extract=extract, output=output)
+        refuse_usage(format, root=root, extract=extract, output=output)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     with progress(unit="clips") as show:
         summary = export_view(
             view,
-            format=format.value,
+            format=format,
             root=root,
-            family=None if family is None else family.value,
+            family=family,
             extract=extract,
             output=output,
             work=work,
@@ -104,7 +90,7 @@ def export(
 def _print_export(summary: "ExportSummary") -> None:
     from k710.errors import printable
 
-    lines = [f"{summary.view} for {summary.format}: {_counted(summary.clips, 'clip')}"]
+    lines = [f"{summary.view} for {summary.format}: {counted(summary.clips, 'clip')}"]
     if summary.left_out:
         lines.append(f"Left out: {', '.join(left.words for left in summary.left_out)}")
     if summary.extracted.clips:
@@ -113,11 +99,11 @@ def _print_export(summary: "ExportSummary") -> None:
     if summary.index is not None:
         index = summary.index
         lines.append(
-            f"In {_counted(index.shards, 'shard')} of {_counted(index.samples, 'clip')}: take "
+            f"In {counted(index.shards, 'shard')} of {counted(index.samples, 'clip')}: take "
             "those of the view by their places, like torch.utils.data.Subset(dataset, places)"
         )
     lines.append(
-        f"Labels: 0 to {summary.num_classes - 1}, the classes of {summary.dataset} in "
+        f"Class indices: 0 to {summary.num_classes - 1}, those of {summary.dataset} in "
         f"{summary.family} order"
     )
     folder = Path(summary.files[0]).parent
@@ -131,7 +117,3 @@ def _print_export(summary: "ExportSummary") -> None:
     screen = console()
     for line in (*lines, *summary.remarks):
         screen.print(printable(line), soft_wrap=True)
-
-
-def _counted(num: int, what: str) -> str:
-    return f"{num:,} {what}{'' if num == 1 else 's'}"

@@ -1,7 +1,7 @@
 """index: which clips are there, in which files."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,14 +9,11 @@ from k710_cli.options import Json, Work, Workers
 from k710_cli.screen import console, print_json, progress, table
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from k710.sources.index import IndexSummary
 
-__all__ = ["add_to", "print_index"]
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the command of this file."""
-    app.command("index")(index)
+__all__ = ["index", "print_index"]
 
 
 def index(
@@ -71,7 +68,7 @@ def print_index(summary: "IndexSummary") -> None:
     screen.print(f"Written to {printable(summary.work)}: sources.parquet", soft_wrap=True)
 
 
-def _views(summary: "IndexSummary") -> Any:
+def _views(summary: "IndexSummary") -> "Table":
     """found = ok + whatever else befell those that have a copy."""
     shown = [view for view in summary.views if view.clips]
     faults = sorted({s for view in shown for s in view.statuses} - {"ok", "missing"})

@@ -12,12 +12,7 @@ from k710_cli.weights import needs_torch
 if TYPE_CHECKING:
     from uniformerv2.loader_speed import LoaderSpeed
 
-__all__ = ["add_to"]
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the command of this file."""
-    app.command("bench-loader")(bench_loader)
+__all__ = ["bench_loader"]
 
 
 def bench_loader(

@@ -1,31 +1,20 @@
 """fetch-annotations, build-manifest, explain."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from k710.manifest.rules import Dedup, Rules
 from k710_cli.options import Json, Work
 from k710_cli.screen import console, print_json, progress, table
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from k710 import Summary
 
-__all__ = ["add_to", "print_summary"]
-
-
-class Dedup(StrEnum):
-    id = "id"
-    clip = "clip"
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the commands of this file."""
-    app.command("fetch-annotations")(fetch_annotations)
-    app.command("build-manifest")(build_manifest)
-    # So that an id like -aU-xCCzkT0 is an argument: this command has no short options.
-    app.command("explain", context_settings={"ignore_unknown_options": True})(explain)
+__all__ = ["build_manifest", "explain", "fetch_annotations", "print_summary"]
 
 
 def fetch_annotations(
@@ -84,7 +73,7 @@ def build_manifest(
     ] = "k700,k600,k400",
     dedup: Annotated[
         Dedup, typer.Option(help="Keep one train row per YouTube id (as published), or per clip.")
-    ] = Dedup.id,
+    ] = "id",
     memory_limit: Annotated[
         str, typer.Option(help="What the process may use, about; more is spilled to --work.")
     ] = "2GB",
@@ -109,10 +98,9 @@ def build_manifest(
     Example: k710 build-manifest --annotations ./annotations --work ./work
     """
     import k710
-    from k710.manifest.build import Rules
 
     try:
-        rules = Rules(_words(protect, none="none"), _words(prefer), dedup.value)
+        rules = Rules(_split(protect, none="none"), _split(prefer), dedup)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     with progress() as show:
@@ -159,7 +147,7 @@ def explain(
         screen.print(f"    {row.verdict}", soft_wrap=True)
 
 
-def _words(text: str, *, none: str | None = None) -> tuple[str, ...]:
+def _split(text: str, *, none: str | None = None) -> tuple[str, ...]:
     # Nothing at all stays a word that fits nowhere: an unset variable must not mean `none`.
     return () if text.strip() == none else tuple(word.strip() for word in text.split(","))
 
@@ -177,19 +165,18 @@ def print_summary(summary: "Summary") -> None:
         screen.print(line, soft_wrap=True)
 
 
-def _lists_table(summary: "Summary") -> Any:
+def _lists_table(summary: "Summary") -> "Table":
     from k710.errors import printable
 
     made = table("list", "file", "rows", title="Lists read", text_columns=2)
     for read in summary.lists:
-        name = f"{read['dataset']}/{read['name']}"
-        made.add_row(name, printable(read["file"]), f"{read['rows']:,}")
+        made.add_row(f"{read.dataset}/{read.name}", printable(read.file), f"{read.rows:,}")
     made.add_section()
-    made.add_row("", "", f"{sum(read['rows'] for read in summary.lists):,}")
+    made.add_row("", "", f"{sum(read.rows for read in summary.lists):,}")
     return made
 
 
-def _views_table(summary: "Summary") -> Any:
+def _views_table(summary: "Summary") -> "Table":
     reasons = sorted({reason for by_reason in summary.dropped.values() for reason in by_reason})
     words = [reason.replace("_", " ") for reason in reasons]
     made = table("view", "rows in", *(f"- {word}" for word in words), "= clips", title="Views made")
@@ -205,9 +192,9 @@ def _views_table(summary: "Summary") -> Any:
     return made
 
 
-def _leak_matrix(summary: "Summary") -> Any:
-    names = sorted({pair[side] for pair in summary.leakage for side in ("a", "b")})
-    shared = {(pair["a"], pair["b"]): pair["ids"] for pair in summary.leakage}
+def _leak_matrix(summary: "Summary") -> "Table":
+    names = sorted({name for pair in summary.leakage for name in (pair.a, pair.b)})
+    shared = {(pair.a, pair.b): pair.ids for pair in summary.leakage}
     made = table(
         "",
         *(name.replace("/", "\n") for name in names[:-1]),

@@ -12,12 +12,7 @@ from k710_cli.train import Settings
 if TYPE_CHECKING:
     from uniformerv2.recipe import Recipe
 
-__all__ = ["add_to"]
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the command of this file."""
-    app.command("recipes")(recipes)
+__all__ = ["recipes"]
 
 
 def recipes(

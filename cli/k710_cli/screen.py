@@ -6,12 +6,16 @@ import json
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["console", "print_json", "progress", "rates", "stopped_in_words", "table"]
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+__all__ = ["console", "counted", "print_json", "progress", "rates", "stopped_in_words", "table"]
 
 
-def console() -> Any:
+def console() -> "Console":
     """A Rich console on stdout that takes text as text: no markup, no emoji."""
     from rich.console import Console
 
@@ -24,7 +28,7 @@ def console() -> Any:
     )
 
 
-def table(*columns: str, title: str | None = None, text_columns: int = 1) -> Any:
+def table(*columns: str, title: str | None = None, text_columns: int = 1) -> "Table":
     """An empty Rich table: `text_columns` columns of text, then numbers at the right."""
     from rich import box
     from rich.table import Table
@@ -35,6 +39,11 @@ def table(*columns: str, title: str | None = None, text_columns: int = 1) -> Any
             column, justify="left" if place < text_columns else "right", overflow="fold"
         )
     return made
+
+
+def counted(num: int, noun: str) -> str:
+    """A number with its noun, which gets an s unless it is 1."""
+    return f"{num:,} {noun}{'' if num == 1 else 's'}"
 
 
 def print_json(value: Any) -> None:

@@ -2,41 +2,26 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from enum import StrEnum
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from k710.video.profiles import ProfileName
 from k710_cli.options import Json, Work, Workers
-from k710_cli.screen import console, print_json, progress, rates, stopped_in_words, table
+from k710_cli.screen import console, counted, print_json, progress, rates, stopped_in_words, table
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from k710.engines.local import Engine
-    from k710.part import Part
     from k710.shards.summary import ShardProgress, ShardSummary
     from k710.shards.verify import Verified
 
-__all__ = ["add_to", "clip_progress", "print_shards", "print_verified"]
+__all__ = ["clip_progress", "print_shards", "print_verified", "shard", "verify"]
 
-
-class Profile(StrEnum):
-    balanced = "balanced"
-    compact = "compact"
-    intra = "intra"
-    copy = "copy"
-
-
-class EngineName(StrEnum):
-    local = "local"
-    ray = "ray"
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the commands of this file."""
-    app.command("shard")(shard)
-    app.command("verify")(verify)
+EngineName = Literal["local", "ray"]
 
 
 def shard(
@@ -46,13 +31,13 @@ def shard(
     ],
     work: Work = Path("work"),
     profile: Annotated[
-        Profile,
+        ProfileName,
         typer.Option(
             help="balanced: fast to read, 1.5 times the bytes of plain x264. compact: few bytes. "
             "intra: keyframes only, fastest to read. copy: files that are trimmed go in as they "
             "are, the rest as balanced."
         ),
-    ] = Profile.balanced,
+    ] = "balanced",
     short_side: Annotated[
         int, typer.Option(min=16, max=4320, help="Scale to that many pixels; never up.")
     ] = 320,
@@ -79,7 +64,7 @@ def shard(
     seed: Annotated[int, typer.Option(help="Of the order of the clips in the shards.")] = 0,
     engine: Annotated[
         EngineName, typer.Option(help="local: this machine's cores. ray: a Ray cluster's.")
-    ] = EngineName.local,
+    ] = "local",
     address: Annotated[
         str | None,
         typer.Option(help="Of the Ray cluster, HOST:PORT or auto. Default: a Ray of its own."),
@@ -120,6 +105,7 @@ def shard(
     Example: k710 shard --views k710/train,k400/train,k400/val
     """
     from k710.files import num_bytes_of
+    from k710.part import Part
     from k710.shards.run import finish_shards, make_shards
     from k710.video.encode import Encoding
 
@@ -131,9 +117,9 @@ def shard(
             summary = finish_shards(names, work=work)
         return print_json(summary) if as_json else print_shards(summary, joined=True)
     try:
-        encoding = Encoding(profile.value, short_side, Fraction(fps) if fps else None, audio)
+        encoding = Encoding(profile, short_side, Fraction(fps) if fps else None, audio)
         sizes = num_bytes_of(shard_size), num_bytes_of(staging_size)
-        of_part = _part(part)
+        of_part = None if part is None else Part.parse(part)
     except (ValueError, ZeroDivisionError) as error:
         raise typer.BadParameter(str(error)) from error
     with stopped_in_words("shard"), clip_progress() as show:
@@ -145,7 +131,7 @@ def shard(
             staging=staging,
             staging_bytes=sizes[1],
             seed=seed,
-            engine=_engine(engine, address, workers),
+            engine=_choose_engine(engine, address, workers),
             timeout_s=timeout,
             part=of_part,
             found_only=found_only,
@@ -158,14 +144,8 @@ def shard(
     print_shards(summary)
 
 
-def _part(text: str | None) -> "Part | None":
-    from k710.part import Part
-
-    return None if text is None else Part.parse(text)
-
-
-def _engine(name: EngineName, address: str | None, workers: int | None) -> "Engine":
-    if name is EngineName.ray:
+def _choose_engine(name: EngineName, address: str | None, workers: int | None) -> "Engine":
+    if name == "ray":
         from k710.engines.ray import Ray
 
         return Ray(address, workers)
@@ -216,9 +196,8 @@ def clip_progress() -> Iterator[Callable[["ShardProgress"], None]]:
 def print_shards(summary: "ShardSummary", *, joined: bool = False) -> None:
     """Print how the clips of the views fared, and what was made, or `joined` of several parts."""
     screen = console()
-    for made in _fates(summary):
-        screen.print(made)
-        screen.print()
+    screen.print(_fates(summary))
+    screen.print()
     estimate = f"about {summary.estimated_bytes / 1e9:,.1f} GB"
     if summary.dry_run:
         screen.print(
@@ -228,11 +207,10 @@ def print_shards(summary: "ShardSummary", *, joined: bool = False) -> None:
             soft_wrap=True,
         )
     elif summary.shards_made:
-        made = len(summary.shards_made)
         rate = summary.clips_to_make / summary.seconds
         of_part = f" of part {summary.part}" if summary.part else ""
         screen.print(
-            f"{made:,} shard{'s' if made > 1 else ''} made in {summary.seconds:,.1f} s "
+            f"{counted(len(summary.shards_made), 'shard')} made in {summary.seconds:,.1f} s "
             f"({rate:,.1f} clips/s); {summary.shards_in_all:,}{of_part} in {summary.work}/shards.",
             soft_wrap=True,
         )
@@ -254,7 +232,7 @@ def print_shards(summary: "ShardSummary", *, joined: bool = False) -> None:
         screen.print(f"Why: duckdb -c \"{query} where status <> 'ok'\"", soft_wrap=True)
 
 
-def _fates(summary: "ShardSummary") -> Iterator[Any]:
+def _fates(summary: "ShardSummary") -> "Table":
     statuses = sorted({fate.status for fate in summary.fates}, key=lambda s: (s != "ok", s))
     made = table("view", "clips", "stored", "MB", *statuses, title="Clips by how they fared")
     for view in summary.views:
@@ -266,7 +244,7 @@ def _fates(summary: "ShardSummary") -> Iterator[Any]:
             f"{sum(fate.bytes for fate in fates.values()) / 1e6:,.1f}",
             *(f"{fates[status].clips:,}" if status in fates else "" for status in statuses),
         )
-    yield made
+    return made
 
 
 def print_verified(verified: "Verified") -> None:
@@ -275,11 +253,10 @@ def print_verified(verified: "Verified") -> None:
 
     screen = console()
     depth = ", each decoded" if verified.deep else ""
-    faults = len(verified.faults)
-    verdict = f"{faults:,} fault{'s' if faults > 1 else ''}." if faults else "all as written."
-    shards = f"{verified.shards:,} shard{'' if verified.shards == 1 else 's'}"
+    verdict = f"{counted(len(verified.faults), 'fault')}." if verified.faults else "all as written."
     screen.print(
-        f"{shards}, {verified.clips:,} clips{depth}, {verified.bytes / 1e6:,.1f} MB: {verdict}",
+        f"{counted(verified.shards, 'shard')}, {verified.clips:,} clips{depth}, "
+        f"{verified.bytes / 1e6:,.1f} MB: {verdict}",
         soft_wrap=True,
     )
     for fault in verified.faults:

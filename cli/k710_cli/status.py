@@ -9,22 +9,16 @@ import typer
 
 from k710.statuses import Status
 from k710_cli.options import Json, Work
-from k710_cli.screen import console, print_json, table
+from k710_cli.screen import console, counted, print_json, table
 
 if TYPE_CHECKING:
     from k710.report.status import ViewStatus, WorkStatus
 
-__all__ = ["add_to", "print_status"]
+__all__ = ["card", "print_status", "status"]
 
 _WORST = 10
 _MOST_VIEWS = 3  # whose classes are shown unasked
 _WORDS = {"to_shard": "to shard"}
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the commands of this file."""
-    app.command("status")(status)
-    app.command("card")(card)
 
 
 def status(
@@ -115,10 +109,9 @@ def print_status(
     if others:
         screen.print(f"Classes of the other views: k710 status --view {others[0]}{_work(found)}")
         screen.print()
-    shards = f"{found.shards:,} shard{'' if found.shards == 1 else 's'}"
     screen.print(
         f"Distinct clips: {found.clips:,}, of which {found.stored:,} are stored. "
-        f"{shards}, {found.shard_bytes / 1e6:,.1f} MB.",
+        f"{counted(found.shards, 'shard')}, {found.shard_bytes / 1e6:,.1f} MB.",
         soft_wrap=True,
     )
     for line in _next(found):

@@ -5,13 +5,12 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from k710_cli.classes import Dataset
+from k710.labels.orders import Dataset
 from k710_cli.options import Work
 from k710_cli.weights import needs_torch
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from uniformerv2.recipe import Recipe
     from uniformerv2.training.metrics import Seen
 
-__all__ = ["Cache", "Device", "Settings", "Shards", "add_to", "run_or_checkpoint"]
+__all__ = ["Cache", "Device", "Settings", "Shards", "finetune", "pretrain", "run_or_checkpoint"]
 
 Settings = Annotated[
     list[str] | None,
@@ -50,20 +49,10 @@ _Keep = Annotated[int | None, typer.Option(min=1, help="Checkpoints to keep. Def
 _SECONDS_BETWEEN_LINES = 30.0
 
 
-class DeviceKind(StrEnum):
-    cuda = "cuda"
-    cpu = "cpu"
-
-
 Device = Annotated[
-    DeviceKind | None, typer.Option(help="Default: cuda where there is a GPU.", show_default=False)
+    Literal["cuda", "cpu"] | None,
+    typer.Option(help="Default: cuda where there is a GPU.", show_default=False),
 ]
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the commands of this file."""
-    app.command("pretrain")(pretrain)
-    app.command("finetune")(finetune)
 
 
 def pretrain(
@@ -91,7 +80,7 @@ def pretrain(
     needs_torch()
     from uniformerv2.recipe_toml import read_recipe
 
-    chosen = read_recipe(recipe, _settings(settings, keep))
+    chosen = read_recipe(recipe, _add_keep(settings, keep))
     _train(chosen, "pretrain", work, run, init, shards, cache, device)
 
 
@@ -128,17 +117,17 @@ def finetune(
     if recipe is None:
         theirs = recipe_of(path)
         found = frames or (theirs.data.frames if theirs else 8)
-        recipe = fine_tuning_recipe(target.value, read(path).config, found)
+        recipe = fine_tuning_recipe(target, read(path).config, found)
     elif frames is not None:
         settings = [*(settings or []), f"data.frames={frames}"]
-    chosen = read_recipe(recipe, _settings(settings, keep))
+    chosen = read_recipe(recipe, _add_keep(settings, keep))
     if chosen.start.kind != "video":
         raise typer.BadParameter(
             f"{recipe} starts from {chosen.start.of or chosen.start.kind}, and no video model: "
             "k710 pretrain trains it",
             param_hint="--recipe",
         )
-    if chosen.dataset != target.value:
+    if chosen.dataset != target:
         raise typer.BadParameter(f"{recipe} trains on {chosen.dataset}", param_hint="--target")
     _train(chosen, "finetune", work, run, str(path), shards, cache, device)
 
@@ -165,7 +154,7 @@ def run_or_checkpoint(work: Path, text: str) -> Path:
     return path
 
 
-def _settings(settings: list[str] | None, keep: int | None) -> list[str]:
+def _add_keep(settings: list[str] | None, keep: int | None) -> list[str]:
     return [*(settings or []), *([] if keep is None else [f"run.keep={keep}"])]
 
 
@@ -177,7 +166,7 @@ def _train(
     init: str | None,
     shards: str | None,
     cache: Path | None,
-    device: DeviceKind | None,
+    device: str | None,
 ) -> None:
     from k710.errors import StageError, printable
     from uniformerv2.train import train_model
@@ -185,7 +174,7 @@ def _train(
     name = run or recipe.name
     if not name or Path(name).name != name or name.startswith("."):
         raise StageError(f"--run {name!r} must be the name of a folder, without a path.")
-    with _watching() as watch:
+    with _show_progress() as watch:
         done = train_model(
             recipe,
             work=work,
@@ -193,7 +182,7 @@ def _train(
             init=init,
             shards=shards,
             cache=cache,
-            device=None if device is None else device.value,
+            device=device,
             watch=watch,
         )
     if not done.is_first:
@@ -226,7 +215,7 @@ def _next_command(
 
 
 @contextlib.contextmanager
-def _watching() -> Iterator[Callable[["Seen"], None]]:
+def _show_progress() -> Iterator[Callable[["Seen"], None]]:
     """A bar on stderr, where that is a terminal; else a line now and then on stdout."""
     if not sys.stderr.isatty():
         yield _Lines()
@@ -255,9 +244,9 @@ def _watching() -> Iterator[Callable[["Seen"], None]]:
     def show(seen: "Seen") -> None:
         line = seen.lines[-1]
         if "loss" in line:
-            bar.update(task, completed=seen.step, total=seen.total_steps, said=_said(line))
+            bar.update(task, completed=seen.step, total=seen.total_steps, said=_describe_step(line))
         else:
-            bar.console.print(_looked_at(line), soft_wrap=True)
+            bar.console.print(_describe_validation(line), soft_wrap=True)
         bar.start()  # not before: of several processes one alone has something to show
 
     try:
@@ -275,19 +264,20 @@ class _Lines:
     def __call__(self, seen: "Seen") -> None:
         line = seen.lines[-1]
         if "loss" not in line:
-            print(_looked_at(line), flush=True)
+            print(_describe_validation(line), flush=True)
         elif (
             time.monotonic() - self.last >= _SECONDS_BETWEEN_LINES or seen.step == seen.total_steps
         ):
             self.last = time.monotonic()
             left_s = (seen.total_steps - seen.step) * seen.step_s
             print(
-                f"step {seen.step:,} of {seen.total_steps:,}: {_said(line)}, {_time(left_s)} left",
+                f"step {seen.step:,} of {seen.total_steps:,}: {_describe_step(line)}, "
+                f"{_clock(left_s)} left",
                 flush=True,
             )
 
 
-def _said(line: dict[str, Any]) -> str:
+def _describe_step(line: dict[str, Any]) -> str:
     words = [
         f"loss {line['loss']:.3f}",
         f"accuracy {line['accuracy']:.1%}",
@@ -299,13 +289,13 @@ def _said(line: dict[str, Any]) -> str:
     return ", ".join(words)
 
 
-def _looked_at(line: dict[str, Any]) -> str:
+def _describe_validation(line: dict[str, Any]) -> str:
     return (
         f"step {line['step']:,}: {line['val_clips']:,} validation clips, one view each: "
         f"top-1 {line['val_top1']:.1%}, top-5 {line['val_top5']:.1%}"
     )
 
 
-def _time(seconds: float) -> str:
+def _clock(seconds: float) -> str:
     minutes = int(seconds) // 60
     return f"{minutes // 60}:{minutes % 60:02}:{int(seconds) % 60:02}"

@@ -1,36 +1,24 @@
 """remap-head, convert, predict: what can be done with a checkpoint."""
 
 from dataclasses import asdict
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from k710_cli.classes import Dataset, Family
+from k710.labels.orders import Dataset, Family
 from k710_cli.options import Json
 from k710_cli.screen import console, print_json, table
 
-__all__ = ["add_to", "needs_torch"]
+if TYPE_CHECKING:
+    from uniformerv2.weights.class_order import ClassOrder
+
+__all__ = ["convert", "needs_torch", "predict", "remap_head"]
 
 _Checkpoint = Annotated[
     Path, typer.Argument(metavar="CKPT", help=".pyth, .pth, .safetensors, or a run's folder.")
 ]
 _Out = Annotated[Path | None, typer.Option(metavar="FILE", help="Default: beside the input.")]
-
-
-class Format(StrEnum):
-    opengvlab = "opengvlab"
-    mmaction2 = "mmaction2"
-    safetensors = "safetensors"
-    onnx = "onnx"
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the commands of this file."""
-    app.command("remap-head")(remap_head)
-    app.command("convert")(convert)
-    app.command("predict")(predict)
 
 
 def needs_torch() -> None:
@@ -70,9 +58,9 @@ def remap_head(
 
     done = remap(
         checkpoint,
-        target.value,
-        family=None if family is None else family.value,
-        source_family=None if source_family is None else source_family.value,
+        target,
+        family=family,
+        source_family=source_family,
         out=out,
     )
     names = done.names
@@ -86,7 +74,7 @@ def remap_head(
     print(f"Written to {printable(str(done.path))}")
 
 
-def _words(order: Any) -> str:
+def _words(order: "ClassOrder") -> str:
     return f"{len(order.rows())} classes of {order.dataset} in {order.family} order"
 
 
@@ -99,7 +87,10 @@ _KNOWN_BY = {
 
 def convert(
     checkpoint: _Checkpoint,
-    to: Annotated[Format, typer.Option(help="Whose names, and whose order of classes.")],
+    to: Annotated[
+        Literal["opengvlab", "mmaction2", "safetensors", "onnx"],
+        typer.Option(help="Whose names, and whose order of classes."),
+    ],
     frames: Annotated[
         int, typer.Option(min=1, max=1024, help="Frames of a clip; for onnx alone.")
     ] = 8,
@@ -114,7 +105,7 @@ def convert(
     from k710.errors import printable
     from uniformerv2.weights.convert import convert as convert_to
 
-    done = convert_to(checkpoint, to.value, frames=frames, out=out)
+    done = convert_to(checkpoint, to, frames=frames, out=out)
     if as_json:
         print_json(done)
         return

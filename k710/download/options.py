@@ -6,16 +6,16 @@ import shutil
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
-from http.cookiejar import LoadError, MozillaCookieJar
 from pathlib import Path
+from typing import Literal, get_args
 from urllib.parse import urlsplit
 
 from k710.errors import SourceError, StageError, shown
 
-__all__ = ["YOUTUBE", "DownloadOptions", "ffmpeg_keeps_to", "refuse_unready"]
+__all__ = ["YOUTUBE", "DownloadOptions", "Policy", "ffmpeg_keeps_to", "refuse_unready"]
 
 YOUTUBE = "https://www.youtube.com/watch?v={id}"
-_POLICIES = ("auto", "whole", "sections")
+Policy = Literal["auto", "whole", "sections"]
 _PROXIES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 
 
@@ -24,7 +24,7 @@ class DownloadOptions:
     """How videos are fetched; the defaults are careful with a site that counts."""
 
     url_template: str = YOUTUBE  # {id} stands for the YouTube id
-    policy: str = "auto"  # whole, sections, or whichever should be there first
+    policy: Policy = "auto"  # whole, sections, or whichever should be there first
     short_side: int = 320  # px: the smallest stream that has as many is taken
     audio: bool = False
     pad_s: int = 5  # around the window of a section
@@ -49,8 +49,8 @@ class DownloadOptions:
             )
         for proxy in self.proxies:
             _refuse_bad_proxy(proxy)
-        if self.policy not in _POLICIES:
-            raise ValueError(f"{shown(self.policy)} is none of {', '.join(_POLICIES)}")
+        if self.policy not in get_args(Policy):
+            raise ValueError(f"{shown(self.policy)} is none of {', '.join(get_args(Policy))}")
         if self.workers < 1 or self.walls < 1 or self.retries < 0:
             raise ValueError("workers and walls must be 1 or more, and retries 0 or more")
         for number in (self.sleep_s, self.backoff_s, self.pad_s):
@@ -105,6 +105,8 @@ def refuse_unready(options: DownloadOptions) -> None:
 
 
 def _refuse_bad_cookies(path: Path) -> None:
+    from http.cookiejar import LoadError, MozillaCookieJar  # 30 ms, and `k710 --help` is here too
+
     try:
         with warnings.catch_warnings(action="ignore"):  # it calls a bad line a bug of its own
             MozillaCookieJar().load(str(path), ignore_discard=True, ignore_expires=True)

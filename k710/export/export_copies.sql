@@ -5,8 +5,8 @@ select
     manifest.youtube_id,
     manifest.time_start,
     manifest.time_end,
-    classes.class as label,  -- in the order of the family
-    classes.name as label_name,
+    classes.class_index,  -- in the order of the family
+    classes.class_name,
     substr(sources.uri, length($root) + 1) as path,
     sources.bytes,
     sources.uri,

@@ -10,7 +10,7 @@ samples as (
     semi join (from exported where reason is null) using (shard)
 )
 
-select place, clip_id, label, label_name,
+select place, clip_id, class_index, class_name,
 from samples
 join exported using (clip_id)
 where reason is null

@@ -6,8 +6,8 @@ select
     manifest.youtube_id,
     manifest.time_start,
     manifest.time_end,
-    classes.class as label,  -- in the order of the family
-    classes.name as label_name,
+    classes.class_index,  -- in the order of the family
+    classes.class_name,
     format('{:06d}/{}.mp4', index.shard, manifest.clip_id) as path,
     index.bytes,
     false as never_opened,

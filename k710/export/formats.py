@@ -16,7 +16,7 @@ import os
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import IO, Literal, get_args
+from typing import IO, Literal, NamedTuple, get_args
 
 from k710.errors import StageError, shown
 from k710.labels.orders import Family
@@ -42,12 +42,22 @@ Format = Literal["slowfast", "mmaction2", "videomae", "wids", "csv"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 # The first that is in no path is taken. SlowFast's LOADER_CHUNK_SIZE bears no comma.
 SEPARATORS = (" ", ",", "\t")
-ListRow = tuple[str, str, int, int, int | None, str | None, str]
-"""clip_id, youtube_id, time_start, time_end, label, label_name, path below the root."""
-
-_COLUMNS = ("youtube_id", "time_start", "time_end", "label", "label_name", "clip_id", "path")
 FOLDER_NAMES = ("train.csv", "val.csv", "test.csv")
 """What is read by those trainers that are told a folder."""
+
+
+class ListRow(NamedTuple):
+    """A clip that is listed; the columns of `csv`."""
+
+    youtube_id: str
+    time_start: int  # seconds
+    time_end: int  # seconds
+    class_index: int | None  # in the order of the family; None: its list has no labels
+    class_name: str | None  # as the dataset spells it
+    clip_id: str
+    path: str  # below the root
+
+
 # Versions of webdataset before 0.2.96 don't know `lru_size`: of shards that are read where they
 # lie, those delete each one that they are done with. 10 is what the others take without it.
 _WHERE_THEY_LIE = ", localname=str, lru_size=10"
@@ -135,15 +145,17 @@ def write_rows(
     """Write the whole list."""
     if format == "csv":
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(_COLUMNS)
-        writer.writerows((*row[1:6], row[0], row[6]) for row in rows)
+        writer.writerow(ListRow._fields)
+        writer.writerows(rows)
     elif format == "videomae":  # it knows of no prefix
-        file.writelines(f"{_quoted(os.path.join(root, row[6]))} {row[4]}\n" for row in rows)
+        file.writelines(
+            f"{_quote(os.path.join(root, row.path))} {row.class_index}\n" for row in rows
+        )
     else:
-        file.writelines(f"{row[6]}{separator}{row[4]}\n" for row in rows)
+        file.writelines(f"{row.path}{separator}{row.class_index}\n" for row in rows)
 
 
-def _quoted(path: str) -> str:
+def _quote(path: str) -> str:
     return '"' + path.replace('"', '""') + '"' if " " in path or '"' in path else path
 
 

@@ -5,40 +5,15 @@ the lists that are there before another goes beside them.
 """
 
 import json
-import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from k710.errors import StageError, shown
 from k710.export.formats import FOLDER_NAMES, Format, reads_folder
-from k710.labels.orders import Family
+from k710.export.request import ExportRequest
 
-__all__ = ["Asked", "beside", "export_command", "refuse_folder", "refuse_unlike"]
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """The list that was asked for."""
-
-    view: str
-    format: Format
-    family: Family
-    root: str  # where the files are, or the shards
-    extract: bool
-    output: Path
-    work: Path
-
-    @property
-    def dataset(self) -> str:
-        """The first part of the view's name."""
-        return self.view.partition("/")[0]
-
-    @property
-    def from_shards(self) -> bool:
-        """Whether it is made of what is stored, not of the copies."""
-        return self.extract or self.format == "wids"
+__all__ = ["beside", "refuse_folder", "refuse_unlike"]
 
 
 def beside(output: Path, what: str) -> Path:
@@ -54,40 +29,31 @@ def refuse_folder(output: Path) -> None:
         )
 
 
-def export_command(asked: Asked, view: str, output: Path) -> str:
-    """The command that exports another view in the same way."""
-    words = ["k710", "export", view, "--format", asked.format, "--root", asked.root]
-    words += ["--extract"] if asked.extract else []
-    words += ["--family", asked.family, "--output", str(output)]
-    words += ["--work", str(asked.work)] if asked.work != Path("work") else []
-    return shlex.join(words)
-
-
-def refuse_unlike(asked: Asked, separator: str | None) -> None:
+def refuse_unlike(request: ExportRequest, separator: str | None) -> None:
     """StageError where a list beside is read with the same setting, and that would be wrong.
 
     SlowFast gives label 0 to a line that it can't cut, and none sees a wrong order of classes.
     """
-    for sibling, about in _siblings(asked):
+    for sibling, about in _siblings(request):
         mine = {
-            "format": asked.format,
-            "dataset": asked.dataset,
-            "family": asked.family,
-            "root": asked.root,
+            "format": request.format,
+            "dataset": request.dataset,
+            "family": request.family,
+            "root": request.root,
             "separator": separator,
         }
         differing = [
             f"{name} {shown(about.get(name), limit=300)} there, {shown(mine[name], limit=300)} here"
-            for name in _common(asked.format)
+            for name in _common(request.format)
             if about.get(name) != mine[name]
         ]
         if differing:
             view = about.get("view")
-            again = export_command(asked, view if isinstance(view, str) else "VIEW", sibling)
+            again = request.command(view if isinstance(view, str) else "VIEW", sibling)
             raise StageError(
-                f"{asked.output.name} would be read with the same setting as {sibling}, and they "
+                f"{request.output.name} would be read with the same setting as {sibling}, and they "
                 f"differ: {'; '.join(differing)}.\n"
-                f"Keep them apart: --output OTHER/{asked.output.name}\n"
+                f"Keep them apart: --output OTHER/{request.output.name}\n"
                 f"Or remove {sibling}, run this again, and make that one alike: {again}"
             )
 
@@ -101,13 +67,13 @@ def _common(format: Format) -> tuple[str, ...]:
     return ("family",)  # in MMAction2 each list has its own settings
 
 
-def _siblings(asked: Asked) -> Iterator[tuple[Path, dict[str, Any]]]:
+def _siblings(request: ExportRequest) -> Iterator[tuple[Path, dict[str, Any]]]:
     """The other lists of the folder that may be read together with it, each with its JSON."""
-    if not reads_folder(asked.format) and asked.format != "mmaction2":
+    if not reads_folder(request.format) and request.format != "mmaction2":
         return
-    for path in sorted(asked.output.parent.glob("*.about.json")):
+    for path in sorted(request.output.parent.glob("*.about.json")):
         sibling = path.with_name(path.name.removesuffix(".about.json"))
-        if sibling.name == asked.output.name or not sibling.is_file():
+        if sibling.name == request.output.name or not sibling.is_file():
             continue
         try:
             about = json.loads(path.read_text(encoding="utf-8"))
@@ -115,6 +81,6 @@ def _siblings(asked: Asked) -> Iterator[tuple[Path, dict[str, Any]]]:
             continue
         if not isinstance(about, dict):
             continue
-        of_pair = (about.get("format"), about.get("dataset")) == (asked.format, asked.dataset)
-        if sibling.name in FOLDER_NAMES if reads_folder(asked.format) else of_pair:
+        of_pair = (about.get("format"), about.get("dataset")) == (request.format, request.dataset)
+        if sibling.name in FOLDER_NAMES if reads_folder(request.format) else of_pair:
             yield sibling, about

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from k710.export.formats import Format, reads_folder
-from k710.export.siblings import Asked, export_command
+from k710.export.request import ExportRequest
 from k710.export.wids import WidsIndex
 from k710.labels.orders import Family
 from k710.shards.extract import Extracted
@@ -64,19 +64,19 @@ class ExportSummary:
     remarks: tuple[str, ...]
 
 
-def nothing_to_list(asked: Asked, left_out: Sequence[LeftOut]) -> str:
+def nothing_to_list(request: ExportRequest, left_out: Sequence[LeftOut]) -> str:
     """The words for a list that would be empty."""
     why = ", ".join(left.words for left in left_out) or "the view has none"
-    lines = [f"No clip of {asked.view} can be listed: {why}."]
+    lines = [f"No clip of {request.view} can be listed: {why}."]
     if any(left.reason == "unlabelled" for left in left_out):
         lines.append(
-            f"{asked.format} would take some class for granted: take --format csv or wids."
+            f"{request.format} would take some class for granted: take --format csv or wids."
         )
-    return "\n".join([*lines, *_remedies(asked, left_out)])
+    return "\n".join([*lines, *_remedies(request, left_out)])
 
 
 def remarks_of(
-    asked: Asked,
+    request: ExportRequest,
     left_out: Sequence[LeftOut],
     *,
     num_classes: int,
@@ -84,19 +84,19 @@ def remarks_of(
     has_spaces: bool,
 ) -> list[str]:
     """What a user of the list should know."""
-    remarks = _remedies(asked, left_out)
+    remarks = _remedies(request, left_out)
     if never_opened:
         remarks.append(
             f"Of {never_opened:,} files nothing but the name is known. Trainers put other clips in "
-            f"the place of what they can't read. To find it before: {_index(asked)} --probe"
+            f"the place of what they can't read. To find it before: {_index(request)} --probe"
         )
-    remarks += _of_family(asked.format, asked.family)
-    if asked.format == "wids":
-        remarks += _of_wids(asked.root)
-    elif reads_folder(asked.format):
-        remarks += _of_folder(asked)
-    if asked.format == "videomae":
-        remarks += _of_videomae(asked, num_classes, has_spaces)
+    remarks += _of_family(request.format, request.family)
+    if request.format == "wids":
+        remarks += _of_wids(request.root)
+    elif reads_folder(request.format):
+        remarks += _of_folder(request)
+    if request.format == "videomae":
+        remarks += _of_videomae(request, num_classes, has_spaces)
     return remarks
 
 
@@ -121,24 +121,24 @@ def _of_wids(root: str) -> list[str]:
     return remarks
 
 
-def _of_folder(asked: Asked) -> list[str]:
+def _of_folder(request: ExportRequest) -> list[str]:
     """How the folder gets the list that its reader wants at the end."""
-    test = asked.output.with_name("test.csv")
-    if asked.output.name != "val.csv" or test.exists():
+    test = request.output.with_name("test.csv")
+    if request.output.name != "val.csv" or test.exists():
         return []
-    command = export_command(asked, asked.view, test)
-    return [f"{_OWN[asked.format]} tests on test.csv. The same clips as that: {command}"]
+    command = request.command(request.view, test)
+    return [f"{_OWN[request.format]} tests on test.csv. The same clips as that: {command}"]
 
 
-def _of_videomae(asked: Asked, num_classes: int, has_spaces: bool) -> list[str]:
+def _of_videomae(request: ExportRequest, num_classes: int, has_spaces: bool) -> list[str]:
     remarks = []
     if has_spaces:
         remarks.append(
             "Paths with a space are in quotes: fine-tuning reads them, run_mae_pretraining.py "
             "doesn't."
         )
-    elif asked.output.name == "train.csv":
-        told = shlex.join(("--data_path", str(asked.output.absolute())))
+    elif request.output.name == "train.csv":
+        told = shlex.join(("--data_path", str(request.output.absolute())))
         remarks.append(f"run_mae_pretraining.py takes the list itself: {told}")
     if num_classes != 400:
         remarks.append("VideoMAE's datasets.py has nb_classes = 400 for Kinetics: change it there.")
@@ -148,22 +148,22 @@ def _of_videomae(asked: Asked, num_classes: int, has_spaces: bool) -> list[str]:
 # --- what to do about what is lacking
 
 
-def _remedies(asked: Asked, left_out: Sequence[LeftOut]) -> list[str]:
+def _remedies(request: ExportRequest, left_out: Sequence[LeftOut]) -> list[str]:
     of = {left.reason: left for left in left_out}
-    work, index = _work(asked), _index(asked)
-    shard = f"k710 shard --views {asked.view}{work}"
-    download = f"k710 download --views {asked.view}{work}"
+    work, index = _work(request), _index(request)
+    shard = f"k710 shard --views {request.view}{work}"
+    download = f"k710 download --views {request.view}{work}"
     remedies = _of_other_form([of[reason] for reason in _IN_OTHER_FORM if reason in of], shard)
     if "unstored" in of:
         remedies.append(f"To get those that are in no shard: {shard}")
     if "changed" in of:
         remedies.append(f"To find files again: {index}")
     if named := _named(of, _TO_DOWNLOAD):
-        then = f"{shard}, and export" + ("" if asked.from_shards else " with --extract")
+        then = f"{shard}, and export" + ("" if request.from_shards else " with --extract")
         remedies.append(f"To get those that are {named}: {download}, then {then}")
         remedies.append(f"Where there are copies of them: {index}")
     if Status.FAILED in of:
-        again = f"k710 shard --retry --views {asked.view}{work}"
+        again = f"k710 shard --retry --views {request.view}{work}"
         remedies.append(f"To try those again that failed here: {again}; without a copy: {download}")
     if named := _named(of, _REFUSED):
         remedies.append(f"None can be had of those that are {named}, but of others: {index}")
@@ -172,12 +172,12 @@ def _remedies(asked: Asked, left_out: Sequence[LeftOut]) -> list[str]:
     return remedies
 
 
-def _work(asked: Asked) -> str:
-    return "" if asked.work == Path("work") else f" --work {shlex.quote(str(asked.work))}"
+def _work(request: ExportRequest) -> str:
+    return "" if request.work == Path("work") else f" --work {shlex.quote(str(request.work))}"
 
 
-def _index(asked: Asked) -> str:
-    return f"k710 index --videos DIR{_work(asked)}"
+def _index(request: ExportRequest) -> str:
+    return f"k710 index --videos DIR{_work(request)}"
 
 
 def _named(of: dict[str, LeftOut], reasons: Sequence[str]) -> str:

@@ -1,8 +1,8 @@
 """The index of webdataset's wids: random access to the samples of whole shards.
 
 It lists shards, and a shard holds clips of many views. So a table goes with it that says where
-among all samples the clips of the view are, with labels in the order of the family: the JSON in the
-shards has K710 rows.
+among all samples the clips of the view are, and gives the class index of each in the order of the
+family: the JSON in the shards has K710 rows.
 """
 
 import csv
@@ -16,7 +16,7 @@ from urllib.parse import urlparse
 import duckdb
 
 from k710.errors import StageError, shown
-from k710.export.siblings import Asked
+from k710.export.request import ExportRequest
 from k710.sources.outcomes import shard_name
 from k710.tables.connection import run
 from k710.tables.schemas import read_sql, table_path
@@ -39,41 +39,41 @@ class WidsIndex:
 
 
 def places_path(output: Path) -> Path:
-    """Where the table goes: the place of each clip of the view, its name and label."""
+    """Where the table goes: the place of each clip of the view, its name and class."""
     return output.with_name(f"{output.name}.clips.csv")
 
 
 def write_wids_index(
-    con: duckdb.DuckDBPyConnection, asked: Asked, index: Path, places: Path
+    con: duckdb.DuckDBPyConnection, request: ExportRequest, index: Path, places: Path
 ) -> WidsIndex:
     """Write to `index` all shards that hold a clip of `exported`, to `places` where those are.
 
     `exported` and `index` must be tables on `con`. StageError where a shard is not there.
     """
-    root = asked.root
+    root = request.root
     shards = run(con, _SHARDS)
     listed = [
         {
             "url": f"{root.rstrip('/')}/{shard_name(shard)}.tar",
             "nsamples": num_samples,
-            "filesize": _tar_bytes(asked.work, shard),
+            "filesize": _tar_bytes(request.work, shard),
         }
         for shard, num_samples in shards
     ]
-    _refuse_address(os.path.abspath(asked.output))
+    _refuse_address(os.path.abspath(request.output))
     if "://" not in root:
         _refuse_address(root)
         _refuse_missing(listed)
     rows = run(con, read_sql("k710/export/export_places.sql"))
     with places.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("place", "clip_id", "label", "label_name"))
+        writer.writerow(("place", "clip_id", "class_index", "class_name"))
         writer.writerows(rows)
     description = {
         "__kind__": "wids-shard-index-v1",
         "wids_version": 1,
-        "name": asked.view,
-        "info": f"Its clips, places and labels are in {places_path(asked.output).name}.",
+        "name": request.view,
+        "info": f"Its clips, places and classes are in {places_path(request.output).name}.",
         "shardlist": listed,
     }
     index.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")

@@ -1,5 +1,4 @@
 from .build import Duplicates as Duplicates
-from .build import Rules as Rules
 from .build import Summary as Summary
 from .build import build_manifest as build_manifest
 from .evidence import NamePair as NamePair
@@ -7,3 +6,4 @@ from .evidence import label_evidence as label_evidence
 from .read import ExplainedRow as ExplainedRow
 from .read import explain as explain
 from .read import load_view as load_view
+from .rules import Rules as Rules

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -22,9 +22,11 @@ from k710.annotations.find import ListFile, find_lists
 from k710.errors import K710Error, SourceError
 from k710.files import locked, sha256_of, word_os_errors
 from k710.labels.orders import DATASETS, class_names, labels_sha256
+from k710.manifest.rules import Dedup, Rules
 from k710.tables.connection import connect, make_table, run
 from k710.tables.schemas import ANNOTATIONS, DROPPED, LEAKAGE, MANIFEST, read_sql
 from k710.tables.sidecar import (
+    Sidecar,
     TableSpec,
     disown,
     is_done,
@@ -34,31 +36,11 @@ from k710.tables.sidecar import (
     write_table,
 )
 
-__all__ = ["LISTS", "Duplicates", "Rules", "Summary", "build_manifest"]
+__all__ = ["LISTS", "Duplicates", "LeakageRow", "ListCount", "Summary", "build_manifest"]
 
-Dedup = Literal["id", "clip"]
 OnProgress = Callable[[str, int, int | None], None]  # what, done, total if known
 LISTS = tuple(sorted(f"{d}/{s}" for d in DATASETS for s in ("train", "val", "test")))
 """The nine lists as dataset/split, sorted: bit i of a found_in mask stands for LISTS[i]."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """How K710 is made of the lists; README says what each choice means."""
-
-    protect: tuple[str, ...] = ("val", "test")  # train rows with an id in these lists are dropped
-    prefer: tuple[str, ...] = ("k700", "k600", "k400")  # whose row of an id stays
-    dedup: Dedup = "id"  # one row per YouTube id, or per (id, start, end)
-
-    def __post_init__(self) -> None:
-        if not set(self.protect) <= {"val", "test"} or len(set(self.protect)) < len(self.protect):
-            raise ValueError(f"protect must be some of val and test, and is {list(self.protect)}")
-        if sorted(self.prefer) != sorted(DATASETS):
-            raise ValueError(
-                f"prefer must name {', '.join(DATASETS)} once each, and is {list(self.prefer)}"
-            )
-        if self.dedup not in get_args(Dedup):
-            raise ValueError(f"dedup must be id or clip, and is {self.dedup!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,17 +54,39 @@ class Duplicates:
 
 
 @dataclass(frozen=True, slots=True)
+class ListCount:
+    """A list that was read, and its rows."""
+
+    dataset: str
+    name: str  # train, val, test, or a list of K600's own
+    file: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeakageRow:
+    """What the lists `a` and `b` share; a row of leakage.parquet."""
+
+    a: str
+    b: str
+    ids: int
+    clips: int
+    same_label: int  # clips
+    other_label: int  # clips
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """What a build read and made; `asdict` of it is what `--json` prints."""
 
     rules: Rules
-    lists: tuple[dict[str, Any], ...]  # dataset, name, file, rows; in this order
+    lists: tuple[ListCount, ...]  # by dataset, name and file
     twins: tuple[str, ...]  # files not read because another has the same rows
     not_protected: tuple[str, ...]  # val and test lists that were not there
     views: dict[str, int]  # view -> clips
     dropped: dict[str, dict[str, int]]  # k710 view -> reason -> rows
     duplicates: tuple[Duplicates, ...]
-    leakage: tuple[dict[str, Any], ...]  # the rows of leakage.parquet
+    leakage: tuple[LeakageRow, ...]  # of all pairs of lists
     built: tuple[str, ...]  # tables made by this call; empty when all were done before
     work: str
 
@@ -172,13 +176,13 @@ def _build_annotations(
             raise
 
     def notes() -> dict[str, Any]:
-        lists = [{**asdict(read), "rows": found[read]} for read in sorted(found)]
+        lists = [ListCount(**asdict(read), rows=found[read]) for read in sorted(found)]
         _refuse_incomplete(lists, require_complete)
-        return {"lists": lists, "not_protected": _not_protected(lists)}
+        return {"lists": [*map(asdict, lists)], "not_protected": _not_protected(lists)}
 
     if is_done(work, spec):
         sidecar = open_table(con, work, ANNOTATIONS)
-        _refuse_incomplete(sidecar.notes["lists"], require_complete)
+        _refuse_incomplete(_list_counts(sidecar), require_complete)
         return []
     con.register("rows", pa.RecordBatchReader.from_batches(rows_schema, batches()))
     try:
@@ -198,13 +202,17 @@ def _hash(file: ListFile) -> str:
         raise SourceError(f"{file.path} can't be read: {error.strerror}.") from error
 
 
-def _not_protected(lists: Sequence[Mapping[str, Any]]) -> list[str]:
+def _list_counts(annotations: Sidecar) -> tuple[ListCount, ...]:
+    return tuple(ListCount(**read) for read in annotations.notes["lists"])
+
+
+def _not_protected(lists: Sequence[ListCount]) -> list[str]:
     # The holdout list is an extra: K600's own archive does not have it.
-    there = {f"{read['dataset']}/{read['name']}" for read in lists}
+    there = {f"{read.dataset}/{read.name}" for read in lists}
     return [name for name in LISTS if not name.endswith("/train") and name not in there]
 
 
-def _refuse_incomplete(lists: Sequence[Mapping[str, Any]], require_complete: bool) -> None:
+def _refuse_incomplete(lists: Sequence[ListCount], require_complete: bool) -> None:
     missing = _not_protected(lists)
     if require_complete and missing:
         raise SourceError(
@@ -289,7 +297,8 @@ def _summary(
     files: Sequence[ListFile],
     built: Sequence[str],
 ) -> Summary:
-    notes = open_table(con, work, ANNOTATIONS).notes
+    annotations = open_table(con, work, ANNOTATIONS)
+    lists = _list_counts(annotations)
     for table in (MANIFEST, DROPPED, LEAKAGE):
         open_table(con, work, table)
     counts = con.execute("select view, count(*) from manifest group by view order by view")
@@ -304,25 +313,24 @@ def _summary(
     leakage = run(
         con, "select a, b, ids, clips, same_label, other_label from leakage order by a, b"
     )
-    columns = ("a", "b", "ids", "clips", "same_label", "other_label")
     return Summary(
         rules=rules,
-        lists=tuple(notes["lists"]),
+        lists=lists,
         twins=tuple(sorted(twin for file in files for twin in file.twins)),
-        not_protected=tuple(notes["not_protected"]),
+        not_protected=tuple(annotations.notes["not_protected"]),
         views=views,
         dropped=dropped,
-        duplicates=_duplicates(con, views, notes["lists"]),
-        leakage=tuple(dict(zip(columns, row, strict=True)) for row in leakage),
+        duplicates=_duplicates(con, views, lists),
+        leakage=tuple(LeakageRow(*row) for row in leakage),
         built=tuple(built),
         work=str(work),
     )
 
 
 def _duplicates(
-    con: duckdb.DuckDBPyConnection, views: Mapping[str, int], lists: Sequence[Mapping[str, Any]]
+    con: duckdb.DuckDBPyConnection, views: Mapping[str, int], lists: Sequence[ListCount]
 ) -> tuple[Duplicates, ...]:
-    read = sum(entry["rows"] for entry in lists)
+    read = sum(entry.rows for entry in lists)
     if read == sum(clips for view, clips in views.items() if not view.startswith("k710/")):
         return ()
     return tuple(Duplicates(*row) for row in run(con, read_sql("k710/manifest/duplicates.sql")))

@@ -1,7 +1,7 @@
 """A dataset card for the Hugging Face hub: what the tables hold, and how they are made again.
 
-It tells of the tables and their sidecars alone, never of the time, the machine or its paths: the
-same tables give the same bytes.
+Its words are in card_template.md, its values come from the tables and their sidecars alone, never
+from the time, the machine or its paths: the same tables give the same bytes.
 
 Not covered: shards. The videos are not ours to pass on, so no config names them.
 """
@@ -10,49 +10,40 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from k710.errors import StageError
+from k710.errors import StageError, printable
 from k710.files import replacing, sha256_of, word_os_errors
-from k710.labels.orders import DATASETS, class_names, dataset_rows, labels_sha256
+from k710.labels.orders import class_names, labels_sha256
 from k710.manifest.read import open_tables
-from k710.report.front_matter import front_matter
-from k710.report.markdown import markdown_table
-from k710.report.rebuild import is_of_other_manifest, rebuild_section
-from k710.report.status import ViewStatus, WorkStatus, read_status
+from k710.report.status import read_status
+from k710.shards.plan import planned_encoding, seconds_per_shard
 from k710.sources.outcomes import done_shards
 from k710.tables.connection import run
-from k710.tables.schemas import DROPPED, MANIFEST, SOURCES, TABLES, Table
-from k710.tables.sidecar import Sidecar, read_sidecar
+from k710.tables.schemas import DROPPED, MANIFEST, PLAN, SOURCES, TABLES, Table
+from k710.tables.sidecar import Sidecar, parquet_pattern, read_sidecar
+from k710.video.encode import Encoding, bytes_per_second
 
-__all__ = ["PUBLISHED", "Card", "card_text", "write_card"]
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+__all__ = ["PUBLISHED", "Card", "card_text", "size_category", "write_card"]
 
 PUBLISHED = ("manifest", "annotations", "dropped", "leakage", "index")
 """The tables that may lie beside the card on the hub. The others tell of paths on this machine."""
 _MARK = re.compile(r"^<!-- k710 card (\w+): .* -->\n", re.M)
-_GRAIN = {
-    "manifest": "view and clip",
-    "annotations": "row of an upstream list",
-    "dropped": "row that its k710 view lacks, with the reason",
-    "leakage": "pair of lists: how many ids and clips they share",
-    "index": "clip that is stored: its shard, offset, bytes, hash and frames",
-}
-_LICENCE = """\
-The annotations are Google DeepMind's, published under
-[CC BY 4.0](https://creativecommons.org/licenses/by/4.0/), and so are these tables. Changed in them:
-the lists are merged, class names brought to one spelling, and rows left out as said above.
-
-The videos belong to those who uploaded them, and **are not redistributable**. They are not in this
-repository, and shards made of them must not be published. `sources.parquet` and `outcomes/` stay
-at home too: they tell of paths.
-
-Kinetics: [K400](https://arxiv.org/abs/1705.06950), [K600](https://arxiv.org/abs/1808.01340),
-[K700](https://arxiv.org/abs/1907.06987), [K700-2020](https://arxiv.org/abs/2010.10864). The merge
-to 710 classes is that of [UniFormerV2](https://arxiv.org/abs/2211.09552).
+_MARKUP = re.compile(r"([\\`*_{}\[\]<>|#~&$])")  # what Markdown would read as more than text
+_DROPPED = """
+select split, reason, count(*) from dropped group by split, reason order by split desc, reason
+"""
+_PLACES = """
+select list(distinct shard), count(*) > count(distinct clip_id) from read_parquet($path)
 """
 
 
@@ -65,17 +56,13 @@ class Card:
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
-    """What a card tells of."""
+class _ShardRun:
+    """A `k710 shard` that planned some of the shards."""
 
-    work: Path
-    repo_id: str
-    status: WorkStatus
-    sidecars: Mapping[str, Sidecar]  # of the published tables that there are
-    looked: bool  # for copies
-    shards: Sequence[Sidecar]  # of their outcomes
-    of_other_manifest: bool  # the shards
-    dropped: Sequence[tuple[str, str, int]]  # split, reason, rows
+    views: list[str]
+    shard_size: str  # for --shard-size
+    seed: int
+    found_only: bool
 
 
 def write_card(
@@ -110,25 +97,62 @@ def card_text(
 
     ValueError where `repo_id` is none; StageError where the manifest isn't built.
     """
-    told = _told(Path(work), _checked(repo_id))
-    body = "".join(
-        [
-            front_matter(told.status.clips, told.sidecars),
-            _summary(told),
-            _views(told),
-            _rules(told),
-            _labels(),
-            _shards(told),
-            f"## Licence\n\n{_LICENCE}\n",
-            rebuild_section(
-                told.work,
-                told.sidecars,
-                with_shards=bool(told.shards) and not told.of_other_manifest,
-            ),
-        ]
+    _refuse_bad_name(repo_id)
+    work = Path(work)
+    with word_os_errors(work), duckdb.connect() as con:
+        open_tables(con, work, MANIFEST, DROPPED)
+        dropped = run(con, _DROPPED)
+    shards, plan = done_shards(work), read_sidecar(PLAN.path(work))
+    tables = {name: _check_table(work, TABLES[name]) for name in PUBLISHED}
+    manifest, annotations, leakage, index = (
+        tables[name] for name in ("manifest", "annotations", "leakage", "index")
+    )
+    assert manifest is not None and annotations is not None  # they were opened
+    is_of_other_manifest = any(
+        sidecar.inputs.get("manifest") != manifest.sha256
+        for sidecar in (*shards.values(), *([plan] if plan is not None else []))
+    )
+    if leakage and leakage.inputs.get("annotations") != annotations.sha256:
+        tables["leakage"] = None  # of a build that was stopped half-way
+    if index and (is_of_other_manifest or index.notes.get("shards") != sorted(shards)):
+        tables["index"] = None  # of another manifest, or of before the last shards
+    published = {name: sidecar for name, sidecar in tables.items() if sidecar is not None}
+    status, encoding = read_status(work=work), planned_encoding(work)
+    body = _template().render(
+        repo_id=repo_id or "ORG/NAME",
+        size=size_category(status.clips),
+        status=status,
+        tables=published,
+        dropped=dropped,
+        is_indexed=SOURCES.path(work).is_file(),
+        labels_sha256=labels_sha256(),
+        class_names=class_names(),
+        shards=list(shards.values()),
+        made_with=_encodings(shards),
+        is_of_other_manifest=is_of_other_manifest,
+        encoding=encoding,
+        runs=_shard_runs(plan, encoding) if shards and not is_of_other_manifest else [],
+        doubts=_why_other_shards(work, shards, plan) if "index" in published else [],
     )
     mark = f"<!-- k710 card {_hash(body)}: another run replaces this file if it is as written -->\n"
-    return body + mark, tuple(f"{name}.parquet" for name in told.sidecars)
+    return body + mark, tuple(f"{name}.parquet" for name in published)
+
+
+@cache
+def _template() -> "Template":
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined
+    )
+    environment.filters |= {
+        "counted": lambda num, noun: f"{num:,} {noun}{'' if num == 1 else 's'}",
+        "escaped": lambda text: _MARKUP.sub(r"\\\1", printable(text)),
+        "percent": "{:.2%}".format,
+        "thousands": "{:,}".format,
+    }
+    text = resources.files("k710.report").joinpath("card_template.md").read_text(encoding="utf-8")
+    return environment.from_string(text)
 
 
 def _refuse_to_replace(path: Path) -> None:
@@ -150,10 +174,10 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _checked(repo_id: str | None) -> str:
-    """The name on the hub, by the hub's own rules, or a placeholder."""
+def _refuse_bad_name(repo_id: str | None) -> None:
+    """ValueError where the hub, by its own rules, would refuse a repository of that name."""
     if repo_id is None:
-        return "ORG/NAME"
+        return
     part = r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"
     if (
         not re.fullmatch(f"{part}/{part}", repo_id)
@@ -164,40 +188,9 @@ def _checked(repo_id: str | None) -> str:
             f"{repo_id!r} is no name of a repository on the hub: write it like ORG/NAME, with "
             "letters, digits, - _ and ."
         )
-    return repo_id
 
 
-def _told(work: Path, repo_id: str) -> _Told:
-    with word_os_errors(work), duckdb.connect() as con:
-        open_tables(con, work, MANIFEST, DROPPED)
-        dropped = run(
-            con,
-            "select split, reason, count(*) from dropped group by split, reason "
-            "order by split desc, reason",
-        )
-        done = done_shards(work)
-        found = {name: _sidecar(work, TABLES[name]) for name in PUBLISHED}
-        manifest, annotations = found["manifest"], found["annotations"]
-        leakage, index = found["leakage"], found["index"]
-        assert manifest is not None and annotations is not None  # they were opened
-        if leakage and leakage.inputs.get("annotations") != annotations.sha256:
-            found["leakage"] = None  # of a build that was stopped half-way
-        is_of_other = is_of_other_manifest(work, manifest)
-        if index and (is_of_other or index.notes.get("shards") != sorted(done)):
-            found["index"] = None  # of another manifest, or of before the last shards
-        return _Told(
-            work=work,
-            repo_id=repo_id,
-            status=read_status(work=work),
-            sidecars={name: sidecar for name, sidecar in found.items() if sidecar is not None},
-            looked=SOURCES.path(work).is_file(),
-            shards=list(done.values()),
-            of_other_manifest=is_of_other,
-            dropped=dropped,
-        )
-
-
-def _sidecar(work: Path, table: Table) -> Sidecar | None:
+def _check_table(work: Path, table: Table) -> Sidecar | None:
     """The sidecar of a table that is there; StageError where it tells of other bytes."""
     path = table.path(work)
     sidecar = read_sidecar(path)
@@ -211,162 +204,68 @@ def _sidecar(work: Path, table: Table) -> Sidecar | None:
     return sidecar
 
 
-# --- body
+def size_category(num: int) -> str:
+    """The hub's name for a data set of so many examples: `100K<n<1M`."""
+    names = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T")
+    for place, name in enumerate(names):
+        if num < 1000 * 10**place:
+            return f"{names[place - 1]}<n<{name}" if place else f"n<{name}"
+    return f"n>{names[-1]}"
 
 
-def _summary(told: _Told) -> str:
-    views = [view for view in told.status.views if view.clips]
-    sizes = ", ".join(f"{view.clips:,} in `{view.view}`" for view in views[:2])
-    return f"""\
-# Kinetics-710
-
-The annotation lists of Kinetics-400, 600 and 700 as one manifest of 710 classes, with a reason for
-every row that was left out: {told.status.clips:,} clips, {sizes}.
-There are no videos here: see Licence.
-
-```python
-from datasets import load_dataset
-
-manifest = load_dataset("{told.repo_id}", "manifest", split="rows")
-clips = manifest.filter(lambda row: row["view"] == "{views[0].view if views else "k710/train"}")
-```
-
-{markdown_table(("table", "one row for each", "rows"), _table_rows(told))}
-A clip is `(youtube_id, time_start, time_end)`, in seconds. A view is what one run reads: choose the
-rows of one `view`, not the whole table.
-
-"""
+# --- shards
 
 
-def _table_rows(told: _Told) -> Iterator[tuple[str, ...]]:
-    for name, sidecar in told.sidecars.items():
-        yield f"`{name}.parquet`", _GRAIN[name], f"{sidecar.rows:,}"
-
-
-def _views(told: _Told) -> str:
-    views = told.status.views
-    if told.shards:
-        note = (
-            "Clips disappear from YouTube. The counts are of the copies that those who made this "
-            "card had: give the missing share beside every result.\n"
-        )
-    elif told.looked:
-        note = "No shards were made yet.\n"
-    else:
-        counts = [(f"`{view.view}`", f"{view.clips:,}") for view in views]
-        note = "Nobody has looked yet how many of them can be had.\n"
-        return f"## Views\n\n{markdown_table(('view', 'clips'), counts)}\n{note}\n"
-    return f"## Views\n\n{_fates(views)}\n{note}\n"
-
-
-def _fates(views: Sequence[ViewStatus]) -> str:
-    rows = [
-        (
-            f"`{view.view}`",
-            f"{view.clips:,}",
-            f"{view.stored:,}",
-            f"{(view.pending + view.final) / view.clips if view.clips else 0:.2%}",
-            ", ".join(
-                f"{count.status if count.state != 'to_shard' else 'not in a shard yet'} "
-                f"{count.clips:,} ({count.share:.2%})"
-                for count in view.statuses
-                if count.state != "stored"
-            ),
-        )
-        for view in views
-    ]
-    return markdown_table(("view", "clips", "stored", "missing share", "why"), rows)
-
-
-def _rules(told: _Told) -> str:
-    manifest = told.sidecars["manifest"]
-    rules, not_protected = manifest.params, manifest.notes["not_protected"]
-    held_out = (
-        f"A train row is left out when its YouTube id is in a {' or '.join(rules['protect'])} "
-        "list of any\n  of the three datasets, whatever the window there."
-        if rules["protect"]
-        else "**Nothing**: train videos may be in val and test lists. Not for training."
-    )
-    missing = (
-        "\n  These lists were not there, so that train videos in them were not found: "
-        f"{', '.join(f'`{name}`' for name in not_protected)}."
-        if not_protected
-        else ""
-    )
-    kept = "YouTube id" if rules["dedup"] == "id" else "YouTube id and window"
-    rows = [(f"`k710/{split}`", reason, f"{num:,}") for split, reason, num in told.dropped]
-    dropped = markdown_table(("view", "left out", "rows"), rows) + "\n" if rows else ""
-    return f"""\
-## How it was merged
-
-- Held out (`--protect {",".join(rules["protect"]) or "none"}`): {held_out}{missing}
-- Deduplicated (`--dedup {rules["dedup"]}`): one row for each {kept} stays in `k710/train`
-  and in `k710/val`, by dataset ({", ".join(rules["prefer"])}), then time_start, time_end, label
-  name.
-- The views of one dataset, like `k400/train`, lose exact duplicates only.
-
-{dropped}"""
-
-
-def _labels() -> str:
-    sizes = ", ".join(f"{len(dataset_rows(name))} are in {name.upper()}" for name in DATASETS)
-    names = "\n".join(f"{row} {name}" for row, name in enumerate(class_names()))
-    return f"""\
-## Labels
-
-`label` is a row of the 710-class head in the order of the `opengvlab` family: UniFormerV2, UMT,
-InternVideo2, VideoMAEv2. Of its rows {sizes}. It is not the order of the
-`alphabetical` family (MMAction2, torchvision, DeepMind), and not a dataset's own class index:
-`k710 labels` prints the maps. Read in the wrong order, a model scores at chance.
-
-SHA-256 of all orders and spellings, as k710 has them: `{labels_sha256()}`.
-
-<details><summary>The 710 classes</summary>
-
-```
-{names}
-```
-
-</details>
-
-"""
-
-
-def _shards(told: _Told) -> str:
-    if not told.shards:
-        return "## Shards\n\nNone were made yet.\n\n"
-    made_with = {
+def _encodings(shards: dict[int, Sidecar]) -> list[Any]:
+    """Each pair of settings and versions that shards were encoded with, in a fixed order."""
+    pairs = {
         json.dumps([shard.params["encoding"], shard.params["versions"]], sort_keys=True)
-        for shard in told.shards
+        for shard in shards.values()
     }
-    lines = []
-    for encoding, versions in map(json.loads, sorted(made_with)):
-        fps = encoding["fps"] or "each source's own"
-        lines.append(
-            f"- profile `{encoding['profile']}`, short side at most {encoding['short_side']} px, "
-            f"frames/s: {fps}, {'with' if encoding['audio'] else 'no'} sound; by "
-            + ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+    return [json.loads(pair) for pair in sorted(pairs)]
+
+
+def _shard_runs(plan: Sidecar | None, encoding: Encoding | None) -> list[_ShardRun]:
+    if plan is None or encoding is None:
+        return []
+    return [
+        _ShardRun(
+            views=generation["views"],
+            shard_size=_shard_size(generation["seconds_per_shard"], encoding),
+            seed=generation["seed"],
+            found_only=bool(generation.get("found_only")),
         )
-    clips = _counted(sum(shard.notes["num_stored"] for shard in told.shards), "clip")
-    shards = _counted(len(told.shards), "shard")
-    other = (
-        "They were made of another manifest than this one: `index.parquet` is not here, and no\n"
-        "command below makes them.\n\n"
-        if told.of_other_manifest
-        else ""
-    )
-    return f"""\
-## Shards
-
-Not in this repository. Those who have the videos can make them: {shards} with
-{clips}, {told.status.shard_bytes / 1e9:,.3f} GB, each clip once whatever the number of its
-views. A shard is a plain tar, `shards/000000.tar`, that `webdataset` reads: `<clip_id>.mp4` and
-`<clip_id>.json` in turn, in a seeded random order. Clips are cut to their windows and encoded as
-
-{chr(10).join(lines)}
-
-{other}"""
+        for generation in plan.params["generations"]
+    ]
 
 
-def _counted(num: int, what: str) -> str:
-    return f"{num:,} {what}{'' if num == 1 else 's'}"
+def _shard_size(seconds: int, encoding: Encoding) -> str:
+    """A size for `--shard-size` that makes shards of just so many seconds, in megabytes if any."""
+    num_bytes = round(seconds * bytes_per_second(encoding))
+    megabytes = round(num_bytes / 1e6)
+    if megabytes and seconds_per_shard(megabytes * 1_000_000, encoding) == seconds:
+        return f"{megabytes}MB"
+    return str(num_bytes)
+
+
+def _why_other_shards(work: Path, shards: dict[int, Sidecar], plan: Sidecar | None) -> list[str]:
+    """Why the same commands may lay the same videos into other shards; [] where they don't."""
+    path = PLAN.path(work)
+    if plan is None or not path.is_file():
+        return ["the plan is not there"]
+    with duckdb.connect() as con:
+        ((planned, is_twice),) = run(con, _PLACES, {"path": parquet_pattern(path)})
+    reasons = {
+        "some were planned for only what had a copy then (`--found-only`)": any(
+            generation.get("found_only") for generation in plan.params["generations"]
+        ),
+        "some have clips that failed before, and got another place (another copy, or `--retry`)": (
+            is_twice
+        ),
+        "some that were planned are not made": set(planned or ()) != set(shards),
+        "not all were made by the same versions": len(
+            {json.dumps(shard.params["versions"], sort_keys=True) for shard in shards.values()}
+        )
+        > 1,
+    }
+    return [reason for reason, is_so in reasons.items() if is_so]

@@ -8,10 +8,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal, get_args
 
-__all__ = ["COPY", "PROFILES", "PROFILE_NAMES", "Colour", "Profile", "add_stream", "profile_of"]
+__all__ = [
+    "COPY",
+    "PROFILES",
+    "PROFILE_NAMES",
+    "Colour",
+    "Profile",
+    "ProfileName",
+    "add_stream",
+    "profile_of",
+]
 
+ProfileName = Literal["balanced", "compact", "intra", "copy"]
+PROFILE_NAMES: tuple[ProfileName, ...] = get_args(ProfileName)
 COPY = "copy"
 """The profile that leaves bytes as they are; clips that must be cut are encoded as `balanced`."""
 
@@ -63,7 +74,6 @@ PROFILES: Mapping[str, Profile] = MappingProxyType(
         )
     }
 )
-PROFILE_NAMES = (*PROFILES, COPY)
 
 
 def profile_of(name: str) -> Profile:

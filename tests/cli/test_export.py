@@ -30,7 +30,7 @@ def test_what_is_printed_is_what_the_trainer_needs(sharded: Path) -> None:
     assert done.stdout == (
         f"k400/val for slowfast: {len(VAL)} clips\n"
         f"Extracted: {len(VAL)} of them, {size_mb:.1f} MB\n"
-        "Labels: 0 to 399, the classes of k400 in alphabetical order\n"
+        "Class indices: 0 to 399, those of k400 in alphabetical order\n"
         f"Written to {lists}: val.csv, val.csv.classes.txt, val.csv.about.json\n"
         f"Tell the trainer: DATA.PATH_TO_DATA_DIR {sharded}/{lists} "
         f"DATA.PATH_PREFIX {sharded}/clips DATA.PATH_LABEL_SEPARATOR ' ' MODEL.NUM_CLASSES 400\n"

@@ -242,11 +242,11 @@ def test_a_real_id_that_begins_with_a_dash(real_lists: Path, tmp_path: Path) -> 
 
 def test_labels_prints_an_order() -> None:
     lines = k710("labels", "--dataset", "k400", "--family", "alphabetical").stdout.splitlines()
-    assert lines[:2] == ["index\tk710_row\tname", "0\t341\tabseiling"]
+    assert lines[:2] == ["class_index\tk710_row\tname", "0\t341\tabseiling"]
     assert len(lines) == 401
     listed = json.loads(k710("labels", "--json").stdout)
     assert listed[709] == {
-        "index": 709,
+        "class_index": 709,
         "k710_row": 709,
         "name": "bull fighting",
         "k710_name": "bull fighting",

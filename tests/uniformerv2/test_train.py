@@ -27,7 +27,7 @@ from k710_cli.train import _watching
 from support.small_runs import log_of, small, work_in
 from uniformerv2.augment.mixup import Mixing, draw_mix
 from uniformerv2.augment.transforms import CLIP, training_clip
-from uniformerv2.config import Config
+from uniformerv2.config import Config, Precision
 from uniformerv2.data import Loader
 from uniformerv2.dataset.clips import View, read_view
 from uniformerv2.dataset.decode import Reading
@@ -37,7 +37,7 @@ from uniformerv2.dataset.shard_reader import ShardReader
 from uniformerv2.evaluate import Views, evaluate_model
 from uniformerv2.evaluation.scoring import Scores, scores_of
 from uniformerv2.model import UniFormerV2
-from uniformerv2.recipe import Precision, Recipe
+from uniformerv2.recipe import Recipe
 from uniformerv2.recipe_toml import changed, to_toml
 from uniformerv2.train import Seen, train_model
 from uniformerv2.training import checkpoint

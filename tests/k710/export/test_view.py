@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from k710.errors import LabelError, StageError
-from k710.export.siblings import Asked
+from k710.export.request import ExportRequest
 from k710.export.summary import ExportSummary, LeftOut, nothing_to_list
 from k710.export.view import export_view
 from k710.labels.orders import (
@@ -144,7 +144,7 @@ def test_classes_are_named_as_their_dataset_does(spaced: Path, view: str, family
         rows = head_map(dataset, family)
         assert classes(summary) == [dataset_spelling(dataset, row) for row in rows]
     for row in table(summary.files[0]):
-        assert classes(summary)[int(row["label"])] == row["label_name"]
+        assert classes(summary)[int(row["class_index"])] == row["class_name"]
 
 
 # --- separators
@@ -391,7 +391,7 @@ def test_nothing_to_list_says_why_and_what_to_do(spaced: Path, tmp_path: Path) -
     ],
 )
 def test_each_reason_has_its_next_command(status: str, words: str) -> None:
-    asked = Asked(
+    request = ExportRequest(
         view="k400/train",
         format="csv",
         family="opengvlab",
@@ -400,10 +400,10 @@ def test_each_reason_has_its_next_command(status: str, words: str) -> None:
         output=Path("train.csv"),
         work=Path("work"),
     )
-    lines = nothing_to_list(asked, [LeftOut(status, 1, 0)]).splitlines()
+    lines = nothing_to_list(request, [LeftOut(status, 1, 0)]).splitlines()
     assert lines[0] == f"No clip of k400/train can be listed: 1 {status}."
     assert lines[1][: len(words)] == words
-    elsewhere = nothing_to_list(replace(asked, work=Path("my work")), [LeftOut(status, 1, 0)])
+    elsewhere = nothing_to_list(replace(request, work=Path("my work")), [LeftOut(status, 1, 0)])
     assert " --work 'my work'" in elsewhere
 
 
@@ -445,7 +445,7 @@ def test_lists_without_labels_are_not_given_some(tmp_path: Path) -> None:
             export(work, "k400/test", format=trainer, root=tmp_path / "v")
     summary = export(work, "k400/test", root=tmp_path / "v")
     (row,) = table(summary.files[0])
-    assert (row["clip_id"], row["label"], row["label_name"]) == (clip("aaaaaaaaaaa"), "", "")
+    assert (row["clip_id"], row["class_index"], row["class_name"]) == (clip("aaaaaaaaaaa"), "", "")
 
 
 # --- extract
@@ -557,8 +557,9 @@ def test_places_find_the_clips_of_the_view_among_all(sharded: Path, view: str, f
     for row in rows:
         sample = dataset[int(row["place"])]
         assert sample["__key__"] == row["clip_id"]
-        assert classes(summary)[int(row["label"])] == row["label_name"]
-        assert json.loads(sample[".json"])["views"][view] == row_of(summary, int(row["label"]))
+        class_index = int(row["class_index"])
+        assert classes(summary)[class_index] == row["class_name"]
+        assert json.loads(sample[".json"])["views"][view] == row_of(summary, class_index)
     assert {row["clip_id"] for row in rows} == labels(sharded, view).keys()
     assert len(rows) == summary.clips
 

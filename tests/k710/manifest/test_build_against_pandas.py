@@ -103,7 +103,7 @@ def test_the_plain_pandas_code_makes_the_same_tables(tmp_path: Path) -> None:
 
 
 def test_the_published_overlaps_are_found(built: tuple[Summary, Path]) -> None:
-    shared = {(pair["a"], pair["b"]): pair["ids"] for pair in built[0].leakage}
+    shared = {(pair.a, pair.b): pair.ids for pair in built[0].leakage}
     assert shared["k400/val", "k600/val"] == 13_569
     assert shared["k400/test", "k600/test"] == 27_228
     assert shared["k400/test", "k700/val"] == 4_275

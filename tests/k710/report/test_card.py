@@ -18,8 +18,7 @@ from k710.errors import StageError
 from k710.files import sha256_of
 from k710.labels.orders import class_names, labels_sha256
 from k710.manifest.build import build_manifest
-from k710.report.card import PUBLISHED, card_text, write_card
-from k710.report.front_matter import size_category
+from k710.report.card import PUBLISHED, card_text, size_category, write_card
 from k710.sources.index import index_videos
 from support.list_files import write_lists
 from support.small_manifest import manifest_of
