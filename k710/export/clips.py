@@ -16,8 +16,9 @@ from k710.errors import K710Error, StageError, shown
 from k710.export.formats import SEPARATORS, needs_labels, refuse_path, separator_of
 from k710.export.request import ExportRequest
 from k710.export.summary import LeftOut, nothing_to_list
+from k710.sources.table import open_sources
 from k710.tables.connection import make_table, run
-from k710.tables.schemas import INDEX, MANIFEST, SOURCES, read_sql
+from k710.tables.schemas import INDEX, read_sql
 from k710.tables.sidecar import open_table
 
 __all__ = [
@@ -50,20 +51,17 @@ def open_inputs(con: duckdb.DuckDBPyConnection, request: ExportRequest) -> dict[
     StageError where one is missing or of another manifest, or none has that view.
     """
     work = request.work
-    tables = (MANIFEST, SOURCES, *((INDEX,) if request.from_shards else ()))
-    sidecars = {table: open_table(con, work, table) for table in tables}
-    if sidecars[SOURCES].inputs.get("manifest") != sidecars[MANIFEST].sha256:
-        raise StageError(
-            f"sources.parquet in {work} is of another manifest than the one there.\n"
-            f"Look for the copies again: k710 index --videos DIR --work {work}"
-        )
+    manifest, sources = open_sources(con, work)
+    hashes = {"manifest": manifest.sha256, "sources": sources.sha256}
+    if request.from_shards:
+        hashes["index"] = open_table(con, work, INDEX).sha256
     views = run(con, "select distinct view from manifest order by view")
     if (request.view,) not in views:
         raise StageError(
             f"There is no view {shown(request.view)} in {work}.\n"
             f"There are {', '.join(row[0] for row in views)}."
         )
-    return {table.name: sidecar.sha256 for table, sidecar in sidecars.items()}
+    return hashes
 
 
 def choose_clips(

@@ -46,9 +46,9 @@ from k710.shards.staging import clear, is_url
 from k710.shards.summary import ShardProgress, ShardSummary, ToMake, count_to_make, summarise
 from k710.sources.cleanup import remove_stored
 from k710.sources.outcomes import done_shards, open_index, open_outcomes, shard_name
-from k710.sources.table import is_current, refresh_sources
+from k710.sources.table import is_current, open_sources, refresh_sources
 from k710.tables.connection import connect, make_table, run
-from k710.tables.schemas import INDEX, MANIFEST, PLAN, SOURCES, read_sql, table_path
+from k710.tables.schemas import INDEX, MANIFEST, PLAN, read_sql, table_path
 from k710.tables.sidecar import (
     Sidecar,
     TableSpec,
@@ -280,13 +280,7 @@ def _opened(
 
 
 def _open_inputs(con: duckdb.DuckDBPyConnection, work: Path, views: Sequence[str]) -> Sidecar:
-    manifest = open_table(con, work, MANIFEST)
-    sources = open_table(con, work, SOURCES)
-    if sources.inputs.get("manifest") != manifest.sha256:
-        raise StageError(
-            f"sources.parquet in {work} is of another manifest than the one there.\n"
-            f"Look for the copies again: k710 index --videos DIR --work {work}"
-        )
+    manifest, _ = open_sources(con, work)
     there = {row[0] for row in run(con, "select distinct view from manifest")}
     unknown = [view for view in views if view not in there]
     if unknown:

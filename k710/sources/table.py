@@ -15,7 +15,7 @@ from typing import Any
 
 import duckdb
 
-from k710.errors import LabelError
+from k710.errors import LabelError, StageError
 from k710.labels.orders import (
     DATASETS,
     class_names,
@@ -29,11 +29,12 @@ from k710.sources.outcomes import outcomes_sha256, read_outcomes, rename_statuse
 from k710.statuses import statuses_sha256
 from k710.tables.connection import make_table, run
 from k710.tables.schemas import MANIFEST, SOURCES, read_sql
-from k710.tables.sidecar import TableSpec, is_done, open_table, read_sidecar, write_table
+from k710.tables.sidecar import Sidecar, TableSpec, is_done, open_table, read_sidecar, write_table
 
 __all__ = [
     "current_sources",
     "is_current",
+    "open_sources",
     "refresh_sources",
     "rivals",
     "source_tables",
@@ -81,6 +82,21 @@ def current_sources(con: duckdb.DuckDBPyConnection, work: Path) -> None:
         _keep_all(con)
         _make_steps(con, _STEPS)
         make_table(con, "sources", read_sql(SOURCES.sql))
+
+
+def open_sources(con: duckdb.DuckDBPyConnection, work: Path) -> tuple[Sidecar, Sidecar]:
+    """Make `manifest` and `sources` tables on `con` as they lie in `work`; returns their sidecars.
+
+    StageError where one isn't built, or sources.parquet is of another manifest or other rules.
+    """
+    manifest, sources = open_table(con, work, MANIFEST), open_table(con, work, SOURCES)
+    if sources.fingerprint != _spec(sources.inputs).fingerprint():
+        why = f"sources.parquet in {work} was written by another version of k710."
+    elif sources.inputs.get("manifest") != manifest.sha256:
+        why = f"sources.parquet in {work} is of another manifest than the one there."
+    else:
+        return manifest, sources
+    raise StageError(f"{why}\nBring it up to date: k710 index --videos DIR --work {work}")
 
 
 def rivals(con: duckdb.DuckDBPyConnection, work: Path) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """sources.parquet after shard runs and downloads, and files that could be several windows."""
 
+import json
 import shutil
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import pytest
 from k710.download.ytdlp import Fetched
 from k710.errors import SchemaError, StageError
 from k710.sources.index import index_videos
-from k710.sources.table import refresh_sources, source_tables
+from k710.sources.table import is_current, open_sources, refresh_sources, source_tables
 from support.list_files import vid
 from support.small_manifest import (
     clip,
@@ -390,3 +391,15 @@ def test_rivals_are_only_of_files_whose_window_is_not_known(tmp_path: Path) -> N
     assert rivals_in(work) == {clip("a"): 2, clip("a", 40): 2, clip("b", 50): 2}
     record(work, clip("a"), trimmed=False, starts_at_s=0.0, **PROBED)
     assert rivals_in(work) == {clip("a", 40): 2, clip("b", 50): 2}
+
+
+def test_a_table_of_other_rules_is_not_read_on(tmp_path: Path) -> None:
+    work, _ = indexed(tmp_path, {f"{clip('a')}.mp4": 5}, A)
+    sidecar = work / "sources.parquet.json"
+    sidecar.write_text(json.dumps({**json.loads(sidecar.read_text()), "fingerprint": "of others"}))
+    with open_work(work) as con:
+        with pytest.raises(StageError, match=r"another version of k710\.\n.*k710 index --videos"):
+            open_sources(con, work)
+        assert not is_current(work)
+        refresh_sources(con, work)
+        open_sources(con, work)
