@@ -15,7 +15,7 @@ import difflib
 import hashlib
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, TypeVar, get_args
+from typing import Literal, TypeVar, cast, get_args
 
 from k710.errors import LabelError, shown
 from k710.files import manifests_dir
@@ -27,6 +27,7 @@ __all__ = [
     "Dataset",
     "Family",
     "class_names",
+    "class_rows",
     "dataset_rows",
     "dataset_spelling",
     "head_map",
@@ -85,6 +86,11 @@ def head_map(dataset: Dataset, family: Family) -> list[int]:
         return sorted(indices, key=indices.__getitem__)
     spellings = _of(tables.spellings, dataset)
     return sorted(spellings, key=spellings.__getitem__)
+
+
+def class_rows(dataset: str, family: Family) -> list[int]:
+    """Position i is the K710 row of class i of `dataset`, "k710" included, in `family`."""
+    return k710_order(family) if dataset == "k710" else head_map(cast(Dataset, dataset), family)
 
 
 def k710_order(family: Family) -> list[int]:
