@@ -16,7 +16,7 @@ import duckdb
 import pyarrow as pa
 
 import k710
-from k710.errors import K710Error, StageError
+from k710.errors import K710Error, StageError, shown
 from k710.export.formats import (
     SEPARATORS,
     Format,
@@ -38,11 +38,11 @@ from k710.labels.orders import (
     Dataset,
     Family,
     class_names,
-    class_rows,
     dataset_spelling,
+    head_map,
+    k710_order,
     labels_sha256,
 )
-from k710.manifest.read import require_views
 from k710.shards.extract import Extracted, extract_clips
 from k710.tables.connection import make_table, run
 from k710.tables.schemas import INDEX, MANIFEST, SOURCES, read_sql
@@ -161,16 +161,23 @@ def _open_inputs(job: _Job) -> dict[str, str]:
             f"sources.parquet in {work} is of another manifest than the one there.\n"
             f"Look for the copies again: k710 index --videos DIR --work {work}"
         )
-    require_views(con, work, [view])
+    views = run(con, "select distinct view from manifest order by view")
+    if (view,) not in views:
+        raise StageError(
+            f"There is no view {shown(view)} in {work}.\n"
+            f"There are {', '.join(row[0] for row in views)}."
+        )
     return {table.name: sidecar.sha256 for table, sidecar in sidecars.items()}
 
 
 def _classes(asked: Asked) -> tuple[list[int], list[str]]:
     """The K710 row and the name of each class, in the order of the family."""
-    rows = class_rows(asked.dataset, asked.family)
     if asked.dataset == "k710":
+        rows = k710_order(asked.family)
         return rows, [class_names()[row] for row in rows]
-    return rows, [dataset_spelling(cast(Dataset, asked.dataset), row) for row in rows]
+    dataset = cast(Dataset, asked.dataset)
+    rows = head_map(dataset, asked.family)
+    return rows, [dataset_spelling(dataset, row) for row in rows]
 
 
 def _find_clips(job: _Job, rows: list[int], names: list[str]) -> None:

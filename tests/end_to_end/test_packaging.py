@@ -16,6 +16,12 @@ ROOT = Path(__file__).resolve().parents[2]
 WHERE = "from k710.files import manifests_dir; print(manifests_dir())"
 
 
+@pytest.fixture(autouse=True)
+def hide_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A PYTHONPATH that leads to the checkout would stand in for what is installed."""
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+
+
 @pytest.fixture
 def environment(tmp_path: Path) -> Path:
     """A new environment that sees the dependencies installed here, but not k710."""
@@ -49,10 +55,12 @@ def test_the_wheel_holds_code_sql_tables_and_nothing_else(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     for name in ("labels.csv", "aliases.csv", "sources.toml"):
         assert f"k710/_manifests/{name}" in names
-    for path in (ROOT / "k710" / "sql").glob("*.sql"):
-        assert f"k710/sql/{path.name}" in names
-    recipes = {str(path.relative_to(ROOT)) for path in (ROOT / "uniformerv2").rglob("*.toml")}
-    assert len(recipes) > 34 and recipes <= names
+    for ending, fewest in ((".sql", 40), (".pyi", 20), (".toml", 35)):
+        paths = [
+            path for top in ("k710", "uniformerv2") for path in (ROOT / top).rglob(f"*{ending}")
+        ]
+        assert len(paths) >= fewest
+        assert {str(path.relative_to(ROOT)) for path in paths} <= names
     assert {"k710/py.typed", "uniformerv2/py.typed", "k710_cli/py.typed"} <= names
     tops = {name.partition("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {

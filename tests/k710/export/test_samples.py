@@ -171,17 +171,6 @@ def test_without_shuffling_clips_come_as_they_are_stored(made: Path) -> None:
 # --- by how many processes
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create 9 worker processes")
-@pytest.mark.parametrize("workers", [0, 2, 9])
-def test_each_clip_comes_once_whatever_the_workers(made: Path, workers: int) -> None:
-    loading = pytest.importorskip("torch.utils.data")
-    num_shards = len({number for (number,) in rows_of(made, "index", "shard")})
-    assert 2 < num_shards < 9
-    opened = k710.open_view("k400/train", work=made, shuffle=5)
-    loader = loading.DataLoader(opened, batch_size=None, num_workers=workers)
-    assert Counter(sample["__key__"] for sample in loader) == IN_TRAIN
-
-
 @pytest.mark.parametrize("nodes, workers", [(2, 1), (2, 2), (9, 2)])
 def test_each_clip_comes_once_whatever_the_nodes(
     made: Path, monkeypatch: pytest.MonkeyPatch, nodes: int, workers: int
