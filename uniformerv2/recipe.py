@@ -1,7 +1,7 @@
 """A recipe: all that decides what a run of training computes, as frozen dataclasses.
 
 The defaults are the publication's for B/16 on K710 (slowfast/config/defaults.py, exp/k710 of the
-reference); what it does not have is off. `recipe_toml` has their TOML. Needs no PyTorch.
+reference); what it does not have is off. `recipe_files` has their TOML. Needs no PyTorch.
 """
 
 import math

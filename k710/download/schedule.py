@@ -35,7 +35,7 @@ class Video:
 def plan_videos(
     con: duckdb.DuckDBPyConnection, wanted: Mapping[str, Any], limit: int | None
 ) -> None:
-    """Make `todo` a table on `con`: the first `limit` rows of videos.sql, by `place`.
+    """Make `todo` a table on `con`: the first `limit` rows of k710/sql/videos.sql, by `place`.
 
     Tables `manifest`, `sources` and `attempts` must be there.
     """

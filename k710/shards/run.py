@@ -1,7 +1,7 @@
 """Views -> shards: each distinct clip once, cut and encoded, in tars that a GPU can be fed from.
 
-The plan says which clip comes where (`plan`); then the shards are made (`make`), by one run or
-by several, each its part (`parts`); at the end index.parquet and sources.parquet are.
+The plan says which clip comes where (k710.plan); then the shards are made (k710.shard_run), by one
+run or by several, each its part (k710.parts); at the end index.parquet and sources.parquet are.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Look into the copies of many clips, on all cores; `k710.video.probe` looks into one.
+"""Look into the copies of many clips, on all cores: k710.probe looks into one.
 
 A member of a .tar is read where it lies; one of a .tar.gz is unpacked for as long as it takes, for
 the archive is read once, forward.
