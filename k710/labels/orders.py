@@ -67,8 +67,10 @@ def dataset_rows(dataset: Dataset) -> frozenset[int]:
     return frozenset(_of(_tables().indices, dataset))
 
 
-def dataset_spelling(dataset: Dataset, row: int) -> str:
-    """K710 row `row` as `dataset` spells it. LabelError if it is no class of that dataset."""
+def dataset_spelling(dataset: str, row: int) -> str:
+    """K710 row `row` as `dataset`, or "k710", spells it. LabelError if it lacks that class."""
+    if dataset == "k710":
+        return class_names()[row]
     spellings = _of(_tables().spellings, dataset)
     if row not in spellings:
         raise LabelError(f"K710 row {row} ({class_names()[row]}) is no class of {dataset}.")
