@@ -18,7 +18,14 @@ from k710.tables.sidecar import open_table
 if TYPE_CHECKING:  # a second of start-up that `explain` needn't pay
     import pandas
 
-__all__ = ["ExplainedRow", "explain", "load_view", "open_tables", "require_views"]
+__all__ = [
+    "ExplainedRow",
+    "explain",
+    "known_views",
+    "load_view",
+    "open_tables",
+    "require_views",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +79,24 @@ def load_view(view: str, *, work: str | os.PathLike[str] = "work") -> "pandas.Da
         return frame.astype({"label": "Int16"})
 
 
+def known_views(con: duckdb.DuckDBPyConnection) -> list[str]:
+    """The views of `manifest`, a table on `con`, sorted.
+
+    Every build has k710/train and k710/val, even if all their rows were dropped.
+    """
+    found = {row[0] for row in run(con, "select distinct view from manifest")}
+    return sorted({"k710/train", "k710/val", *found})
+
+
 def require_views(con: duckdb.DuckDBPyConnection, work: Path, views: Sequence[str]) -> None:
     """StageError, with the nearest name, where `manifest`, a table on `con`, lacks a view."""
-    # Every build has the first two, even if all their rows were dropped.
-    known = {"k710/train", "k710/val"} | {
-        row[0] for row in run(con, "select distinct view from manifest")
-    }
+    known = known_views(con)
     for view in views:
         if view not in known:
-            near = difflib.get_close_matches(view, sorted(known), n=1, cutoff=0.0)
+            near = difflib.get_close_matches(view, known, n=1, cutoff=0.0)
             raise StageError(
                 f"There is no view {shown(view)} in {work}. Nearest: {near[0]}.\n"
-                f"There are {', '.join(sorted(known))}."
+                f"There are {', '.join(known)}."
             )
 
 
