@@ -18,6 +18,7 @@ from .errors import TrainingError as TrainingError
 from .errors import WeightsError as WeightsError
 from .export import ExportSummary as ExportSummary
 from .export import export_view as export_view
+from .export import open_view as open_view
 from .labels import ClassFileCheck as ClassFileCheck
 from .labels import check_class_file as check_class_file
 from .labels import class_names as class_names

@@ -19,28 +19,29 @@ COUNTED_LINES = ("k710", "uniformerv2", "cli/k710_cli")
 
 
 def find_entries(package: Path) -> set[str]:
-    """The names of the files and folders with Python in `package`."""
-    files = {path.stem for path in package.glob("*.py")} - {"__init__"}
-    return files | {path.name for path in package.iterdir() if any(path.rglob("*.py"))}
+    """Name the modules of `package`, and its folders that have Python in them."""
+    modules = {path.stem for path in package.glob("*.py")} - {"__init__"}
+    folders = [path for path in package.iterdir() if path.is_dir()]
+    return modules | {folder.name for folder in folders if any(folder.rglob("*.py"))}
 
 
 def find_imports(path: Path, package: Path) -> Iterator[list[str]]:
-    """What a file imports of `package`: each as the parts of its name below the package."""
-    home = path.relative_to(package.parent).parent.parts
+    """Yield each name that a file imports from `package`, as its parts below the package."""
+    home = path.relative_to(package.parent).parent.parts  # the package that the file is in
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names = [alias.name.split(".") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = [*home[: len(home) - node.level + 1]] if node.level else []
-            base += node.module.split(".") if node.module else []
-            names = [[*base, alias.name] for alias in node.names]
+            base = home[: len(home) - node.level + 1] if node.level else ()
+            module = node.module.split(".") if node.module else ()
+            names = [[*base, *module, alias.name] for alias in node.names]
         else:
             continue
         yield from (name[1:] for name in names if name[0] == package.name and name[1:])
 
 
 def find_arrows(package: Path) -> set[tuple[str, str]]:
-    """The pairs (importing entry, imported entry) of `package`."""
+    """Find the pairs (importing entry, imported entry) of `package`."""
     entries = find_entries(package)
     arrows = set()
     for path in [*package.rglob("*.py"), *package.rglob("*.pyi")]:
@@ -54,7 +55,7 @@ def find_arrows(package: Path) -> set[tuple[str, str]]:
 
 
 def count_lines(folder: Path, endings: tuple[str, ...]) -> int:
-    """The lines of all files below `folder` with one of these endings."""
+    """Count the lines of all files below `folder` with one of these endings."""
     files = [path for path in folder.rglob("*") if path.suffix in endings]
     return sum(path.read_text(encoding="utf-8").count("\n") for path in files)
 

@@ -15,6 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # What needs PyTorch is not collected where it is not installed: the data tests run without.
 NEED_TORCH = ["uniformerv2", "cli/test_evaluate.py", "cli/test_loader.py", "cli/test_weights.py"]
+NEED_TORCH += ["end_to_end/test_docs_webdataset.py", "k710/export/test_samples_torch.py"]
 collect_ignore = [] if importlib.util.find_spec("torch") else NEED_TORCH
 
 

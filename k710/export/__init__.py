@@ -1,7 +1,7 @@
-"""Lists of a view's clips for other trainers: MMAction2, SlowFast, VideoMAE, wids.
+"""A view for other trainers: lists for MMAction2, SlowFast, VideoMAE and wids, or a WebDataset.
 
-In: the manifest, sources.parquet, the index of the shards.
-Out: one list file, with what its trainer has to be told.
+In: the manifest, sources.parquet, the shards and their index.
+Out: one list file, with what its trainer has to be told; `open_view` gives a pipeline of samples.
 """
 
 import lazy_loader

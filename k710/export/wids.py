@@ -22,7 +22,7 @@ from k710.tables.connection import run
 from k710.tables.schemas import read_sql, table_path
 from k710.tables.sidecar import read_sidecar
 
-__all__ = ["WidsIndex", "places_path", "write_wids_index"]
+__all__ = ["WidsIndex", "places_path", "refuse_address", "write_wids_index"]
 
 _SHARDS = """
 select shard, count(*) from index semi join (from exported where reason is null) using (shard)
@@ -60,9 +60,9 @@ def write_wids_index(
         }
         for shard, num_samples in shards
     ]
-    _refuse_address(os.path.abspath(request.output))
+    refuse_address(os.path.abspath(request.output))
     if "://" not in root:
-        _refuse_address(root)
+        refuse_address(root)
         _refuse_missing(listed)
     rows = run(con, read_sql("k710/export/export_places.sql"))
     with places.open("w", encoding="utf-8", newline="") as file:
@@ -92,11 +92,12 @@ def _tar_bytes(work: Path, shard: int) -> int:
     return size
 
 
-def _refuse_address(path: str) -> None:
-    if urlparse(path).path != path:  # wids does so, and goes on with that part
+def refuse_address(path: str) -> None:
+    """StageError where webdataset, which takes paths for URLs, would use a part of it alone."""
+    if urlparse(path).path != path:
         raise StageError(
-            f"{shown(path, limit=300)} can't be used: wids takes paths for addresses, which end at "
-            "a #, ? or ;.\nChoose another --output, --root or --work."
+            f"{shown(path, limit=300)} can't be used: webdataset takes paths for addresses, which "
+            "end at a #, ? or ;.\nChoose another --output, --root or --work."
         )
 
 

@@ -6,6 +6,7 @@ from .orders import NUM_CLASSES as NUM_CLASSES
 from .orders import Dataset as Dataset
 from .orders import Family as Family
 from .orders import class_names as class_names
+from .orders import class_rows as class_rows
 from .orders import dataset_rows as dataset_rows
 from .orders import dataset_spelling as dataset_spelling
 from .orders import head_map as head_map

@@ -16,10 +16,8 @@ from k710.errors import LabelError, SourceError, shown
 from k710.labels.orders import (
     DATASETS,
     FAMILIES,
-    class_names,
+    class_rows,
     dataset_spelling,
-    head_map,
-    k710_order,
     resolve_label,
 )
 
@@ -163,12 +161,10 @@ def _row_of(name: str) -> int | None:
 def _orders() -> list[_Order]:
     orders = []
     for family in FAMILIES:
-        for dataset in DATASETS:
-            rows = head_map(dataset, family)
+        for dataset in (*DATASETS, "k710"):
+            rows = class_rows(dataset, family)
             names = [dataset_spelling(dataset, row) for row in rows]
             orders.append(_Order(dataset, family, rows, names))
-        rows = k710_order(family)
-        orders.append(_Order("k710", family, rows, [class_names()[row] for row in rows]))
     return orders
 
 

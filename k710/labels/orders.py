@@ -15,7 +15,7 @@ import difflib
 import hashlib
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, TypeVar, get_args
+from typing import Literal, TypeVar, cast, get_args
 
 from k710.errors import LabelError, shown
 from k710.files import manifests_dir
@@ -27,6 +27,7 @@ __all__ = [
     "Dataset",
     "Family",
     "class_names",
+    "class_rows",
     "dataset_rows",
     "dataset_spelling",
     "head_map",
@@ -66,8 +67,10 @@ def dataset_rows(dataset: Dataset) -> frozenset[int]:
     return frozenset(_of(_tables().indices, dataset))
 
 
-def dataset_spelling(dataset: Dataset, row: int) -> str:
-    """K710 row `row` as `dataset` spells it. LabelError if it is no class of that dataset."""
+def dataset_spelling(dataset: str, row: int) -> str:
+    """K710 row `row` as `dataset`, or "k710", spells it. LabelError if it lacks that class."""
+    if dataset == "k710":
+        return class_names()[row]
     spellings = _of(_tables().spellings, dataset)
     if row not in spellings:
         raise LabelError(f"K710 row {row} ({class_names()[row]}) is no class of {dataset}.")
@@ -85,6 +88,11 @@ def head_map(dataset: Dataset, family: Family) -> list[int]:
         return sorted(indices, key=indices.__getitem__)
     spellings = _of(tables.spellings, dataset)
     return sorted(spellings, key=spellings.__getitem__)
+
+
+def class_rows(dataset: str, family: Family) -> list[int]:
+    """Position i is the K710 row of class i of `dataset`, "k710" included, in `family`."""
+    return k710_order(family) if dataset == "k710" else head_map(cast(Dataset, dataset), family)
 
 
 def k710_order(family: Family) -> list[int]:

@@ -1,8 +1,8 @@
 """Annotation lists -> the tables of K710: annotations, manifest, dropped and leakage.
 
-The rules are in k710/sql/. verdicts.sql decides which row of an id gets into a k710 view;
-manifest.sql and dropped.sql write down the two sides of that; leakage.sql counts what the upstream
-lists share.
+The rules are the .sql files beside this one. verdicts.sql decides which row of an id gets into a
+k710 view; manifest.sql and dropped.sql write down the two sides of that; leakage.sql counts what
+the upstream lists share.
 """
 
 import contextlib

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,14 @@ from k710.tables.sidecar import open_table
 if TYPE_CHECKING:  # a second of start-up that `explain` needn't pay
     import pandas
 
-__all__ = ["ExplainedRow", "explain", "load_view", "open_tables"]
+__all__ = [
+    "ExplainedRow",
+    "explain",
+    "known_views",
+    "load_view",
+    "open_tables",
+    "require_views",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +73,31 @@ def load_view(view: str, *, work: str | os.PathLike[str] = "work") -> "pandas.Da
     """
     with duckdb.connect() as con:
         open_tables(con, Path(work), MANIFEST)
+        require_views(con, Path(work), [view])
         rows = con.execute(read_sql("k710/manifest/view.sql"), {"view": view})
         frame: pandas.DataFrame = rows.df()
-        views = {row[0] for row in run(con, "select distinct view from manifest")}
-        # A build has these two, be it that every row was dropped.
-        views |= {"k710/train", "k710/val"}
-        if view not in views:
-            near = difflib.get_close_matches(view, sorted(views), n=1, cutoff=0.0)
+        return frame.astype({"label": "Int16"})
+
+
+def known_views(con: duckdb.DuckDBPyConnection) -> list[str]:
+    """The views of `manifest`, a table on `con`, sorted.
+
+    Every build has k710/train and k710/val, even if all their rows were dropped.
+    """
+    found = {row[0] for row in run(con, "select distinct view from manifest")}
+    return sorted({"k710/train", "k710/val", *found})
+
+
+def require_views(con: duckdb.DuckDBPyConnection, work: Path, views: Sequence[str]) -> None:
+    """StageError, with the nearest name, where `manifest`, a table on `con`, lacks a view."""
+    known = known_views(con)
+    for view in views:
+        if view not in known:
+            near = difflib.get_close_matches(view, known, n=1, cutoff=0.0)
             raise StageError(
                 f"There is no view {shown(view)} in {work}. Nearest: {near[0]}.\n"
-                f"There are {', '.join(sorted(views))}."
+                f"There are {', '.join(known)}."
             )
-        return frame.astype({"label": "Int16"})
 
 
 def explain(youtube_id: str, *, work: str | os.PathLike[str] = "work") -> list[ExplainedRow]:

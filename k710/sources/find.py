@@ -1,7 +1,7 @@
 """Where there are video files: in folders, and in archives that stay packed.
 
 A copy is a file, or a member of an archive, whose name ends as a video's does. What the rest of its
-name says of the clip in it is read by k710/sql/named.sql.
+name says of the clip in it is read by named.sql.
 """
 
 import os

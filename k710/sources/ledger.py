@@ -2,7 +2,7 @@
 
 work/ledger/003_of_016.jsonl is that of part 3; 001_of_001.jsonl of a run that has no parts. One
 process at a time appends to a file: it holds a lock on it. A last line that a kill cut short does
-not count. What the lines say of each clip is in k710/sql/fetched.sql.
+not count. What the lines say of each clip is in fetched.sql.
 """
 
 import contextlib

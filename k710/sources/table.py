@@ -1,9 +1,9 @@
 """sources.parquet: where each clip of the manifest is, and how it fared.
 
-It is made of the copies that there are (k710.index finds them), of what it said before, of the
-ledger of downloads, and of the outcomes that shard runs leave in outcomes/NNNNNN.parquet. The rules
-are in k710/sql/: named.sql reads names, fetched_files.sql the ledger, candidates.sql says which
-copy may be which clip, sources.sql chooses one.
+It is made of the copies that there are (`find` finds them), of what it said before, of the ledger
+of downloads, and of the outcomes that shard runs leave in outcomes/NNNNNN.parquet. The rules are
+.sql files beside this one: named.sql reads names, fetched_files.sql the ledger, candidates.sql says
+which copy may be which clip, sources.sql chooses one.
 """
 
 import contextlib

@@ -66,7 +66,7 @@ def test_readme_shows_what_is_printed(real: Path, command: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_webdataset_and_read_frames_read_them(real: Path) -> None:
+def test_plain_webdataset_reads_all_clips_of_all_views(real: Path) -> None:
     urls = [str(path) for path in sorted((real / "work" / "shards").glob("*.tar"))]
     samples = list(webdataset.WebDataset(urls, shardshuffle=False).decode())
     assert len(samples) == 13

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,12 @@ from k710.demo.lists import write_demo_lists
 
 ROOT = Path(__file__).resolve().parents[2]
 WHERE = "from k710.files import manifests_dir; print(manifests_dir())"
+
+
+@pytest.fixture(autouse=True)
+def hide_checkout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A PYTHONPATH that leads to the checkout would stand in for what is installed."""
+    monkeypatch.delenv("PYTHONPATH", raising=False)
 
 
 @pytest.fixture
@@ -49,10 +56,11 @@ def test_the_wheel_holds_code_sql_tables_and_nothing_else(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     for name in ("labels.csv", "aliases.csv", "sources.toml"):
         assert f"k710/_manifests/{name}" in names
-    for path in (ROOT / "k710" / "sql").glob("*.sql"):
-        assert f"k710/sql/{path.name}" in names
-    recipes = {str(path.relative_to(ROOT)) for path in (ROOT / "uniformerv2").rglob("*.toml")}
-    assert len(recipes) > 34 and recipes <= names
+    tree = [path for top in ("k710", "uniformerv2") for path in (ROOT / top).rglob("*.*")]
+    code = {str(path.relative_to(ROOT)) for path in tree if path.suffix != ".pyc"}
+    assert code <= names
+    suffixes = Counter(Path(name).suffix for name in code)
+    assert suffixes[".sql"] > 40 and suffixes[".pyi"] > 15 and suffixes[".toml"] > 34
     assert {"k710/py.typed", "uniformerv2/py.typed", "k710_cli/py.typed"} <= names
     tops = {name.partition("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {

@@ -1,5 +1,6 @@
 """README shows what is: real output, real files, real numbers."""
 
+import ast
 import json
 import re
 import subprocess
@@ -44,17 +45,31 @@ def test_label_commands_are_shown_as_they_print(real_labels: Path, tmp_path: Pat
     assert output("labels", "--check", path.name, cwd=tmp_path)[: len(check)] == check
 
 
-@pytest.mark.parametrize("room", ["manifests", "k710", "uniformerv2", "cli/k710_cli"])
-def test_the_tree_names_each_file_once(room: str) -> None:
-    tree = re.search(rf"^{room}/ .*\n((?:[├└│].*\n)+)", README, re.M)
+def rooms_shown(package: str) -> dict[str, str]:
+    """The rooms of a package in README's tree, in order, each with what it is said to be."""
+    tree = re.search(rf"^{package}/ .*\n((?:[├└]── .*\n)+)", README, re.M)
     assert tree
-    named = re.findall(r"^[├└]── ([\w.]+)", tree[1], re.M)
-    files = {
-        path.name
-        for path in (ROOT / room).iterdir()
-        if not path.name.startswith("_") and path.name not in ("py.typed", "README.md")
-    }
-    assert sorted(named) == sorted(files)
+    return dict(re.findall(r"^[├└]── ([\w.]+)/ +(.*)$", tree[1], re.M))
+
+
+@pytest.mark.parametrize("package", ["k710", "uniformerv2"])
+def test_the_tree_names_each_room_and_says_what_it_says_itself(package: str) -> None:
+    shown = rooms_shown(package)
+    inits = (ROOT / package).glob("*/__init__.py")
+    says = {path.parent.name: ast.get_docstring(ast.parse(path.read_text())) for path in inits}
+    folders = {path.name for path in (ROOT / package).iterdir() if path.is_dir()}
+    assert shown.keys() == {name for name in folders if not name.startswith("_")}
+    for room, doc in says.items():
+        assert doc and shown[room] == doc.partition("\n")[0].rstrip(".")
+
+
+def test_the_tree_is_short_and_in_the_order_of_the_data() -> None:
+    block = re.search(r"^manifests/ .*?^```", README, re.M | re.S)
+    assert block and block[0].count("\n") <= 35
+    stages = ["annotations", "manifest", "sources", "download", "shards", "export", "report"]
+    assert list(rooms_shown("k710"))[: len(stages)] == stages
+    tops = {name for name in re.findall(r"^([\w/]+)/ ", block[0], re.M)}
+    assert tops == {name for name in tops if (ROOT / name).is_dir()} >= {"k710", "docs", "tests"}
 
 
 def test_every_command_is_mentioned() -> None:
@@ -66,8 +81,9 @@ def test_every_command_is_mentioned() -> None:
 
 
 def test_numbers_are_those_of_the_files_that_they_come_from() -> None:
-    rules = (ROOT / "k710" / "sql" / "verdicts.sql").read_text().count("\n")
-    assert f"The rules are {rules} lines of SQL" in README
+    rules = (ROOT / "k710" / "manifest" / "verdicts.sql").read_text().count("\n")
+    words = " ".join(README.split())
+    assert f"are {rules} lines of SQL, `k710/manifest/verdicts.sql`." in words
     results = json.loads((ROOT / "benchmarks" / "results" / "manifest.json").read_text())
     for name, result in results["results"].items():
         row = f"| {result['wall_s']:.1f} s | {result['cpu_s']:.1f} s | {result['peak_mb']:,} MB |"
@@ -82,6 +98,20 @@ def test_numbers_are_those_of_the_files_that_they_come_from() -> None:
 def test_the_python_example_names_public_things() -> None:
     for name in re.findall(r"k710\.(\w+)\(", README):
         assert name in k710.__all__
+
+
+def test_what_python_examples_import_is_there() -> None:
+    """Read, not run: most of it needs PyTorch."""
+    blocks = re.findall(r"^```python\n(.*?)^```", README, re.M | re.S)
+    nodes = [node for block in blocks for node in ast.walk(ast.parse(block))]
+    ours = [n for n in nodes if isinstance(n, ast.ImportFrom) and "uniformerv2" in str(n.module)]
+    assert len(ours) > 2
+    for node in ours:
+        path = ROOT.joinpath(*str(node.module).split("."))
+        face = path / "__init__.pyi"
+        text = (face if face.exists() else path.with_suffix(".py")).read_text()
+        for alias in node.names:
+            assert re.search(rf"(as|def|class) {alias.name}\b", text), (node.module, alias.name)
 
 
 def test_numbers_of_videos_are_those_of_the_benchmarks() -> None:
@@ -123,9 +153,3 @@ def test_the_demos_numbers_are_those_that_it_came_to() -> None:
     loop = json.loads((results / "train_loop.json").read_text())["recipes"]
     shares = [f"{one['share']:.2f}" for one in loop.values()]
     assert f"against its bare step | {shares[0]} and {shares[1]} times |" in README
-
-
-def test_the_model_and_the_loop_are_one_file_each() -> None:
-    for name in ("model", "train"):
-        lines = (ROOT / "uniformerv2" / f"{name}.py").read_text().count("\n")
-        assert f"`uniformerv2/{name}.py` {lines} lines" in README

@@ -603,7 +603,7 @@ def test_shards_that_are_not_whole_are_told(sharded: Path, tmp_path: Path) -> No
 
 
 def test_paths_that_wids_would_cut_are_refused(sharded: Path, tmp_path: Path) -> None:
-    with pytest.raises(StageError, match="wids takes paths for addresses"):
+    with pytest.raises(StageError, match="webdataset takes paths for addresses"):
         export(sharded, format="wids", output=tmp_path / "a#b.json")
 
 

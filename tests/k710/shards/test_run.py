@@ -81,7 +81,7 @@ def test_tars_tell_nothing_of_when_and_where(done: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_webdataset_reads_the_shards(done: Path) -> None:
+def test_plain_webdataset_reads_whole_shards_and_so_mixes_views(done: Path) -> None:
     urls = sorted(str(path) for path in (done / "shards").glob("*.tar"))
     samples = list(webdataset.WebDataset(urls, shardshuffle=False).decode())
     gc.collect()  # webdataset leaves files open: that is no matter of other tests
