@@ -38,7 +38,7 @@ import av
 import k710
 from k710.shards.encode_clip import ClipTask, stage_clip
 from k710.sources.index import index_videos
-from k710.video.byte_range import Located
+from k710.video.byte_range import ByteRange
 from k710.video.cut import Window
 from k710.video.encode import Encoding, encoder_versions, scaled_size
 from k710.video.profiles import add_stream, profile_of
@@ -213,7 +213,7 @@ def task(path: Path, folder: Path, number: int, encoding: Encoding, seconds: int
     return ClipTask(
         clip_id=clip_name(number, seconds),
         window=Window(0, seconds),
-        source=Located(str(path)),
+        source=ByteRange(str(path)),
         source_key=str(path),
         trimmed=True,
         starts_at_s=0.0,

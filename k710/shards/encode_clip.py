@@ -19,7 +19,7 @@ import k710
 from k710.errors import MediaError, StageError
 from k710.machine import free_memory
 from k710.shards.staging import read, remove, write
-from k710.video.byte_range import Located
+from k710.video.byte_range import ByteRange
 from k710.video.cut import SLACK_S, Window, decoder_log
 from k710.video.encode import Encoding, encode_window, encoder_versions
 from k710.video.frames import open_video
@@ -40,7 +40,7 @@ class ClipTask:
 
     clip_id: str
     window: Window
-    source: Located
+    source: ByteRange
     source_key: str  # what names the copy: uri, member and size
     trimmed: bool | None  # None: the duration decides
     starts_at_s: float | None  # time in the video of the file's first frame; None: not known

@@ -32,7 +32,7 @@ from k710.shards.summary import ShardProgress
 from k710.shards.tasks import Feed, Wanted, wanted_clips
 from k710.shards.write import ChangedBytes, Outcome, write_shard
 from k710.sources.table import rivals
-from k710.video.byte_range import Located
+from k710.video.byte_range import ByteRange
 from k710.video.encode import Encoding
 from k710.video.profiles import COPY
 
@@ -179,7 +179,7 @@ def _known(run: Run, clip: Wanted, row: bytes | None, there: Set[str]) -> Outcom
             stored=stored,
             data_at=clip.uri,
         )
-    task = clip.task(Located(""), run.staging, run.encoding, run.versions)
+    task = clip.task(ByteRange(""), run.staging, run.encoding, run.versions)
     staged = parsed(task, row)
     if staged is None or (staged.stored is None and run.retry):
         if row is not None:

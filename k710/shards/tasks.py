@@ -16,7 +16,7 @@ import duckdb
 from k710.shards.encode_clip import ClipTask
 from k710.sources.members import take_members
 from k710.tables.schemas import SOURCES, read_sql
-from k710.video.byte_range import Located
+from k710.video.byte_range import ByteRange
 from k710.video.cut import Window
 from k710.video.encode import Encoding
 from k710.video.probe import Facts
@@ -45,7 +45,7 @@ class Wanted:
     tool: str
     facts: Facts
 
-    def task(self, source: Located, folder: str, encoding: Encoding, versions: Any) -> ClipTask:
+    def task(self, source: ByteRange, folder: str, encoding: Encoding, versions: Any) -> ClipTask:
         """The task that makes the clip of the bytes at `source`."""
         return ClipTask(
             clip_id=self.clip_id,
@@ -114,7 +114,7 @@ class Feed:
             clips = list(group)
             loose = [clip for clip in clips if clip.member is None]
             for clip in loose:
-                yield clip, self._task(clip, Located(uri))
+                yield clip, self._task(clip, ByteRange(uri))
             packed = [clip for clip in clips if clip.member is not None]
             if packed:
                 yield from self._from_archive(Path(uri), packed)
@@ -147,5 +147,5 @@ class Feed:
                 yield clip, self._task(clip, source)
         self.lost += [(clip, status, why) for of_member in left.values() for clip in of_member]
 
-    def _task(self, clip: Wanted, source: Located) -> ClipTask:
+    def _task(self, clip: Wanted, source: ByteRange) -> ClipTask:
         return clip.task(source, self.folder, self.encoding, self.versions)

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from k710.errors import SourceError
 from k710.sources.archives import Member, members
-from k710.video.byte_range import Located
+from k710.video.byte_range import ByteRange
 
 __all__ = ["take_members"]
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 def take_members(
     path: Path, wanted: MutableMapping[tuple[str, int | None], T], scratch: Path
-) -> Generator[tuple[T, Located, bool], None, tuple[str, str]]:
+) -> Generator[tuple[T, ByteRange, bool], None, tuple[str, str]]:
     """What is `wanted` of the archive at `path`, by (name, size), with its bytes, in one pass.
 
     Yields (what, where, is_unpacked). A member of a .tar is read where it lies; one of a .tar.gz is
@@ -40,11 +40,11 @@ def take_members(
     return "missing", "it is no longer in the archive"
 
 
-def _located(path: Path, member: Member, target: Path) -> Located:
+def _located(path: Path, member: Member, target: Path) -> ByteRange:
     if member.offset is not None:
-        return Located(str(path), member.offset, member.size_bytes)
+        return ByteRange(str(path), member.offset, member.size_bytes)
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("wb") as file:
         for chunk in member.chunks():
             file.write(chunk)
-    return Located(str(target))
+    return ByteRange(str(target))

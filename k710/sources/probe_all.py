@@ -15,7 +15,7 @@ import av
 
 from k710.engines.local import Failed, run_local
 from k710.sources.members import take_members
-from k710.video.byte_range import Located
+from k710.video.byte_range import ByteRange
 from k710.video.cut import Window
 from k710.video.probe import Facts, Probed, probe_clip
 
@@ -65,7 +65,7 @@ class Chosen:
 class ProbeTask:
     """One copy, and the clips that it was chosen for."""
 
-    source: Located
+    source: ByteRange
     clips: tuple[Chosen, ...]
     is_unpacked: bool  # `source` is ours, and removed when the task is done
 
@@ -116,7 +116,7 @@ class _Supply:
             packed: dict[tuple[str, int | None], tuple[Chosen, ...]] = {}
             for clips in copies:
                 if clips[0].member is None:
-                    yield ProbeTask(Located(uri), clips, is_unpacked=False)
+                    yield ProbeTask(ByteRange(uri), clips, is_unpacked=False)
                 else:
                     packed[clips[0].member, clips[0].bytes] = clips
             if packed:
@@ -127,7 +127,7 @@ class _Supply:
 
 
 def _tasks_of(
-    taken: Generator[tuple[tuple[Chosen, ...], Located, bool], None, tuple[str, str]],
+    taken: Generator[tuple[tuple[Chosen, ...], ByteRange, bool], None, tuple[str, str]],
 ) -> Generator[ProbeTask, None, tuple[str, str]]:
     while True:
         try:

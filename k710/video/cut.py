@@ -15,17 +15,22 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import TypeAlias
 
 import av
 import av.logging
+from av import VideoFrame, VideoStream
+from av.container import InputContainer
 from av.error import FFmpegError
+from av.stream import Discard, Stream
 
 from k710.errors import printable
+from k710.video.frames import VideoPacket, time_base_of
 
 __all__ = [
     "SLACK_S",
     "Cut",
+    "DecoderLog",
     "Shown",
     "Window",
     "constant_rate",
@@ -34,6 +39,9 @@ __all__ = [
     "video_seconds",
 ]
 
+DecoderLog: TypeAlias = list[tuple[int, str, str]]
+"""What FFmpeg logged: (level, who, words) each."""
+
 SLACK_S = 0.5
 """A file or a cut is as long as its window if it differs by no more than this."""
 
@@ -41,7 +49,6 @@ _MAX_FPS = 240
 # Seeking goes by times of decoding in MP4: a frame or two later than asked, so try further back.
 _SEEK_BACK_S = (0, 5, 60)
 _MAX_WORDS = 200
-_DISCARD_NONE, _DISCARD_ALL = 0, 48  # FFmpeg's numbers
 # Stricter than FFmpeg's default, and as the standards are: H.264 without CABAC must end where its
 # data do, and HEVC may carry checksums. Other decoders complain of sound files if they are strict.
 _STRICT = {"h264": "aggressive", "hevc": "crccheck"}
@@ -70,7 +77,7 @@ class Window:
 class Shown:
     """A decoded frame, and how many frames of the constant rate show it."""
 
-    frame: Any
+    frame: VideoFrame
     times: int
 
 
@@ -106,7 +113,12 @@ class Cut:
         return "truncated", words, found_s * 2 >= self.seconds
 
     def frames(
-        self, container: Any, stream: Any, log: list[Any], *, from_s: int | Fraction
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        log: DecoderLog,
+        *,
+        from_s: int | Fraction,
     ) -> Iterator[Shown]:
         """The window's frames, `from_s` seconds after the file's first. Ends at the first damage.
 
@@ -117,7 +129,7 @@ class Cut:
         it, rounded as FFmpeg's fps filter does (near). A gap is filled with the frame before it.
         """
         decoding = _Decoding(container, stream, log, self.seconds, from_s)
-        last: Any = None
+        last: VideoFrame | None = None
         last_slot = 0
         for frame, at in decoding.frames():
             self.num_decoded += 1
@@ -144,46 +156,42 @@ class Cut:
     def _slot(self, at: Fraction) -> int:
         return int((at * self.fps * 2 + 1) // 2)
 
-    def _show(self, frame: Any, until_slot: int) -> Iterator[Shown]:
+    def _show(self, frame: VideoFrame, until_slot: int) -> Iterator[Shown]:
         times = min(until_slot, self.wanted_frames) - self.num_frames
         if times > 0:
             self.num_frames += times
             yield Shown(frame, times)
 
 
-def constant_rate(stream: Any) -> Fraction:
+def constant_rate(stream: VideoStream) -> Fraction:
     """The source's own average rate in frames a second, as a fraction that H.264 can carry.
 
     It is the container's word: Matroska often has a nominal rate there, above the average.
     """
-    rate = stream.average_rate or stream.guessed_rate
-    if not rate or not 0 < rate <= _MAX_FPS:
-        rate = stream.guessed_rate if 0 < (stream.guessed_rate or 0) <= _MAX_FPS else Fraction(25)
-    return Fraction(rate).limit_denominator(10_000)
+    for rate in (stream.average_rate, stream.guessed_rate):
+        if rate is not None and 0 < rate <= _MAX_FPS:
+            return rate.limit_denominator(10_000)
+    return Fraction(25)
 
 
-def video_seconds(container: Any, stream: Any) -> float | None:
+def video_seconds(container: InputContainer, stream: VideoStream) -> float | None:
     """How long the file says that its pictures are; None where it does not say."""
     if stream.duration:
-        return float(stream.duration * stream.time_base)
+        return float(stream.duration * time_base_of(stream))
     if container.duration:
-        start = (stream.start_time or 0) * Fraction(stream.time_base)
+        start = (stream.start_time or 0) * time_base_of(stream)
         return float(Fraction(container.duration, av.time_base) - max(start, Fraction(0)))
     return None
 
 
-def take_alone(container: Any, stream: Any) -> None:
-    """Have no packets read but this stream's: what is wrong with the sound is none of the pictures.
-
-    Nothing is done where PyAV is older than 18: then sound that is cut off is damage.
-    """
+def take_alone(container: InputContainer, stream: Stream) -> None:
+    """Read packets of this stream alone: damage of the sound is none of the pictures."""
     for other in container.streams:
-        if hasattr(other, "discard"):
-            other.discard = _DISCARD_NONE if other is stream else _DISCARD_ALL
+        other.discard = Discard.default if other is stream else Discard.all
 
 
 @contextlib.contextmanager
-def decoder_log() -> Iterator[list[Any]]:
+def decoder_log() -> Iterator[DecoderLog]:
     """What FFmpeg logs as an error in this thread inside the block: (level, who, words) each."""
     before = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.ERROR)
@@ -204,12 +212,17 @@ class _Decoding:
     """
 
     def __init__(
-        self, container: Any, stream: Any, log: list[Any], seconds: int, from_s: int | Fraction
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        log: DecoderLog,
+        seconds: int,
+        from_s: int | Fraction,
     ) -> None:
         self.container, self.stream, self.log = container, stream, log
         self.seconds, self.from_s = seconds, from_s
         self.codec: str = stream.codec_context.name
-        self.time_base = Fraction(stream.time_base)
+        self.time_base = time_base_of(stream)
         self.step = 1 / constant_rate(stream)
         # AVI has no times of showing, and FFmpeg's guesses are not them: the n-th frame that comes
         # out has the time of the n-th packet that went in.
@@ -230,7 +243,7 @@ class _Decoding:
         self.turns: deque[Fraction] = deque()  # if counted: times of packets without frames yet
         self.num_turns = 0
 
-    def frames(self) -> Iterator[tuple[Any, Fraction]]:
+    def frames(self) -> Iterator[tuple[VideoFrame, Fraction]]:
         """Frames and their times, the first not after 0 if there is one; until the first fault."""
         if self.codec in _STRICT:
             self.stream.codec_context.options = {"err_detect": _STRICT[self.codec]}
@@ -258,7 +271,7 @@ class _Decoding:
             yield frame, at
             yield from frames
 
-    def _packets(self, seek_to: int | None) -> Iterator[Any]:
+    def _packets(self, seek_to: int | None) -> "Iterator[VideoPacket | None]":
         """Packets; None at an end that is none."""
         try:
             if seek_to is not None:
@@ -275,7 +288,9 @@ class _Decoding:
             self.is_clean = False
             yield None
 
-    def _decoded(self, packets: Iterator[Any]) -> Iterator[tuple[Any, Fraction]]:
+    def _decoded(
+        self, packets: "Iterator[VideoPacket | None]"
+    ) -> Iterator[tuple[VideoFrame, Fraction]]:
         for number, packet in enumerate(packets):
             due = None if packet is None else self._due(packet)
             if number == 0 or self.fault is not None:
@@ -293,7 +308,7 @@ class _Decoding:
             if self.fault is not None and (due is None or due > 0):
                 return
 
-    def _due(self, packet: Any) -> Fraction | None:
+    def _due(self, packet: VideoPacket) -> Fraction | None:
         """When the packet's picture is shown, if it says so; nearly, if frames are counted."""
         if not self.is_counted:
             return None if packet.pts is None else packet.pts * self.time_base - self.zero
@@ -307,7 +322,9 @@ class _Decoding:
         self.turns.append(turn - self.zero)
         return self.turns[-1]
 
-    def _begin_anew(self, packet: Any, due: Fraction | None, *, is_first: bool) -> None:
+    def _begin_anew(
+        self, packet: "VideoPacket | None", due: Fraction | None, *, is_first: bool
+    ) -> None:
         """At a keyframe not after the window's start, nothing before it matters any more."""
         if packet is None or not packet.is_keyframe or due is None:
             return
@@ -315,10 +332,10 @@ class _Decoding:
             self.fault = None
             self.keyframe_at = due
 
-    def _put_in(self, packet: Any, due: Fraction | None) -> list[Any]:
+    def _put_in(self, packet: "VideoPacket | None", due: Fraction | None) -> list[VideoFrame]:
         """The frames that come out when `packet` goes in. What goes wrong is noted."""
         leads = packet is not None and self._leads(packet, due)
-        frames: list[Any] = []
+        frames: list[VideoFrame] = []
         words = None
         try:
             if packet is None:
@@ -341,7 +358,7 @@ class _Decoding:
             self.fault = self.fault or "a picture that others need is broken"
         return frames
 
-    def _leads(self, packet: Any, due: Fraction | None) -> bool:
+    def _leads(self, packet: VideoPacket, due: Fraction | None) -> bool:
         if self.is_counted or not packet.size or self.keyframe_at == -math.inf:
             return False
         return self.last is None if due is None else due < self.keyframe_at
@@ -361,7 +378,7 @@ class _Decoding:
         said = [message for message in said if not message.startswith(_HARMLESS)]
         return _words(said[0]) if said else None
 
-    def _shown_at(self, frame: Any) -> Fraction | None:
+    def _shown_at(self, frame: VideoFrame) -> Fraction | None:
         """The frame's time; None if it is to be left out.
 
         A frame without a time, or with one that goes back, is taken to follow at the constant rate.
@@ -388,9 +405,9 @@ class _Decoding:
         return at
 
 
-def _lasts(frame: Any, stream: Any, fps: Fraction) -> int:
+def _lasts(frame: VideoFrame, stream: VideoStream, fps: Fraction) -> int:
     """For how many frames of the constant rate the source's last frame is shown."""
-    seconds = (frame.duration or 0) * Fraction(stream.time_base)
+    seconds = (frame.duration or 0) * time_base_of(stream)
     # As long as it says, where that is believable.
     return max(1, round(seconds * fps)) if 0 < seconds <= 1 else 1
 

@@ -16,19 +16,24 @@ import operator
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import BinaryIO, Literal, TypeAlias
 
 import av
 import av.error
 import numpy as np
 import numpy.typing as npt
-from av.stream import Disposition
+from av import VideoCodecContext, VideoFrame, VideoStream
+from av.container import InputContainer
+from av.stream import Disposition, Stream
 from av.video.reformatter import VideoReformatter
 
 from k710.errors import MediaError, printable
 
-__all__ = ["num_frames", "open_video", "read_frames"]
+__all__ = ["VideoPacket", "num_frames", "open_video", "read_frames", "time_base_of"]
+
+VideoPacket: TypeAlias = "av.Packet[VideoStream]"  # takes no [] at run time
 
 # A playlist called .mp4 would make FFmpeg read other files, or ask the network for them.
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"
@@ -48,7 +53,7 @@ class _Scan:
 
     frames: list[int]
     keyframes: list[int]
-    packets: list[Any] | None  # as in the file; None if they are too many to keep
+    packets: "list[VideoPacket] | None"  # as in the file; None if they are too many to keep
 
 
 class _Pictures:
@@ -73,7 +78,7 @@ class _Pictures:
         self.array: npt.NDArray[np.uint8] | None = None
         self.reformatter = VideoReformatter()
 
-    def put(self, index: int, frame: Any) -> None:
+    def put(self, index: int, frame: VideoFrame) -> None:
         """Write a decoded frame to its rows."""
         width, height = self.size or (frame.width, frame.height)
         rgb = self.pixels == "rgb24"
@@ -164,7 +169,7 @@ def num_frames(source: str | Path | bytes) -> int:
 @contextlib.contextmanager
 def open_video(
     source: str | Path | bytes | BinaryIO, *, probe: bool = True
-) -> Iterator[tuple[Any, Any]]:
+) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The `av` container and its first video stream, decoded by one thread; closed at the end.
 
     `source` is a path, a whole file as bytes, or an open binary file, which stays open. Only MP4,
@@ -173,7 +178,7 @@ def open_video(
     What FFmpeg says against it, inside the block too, is a MediaError that names the source.
     """
     name = _name(source)
-    file: Any = source
+    file: object = source
     kind = None
     options = {"format_whitelist": _FORMATS}
     if isinstance(source, bytes):
@@ -193,7 +198,13 @@ def open_video(
         raise MediaError(f"{name} can't be decoded: {words}.") from error
 
 
-def _first_video(container: Any, name: str) -> Any:
+def time_base_of(stream: Stream) -> Fraction:
+    """How many seconds one unit of the stream's time stamps is."""
+    assert stream.time_base is not None  # FFmpeg gives one to each stream of a file
+    return stream.time_base
+
+
+def _first_video(container: InputContainer, name: str) -> VideoStream:
     for stream in container.streams.video:
         if Disposition.attached_pic in stream.disposition:
             continue
@@ -223,7 +234,7 @@ def _check(indices: list[int], size: tuple[int, int] | None, pixels: str) -> Non
         raise ValueError(f"pixels ({pixels!r}) must be rgb24 or yuv420p")
 
 
-def _scan(container: Any, stream: Any) -> _Scan | None:
+def _scan(container: InputContainer, stream: VideoStream) -> _Scan | None:
     """What all packets tell; None where they don't tell of frames one to one."""
     if container.format.name == "avi":  # has no times of showing, and FFmpeg's guesses are not them
         return None
@@ -231,7 +242,7 @@ def _scan(container: Any, stream: Any) -> _Scan | None:
         return None
     frames: list[int] = []
     keyframes: list[int] = []
-    packets: list[Any] | None = []
+    packets: list[VideoPacket] | None = []
     num_bytes = 0
     for packet in container.demux(stream):
         pts = packet.pts
@@ -255,7 +266,9 @@ def _scan(container: Any, stream: Any) -> _Scan | None:
     return _Scan(frames, sorted(keyframes), packets)
 
 
-def _by_groups(container: Any, stream: Any, scan: _Scan, pictures: _Pictures) -> bool:
+def _by_groups(
+    container: InputContainer, stream: VideoStream, scan: _Scan, pictures: _Pictures
+) -> bool:
     """Read the pictures group by group. False if one did not come out sound under its stamp."""
     groups: dict[int, dict[int, int]] = {}  # keyframe's stamp -> frame's stamp -> index
     for index in sorted(pictures.rows):
@@ -272,9 +285,8 @@ def _by_groups(container: Any, stream: Any, scan: _Scan, pictures: _Pictures) ->
                 # keyframe may need frames before it, and is no matter.
                 if frame.is_corrupt and not (frame.pts is not None and frame.pts < keyframe):
                     return False
-                index_or_none = missing.pop(frame.pts, None)
-                if index_or_none is not None:
-                    pictures.put(index_or_none, frame)
+                if frame.pts in missing:
+                    pictures.put(missing.pop(frame.pts), frame)
             if missing:
                 return False
     except av.error.FFmpegError:
@@ -284,12 +296,12 @@ def _by_groups(container: Any, stream: Any, scan: _Scan, pictures: _Pictures) ->
 
 
 def _group_packets(
-    container: Any, stream: Any, scan: _Scan, keyframes: Iterable[int]
-) -> Iterator[tuple[int, Iterator[Any]]]:
+    container: InputContainer, stream: VideoStream, scan: _Scan, keyframes: Iterable[int]
+) -> Iterator[tuple[int, Iterator[VideoPacket]]]:
     """Each keyframe, and the packets from there on for a decoder that knows none before."""
     places: dict[int, int] = {}
     if scan.packets is not None:
-        places = {packet.pts: place for place, packet in enumerate(scan.packets)}
+        places = {packet.pts or 0: place for place, packet in enumerate(scan.packets)}
     for keyframe in keyframes:
         if scan.packets is not None:
             stream.codec_context.flush_buffers()
@@ -299,7 +311,9 @@ def _group_packets(
             yield keyframe, container.demux(stream)
 
 
-def _decoded(codec: Any, packets: Iterator[Any], wanted: set[int]) -> Iterator[Any]:
+def _decoded(
+    codec: VideoCodecContext, packets: Iterator[VideoPacket], wanted: set[int]
+) -> Iterator[VideoFrame]:
     """The frames whose stamps are `wanted`, with others among them, decoding few others."""
     can_skip = codec.name in _CAN_SKIP
     for packet in packets:
@@ -313,7 +327,7 @@ def _decoded(codec: Any, packets: Iterator[Any], wanted: set[int]) -> Iterator[A
     yield from codec.decode(None)
 
 
-def _from_the_start(container: Any, stream: Any, pictures: _Pictures) -> None:
+def _from_the_start(container: InputContainer, stream: VideoStream, pictures: _Pictures) -> None:
     left = set(pictures.rows)
     newest: int | None = None
     num_frames = 0
@@ -336,7 +350,7 @@ def _from_the_start(container: Any, stream: Any, pictures: _Pictures) -> None:
         raise MediaError(f"Frame {min(left)} was asked for, and the video has {num_frames}.")
 
 
-def _copy_planes(frame: Any, array: npt.NDArray[np.uint8]) -> None:
+def _copy_planes(frame: VideoFrame, array: npt.NDArray[np.uint8]) -> None:
     """Copy the bytes of all planes, row by row without the rows' padding, one after another."""
     flat = array.reshape(-1)
     start = 0
@@ -344,6 +358,6 @@ def _copy_planes(frame: Any, array: npt.NDArray[np.uint8]) -> None:
         # A packed plane's width is in pixels.
         row_bytes = plane.width * (3 if frame.format.name == "rgb24" else 1)
         end = start + plane.height * row_bytes
-        rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
         flat[start:end].reshape(plane.height, row_bytes)[:] = rows[:, :row_bytes]
         start = end

@@ -4,12 +4,13 @@ import hashlib
 import os
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any
 
 import av
+from av import VideoStream
+from av.container import InputContainer
 
 from k710.errors import MediaError
-from k710.video.byte_range import Located
+from k710.video.byte_range import ByteRange
 from k710.video.cut import (
     SLACK_S,
     Cut,
@@ -19,7 +20,7 @@ from k710.video.cut import (
     take_alone,
     video_seconds,
 )
-from k710.video.frames import open_video
+from k710.video.frames import open_video, time_base_of
 
 __all__ = ["Facts", "Probed", "facts_of", "is_window", "probe_clip"]
 
@@ -49,7 +50,7 @@ class Probed:
     sha256: str | None
 
 
-def probe_clip(source: Located, window: Window, *, trimmed: bool | None) -> Probed:
+def probe_clip(source: ByteRange, window: Window, *, trimmed: bool | None) -> Probed:
     """What the copy at `source` of the clip `window` is: `ok`, `truncated`, `empty` or `damaged`.
 
     A file that holds the window alone is decoded to its end, or to that of the window if it is
@@ -74,7 +75,7 @@ def is_window(seconds: float | None, window: Window) -> bool:
     return seconds is not None and abs(seconds - window.seconds) <= SLACK_S
 
 
-def facts_of(container: Any, stream: Any) -> Facts:
+def facts_of(container: InputContainer, stream: VideoStream) -> Facts:
     """The facts in the header of an open video; frames where the header counts them."""
     rate = stream.average_rate
     seconds = video_seconds(container, stream)
@@ -88,7 +89,7 @@ def facts_of(container: Any, stream: Any) -> Facts:
     )
 
 
-def _look(source: Located, window: Window, trimmed: bool | None) -> Probed:
+def _look(source: ByteRange, window: Window, trimmed: bool | None) -> Probed:
     try:
         with (
             decoder_log() as log,
@@ -113,10 +114,12 @@ def _look(source: Located, window: Window, trimmed: bool | None) -> Probed:
         return Probed("damaged", media_words(error), trimmed, Facts(), None)
 
 
-def _counted(container: Any, stream: Any, facts: Facts, window: Window) -> Probed:
+def _counted(
+    container: InputContainer, stream: VideoStream, facts: Facts, window: Window
+) -> Probed:
     """A whole video, its packets counted: is the window in it?"""
     num_frames, end, broken = 0, Fraction(0), None
-    start = (stream.start_time or 0) * Fraction(stream.time_base)
+    start = (stream.start_time or 0) * time_base_of(stream)
     take_alone(container, stream)
     try:
         for packet in container.demux(stream):
@@ -124,7 +127,7 @@ def _counted(container: Any, stream: Any, facts: Facts, window: Window) -> Probe
                 num_frames += 1
                 if packet.pts is not None:
                     last = packet.pts + (packet.duration or 0)
-                    end = max(end, last * Fraction(stream.time_base) - start)
+                    end = max(end, last * time_base_of(stream) - start)
     except av.error.FFmpegError as error:
         broken = error.strerror
     seconds = float(end) or facts.duration_s or 0.0

@@ -10,7 +10,7 @@ import pytest
 
 from k710.download.streams import Rates
 from k710.shards.encode_clip import ClipTask, Staged, stage_clip
-from k710.video.byte_range import Located
+from k710.video.byte_range import ByteRange
 from k710.video.cut import Window
 from k710.video.encode import Encoding, encoder_versions
 from k710.video.frames import read_frames
@@ -120,7 +120,7 @@ def encoded(folder: Path, uri: str, window: tuple[int, int], starts_at_s: float)
     task = ClipTask(
         clip_id="clip",
         window=Window(*window),
-        source=Located(uri),
+        source=ByteRange(uri),
         source_key=uri,
         trimmed=False,
         starts_at_s=starts_at_s,

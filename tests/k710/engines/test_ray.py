@@ -22,7 +22,7 @@ from k710.errors import K710Error, MissingExtra, SourceError, StageError
 from k710.shards.encode_clip import ClipTask, stage_clip
 from k710.shards.summary import ShardProgress
 from k710.sources.index import index_videos
-from k710.video.byte_range import Located
+from k710.video.byte_range import ByteRange
 from k710.video.cut import Window
 from k710.video.encode import Encoding, encoder_versions
 from support.paths import PYTHONPATH
@@ -182,7 +182,7 @@ def test_a_worker_of_another_k710_is_refused() -> None:
     task = ClipTask(
         clip_id="x",
         window=Window(0, 2),
-        source=Located("x.mp4"),
+        source=ByteRange("x.mp4"),
         source_key="x",
         trimmed=None,
         starts_at_s=None,

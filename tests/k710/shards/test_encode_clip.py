@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from k710.shards.encode_clip import ClipTask, Staged, stage_clip
-from k710.video.byte_range import Located
+from k710.video.byte_range import ByteRange
 from k710.video.cut import Window
 from k710.video.encode import Encoding, encoder_versions
 from support.small_shards import write_video
@@ -21,7 +21,7 @@ def staged(source: Path, folder: Path) -> Staged:
         ClipTask(
             clip_id="clip",
             window=Window(0, 2),
-            source=Located(str(source)),
+            source=ByteRange(str(source)),
             source_key="key",
             trimmed=True,
             starts_at_s=None,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from k710.errors import MediaError
-from k710.video.byte_range import Located
+from k710.video.byte_range import ByteRange
 from k710.video.cut import Window
 from k710.video.probe import Facts, Probed, is_window, probe_clip
 from support.list_files import shared
@@ -34,7 +34,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def probed(path: Path, start_s: int, end_s: int, trimmed: bool | None = True) -> Probed:
-    return probe_clip(Located(str(path)), Window(start_s, end_s), trimmed=trimmed)
+    return probe_clip(ByteRange(str(path)), Window(start_s, end_s), trimmed=trimmed)
 
 
 def written(path: Path, data: bytes) -> Path:
@@ -266,7 +266,7 @@ def test_facts_of_real_videos(name: str) -> None:
     assert facts.duration_s is not None
     window = Window(0, round(facts.duration_s) or 1)
     for trimmed in (True, False):
-        found = probe_clip(Located(str(path)), window, trimmed=trimmed)
+        found = probe_clip(ByteRange(str(path)), window, trimmed=trimmed)
         assert found.status == "ok"
         ours, theirs = found.facts, facts
         assert (ours.width, ours.height, ours.codec) == (theirs.width, theirs.height, theirs.codec)
