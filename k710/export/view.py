@@ -189,6 +189,7 @@ def _find_clips(job: _Job, rows: list[int], names: list[str]) -> None:
     if not asked.from_shards:
         values["root"] = asked.root.rstrip("/") + "/"
     name = "export_shards" if asked.from_shards else "export_copies"
+    run(con, read_sql("k710/tables/macros.sql"))
     make_table(con, "exported", read_sql(f"k710/export/{name}.sql"), values)
     run(con, "create temp table in_shards (clip_id varchar)")
     if not asked.from_shards:

@@ -12,7 +12,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import duckdb
 
@@ -20,6 +19,7 @@ from k710.engines.local import Engine, Local
 from k710.errors import StageError, shown
 from k710.files import word_os_errors
 from k710.part import Part
+from k710.shards.encode_clip import ClipSettings
 from k710.shards.make import Run, make_planned
 from k710.shards.parts import (
     begin_round,
@@ -58,7 +58,7 @@ from k710.tables.sidecar import (
     settle,
     write_table,
 )
-from k710.video.encode import Encoding, encoder_versions
+from k710.video.encode import Encoding
 
 __all__ = ["finish_shards", "make_shards"]
 
@@ -112,14 +112,12 @@ def make_shards(
         run = Run(
             con=con,
             work=work,
-            encoding=encoding,
-            versions=tuple(sorted(encoder_versions().items())),
+            settings=ClipSettings(encoding, _staging(work, staging, part)),
             engine=engine if engine is not None else Local(workers),
             timeout_s=timeout_s,
             manifest_sha256=manifest.sha256,
             on_progress=on_progress,
             retry=retry,
-            staging=_staging(work, staging, part),
             scratch=Path(_staging(work, None, part)) / "unpacked",
         )
         return _made(run, wish, part, at_once=staging_bytes // shard_bytes, dry_run=dry_run)
@@ -133,7 +131,7 @@ def _made(run: Run, wish: Wish, part: Part | None, *, at_once: int, dry_run: boo
     planned = _planned_shards(con, wish.views, part)
     done = done_shards(work)
     shards = [shard for shard in planned if shard not in done]
-    refuse_other_versions(work, shards, dict(run.versions))
+    refuse_other_versions(work, shards, dict(run.settings.versions))
     to_make = count_to_make(con, shards)
     run.clips_in_all = to_make.clips
     if not dry_run:
@@ -151,7 +149,7 @@ def _made(run: Run, wish: Wish, part: Part | None, *, at_once: int, dry_run: boo
         con,
         work,
         wish.views,
-        encoding=run.encoding,
+        encoding=run.settings.encoding,
         to_make=to_make,
         made=run.made,
         seconds=seconds,
@@ -248,7 +246,7 @@ def _staging(work: Path, staging: str | os.PathLike[str] | None, part: Part | No
 @contextlib.contextmanager
 def _opened(
     work: Path, views: Sequence[str], part: Part | None, *, refresh: bool
-) -> Iterator[tuple[Any, Sidecar]]:
+) -> Iterator[tuple[duckdb.DuckDBPyConnection, Sidecar]]:
     """A connection on which manifest and sources are, with the lock of `work` or of a part.
 
     `refresh` first brings sources.parquet up to date, where a run or a download was killed.
@@ -307,9 +305,9 @@ def _plan(run: Run, wish: Wish, part: Part | None, *, write: bool) -> None:
     with planning(work):
         given = {
             **wish.params(),
-            "versions": dict(run.versions),
+            "versions": dict(run.settings.versions),
             "manifest": run.manifest_sha256,
-            "staging": run.staging.rpartition("/")[0],
+            "staging": run.settings.folder.rpartition("/")[0],
         }
         if round_is_open(work, part, given, write=write) and PLAN.path(work).exists():
             open_plan(con, work)

@@ -35,6 +35,7 @@ __all__ = [
     "Window",
     "constant_rate",
     "decoder_log",
+    "is_enough",
     "take_alone",
     "video_seconds",
 ]
@@ -110,7 +111,7 @@ class Cut:
         if found_s >= self.seconds - Fraction(SLACK_S):
             return "ok", None, True
         words = f"{float(found_s):.1f} of {self.seconds} s"
-        return "truncated", words, found_s * 2 >= self.seconds
+        return "truncated", words, is_enough(found_s, self.seconds)
 
     def frames(
         self,
@@ -161,6 +162,11 @@ class Cut:
         if times > 0:
             self.num_frames += times
             yield Shown(frame, times)
+
+
+def is_enough(found_s: float | Fraction | None, seconds: int) -> bool:
+    """Whether a clip is kept of whose window of so many seconds only `found_s` are there: half."""
+    return found_s is not None and found_s * 2 >= seconds
 
 
 def constant_rate(stream: VideoStream) -> Fraction:

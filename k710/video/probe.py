@@ -17,6 +17,7 @@ from k710.video.cut import (
     Window,
     constant_rate,
     decoder_log,
+    is_enough,
     take_alone,
     video_seconds,
 )
@@ -47,7 +48,21 @@ class Probed:
     detail: str | None
     trimmed: bool | None
     facts: Facts
-    sha256: str | None
+    sha256: str | None = None  # of the file
+
+    def is_kept(self, window: Window) -> bool:
+        """Whether so much of the window is there that the clip goes into a shard."""
+        return self.status == "ok" or (
+            self.status == "truncated" and is_enough(self.facts.duration_s, window.seconds)
+        )
+
+    def can_be_copied(self, window: Window) -> bool:
+        """Whether the file, if it is kept, may go in as it is: it's no longer than the window."""
+        facts = self.facts
+        is_known = None not in (facts.fps, facts.num_frames, facts.width, facts.height)
+        seconds = facts.duration_s
+        is_short = seconds is not None and seconds <= window.seconds + SLACK_S
+        return bool(self.trimmed) and is_known and is_short
 
 
 def probe_clip(source: ByteRange, window: Window, *, trimmed: bool | None) -> Probed:
@@ -59,7 +74,7 @@ def probe_clip(source: ByteRange, window: Window, *, trimmed: bool | None) -> Pr
     """
     try:
         if source.size_bytes() == 0:
-            return Probed("empty", "the file has no bytes in it", trimmed, Facts(), None)
+            return Probed("empty", "the file has no bytes in it", trimmed, Facts())
         digest = hashlib.sha256()
         for chunk in source.chunks():
             digest.update(chunk)
@@ -67,7 +82,7 @@ def probe_clip(source: ByteRange, window: Window, *, trimmed: bool | None) -> Pr
         return replace(found, sha256=digest.hexdigest())
     except OSError as error:
         words = f"can't be read: {error.strerror or type(error).__name__}"
-        return Probed("missing", words, trimmed, Facts(), None)
+        return Probed("missing", words, trimmed, Facts())
 
 
 def is_window(seconds: float | None, window: Window) -> bool:
@@ -109,9 +124,9 @@ def _look(source: ByteRange, window: Window, trimmed: bool | None) -> Probed:
                 facts = replace(facts, num_frames=cut.num_decoded)
             if not cut.is_clean:  # what the header counts does not all come out
                 facts = replace(facts, num_frames=None)
-            return Probed(status, detail, trimmed, facts, None)
+            return Probed(status, detail, trimmed, facts)
     except MediaError as error:
-        return Probed("damaged", media_words(error), trimmed, Facts(), None)
+        return Probed("damaged", media_words(error), trimmed, Facts())
 
 
 def _counted(
@@ -135,13 +150,13 @@ def _counted(
     if broken is None:
         facts = replace(facts, num_frames=num_frames, duration_s=round(seconds, 6))
     elif found < window.seconds - SLACK_S:  # what is broken after the window does no harm
-        return Probed("damaged", broken, False, facts, None)
+        return Probed("damaged", broken, False, facts)
     if found <= 0:
-        return Probed("empty", f"the video ends at {seconds:.1f} s", False, facts, None)
+        return Probed("empty", f"the video ends at {seconds:.1f} s", False, facts)
     if found < window.seconds - SLACK_S:
         words = f"{found:.1f} of {window.seconds} s"
-        return Probed("truncated", words, False, facts, None)
-    return Probed("ok", None, False, facts, None)
+        return Probed("truncated", words, False, facts)
+    return Probed("ok", None, False, facts)
 
 
 def media_words(error: MediaError) -> str:

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from k710.download.streams import Rates
-from k710.shards.encode_clip import ClipTask, Staged, stage_clip
-from k710.video.byte_range import ByteRange
+from k710.shards.clip import EncodedClip
+from k710.shards.encode_clip import ClipSettings, stage_clip
 from k710.video.cut import Window
-from k710.video.encode import Encoding, encoder_versions
+from k710.video.encode import Encoding
 from k710.video.frames import read_frames
 from support.list_files import vid
 from support.loopback import Answer, Loopback
+from support.small_shards import clip_task
 from support.small_site import (
     fetch,
     ffmpeg_on_path,
@@ -115,22 +116,12 @@ def ffmpeg(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
     ffmpeg_on_path(tmp_path_factory.mktemp("bin"), monkeypatch)
 
 
-def encoded(folder: Path, uri: str, window: tuple[int, int], starts_at_s: float) -> Staged:
+def encoded(folder: Path, uri: str, window: tuple[int, int], starts_at_s: float) -> EncodedClip:
     """The window, cut from a file as `k710 shard` does it."""
-    task = ClipTask(
-        clip_id="clip",
-        window=Window(*window),
-        source=ByteRange(uri),
-        source_key=uri,
-        trimmed=False,
-        starts_at_s=starts_at_s,
-        rivals=0,
-        encoding=Encoding(short_side=64),
-        versions=tuple(sorted(encoder_versions().items())),
-        folder=str(folder),
-    )
     folder.mkdir(exist_ok=True)
-    return stage_clip(task)
+    settings = ClipSettings(Encoding(short_side=64), str(folder))
+    known = {"trimmed": False, "starts_at_s": starts_at_s, "settings": settings}
+    return stage_clip(clip_task(Path(uri), Window(*window), folder, **known))
 
 
 FORMS: Any = [

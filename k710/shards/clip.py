@@ -1,0 +1,52 @@
+"""A clip on its way into a shard: planned, encoded by a worker, stored or not."""
+
+from dataclasses import dataclass
+
+from k710.sources.chosen import ClipSource
+from k710.video.probe import Probed
+
+__all__ = ["EncodedClip", "Outcome", "PlannedClip", "StoredClip"]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedClip:
+    """A place in a shard, and what sources.parquet says of its clip."""
+
+    shard: int
+    position: int
+    is_tried: bool  # there is a copy, and it may be good
+    rivals: int  # other clips that the copy could be as well, if it turns out trimmed
+    source: ClipSource
+
+
+@dataclass(frozen=True, slots=True)
+class StoredClip:
+    """The bytes of a clip as they go into its shard: columns of index.parquet, in their order."""
+
+    num_bytes: int
+    sha256: str
+    num_frames: int
+    fps: float
+    width: int  # px
+    height: int  # px
+    gop: int | None  # the most frames from one keyframe to the next; None: as the source has it
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedClip:
+    """What a worker made of a planned clip. `stored` None: it is not kept, and `seen` says why."""
+
+    seen: Probed  # of the source
+    stored: StoredClip | None = None
+    unread_on: str | None = None  # the host on which the source could not be read
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a planned clip fared. Without `stored` its place stays empty."""
+
+    clip: PlannedClip
+    source: ClipSource  # as it is known now
+    stored: StoredClip | None = None
+    data_at: str | None = None  # the path or URL of the bytes until they are in the tar
