@@ -17,7 +17,6 @@ from contextlib import closing
 from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING
-from typing import TYPE_CHECKING
 
 import duckdb
 import pyarrow as pa
@@ -31,9 +30,6 @@ from k710.sources.outcomes import shard_name, tar_path
 from k710.tables.connection import run
 from k710.tables.schemas import INDEX, OUTCOMES, Table, read_sql
 from k710.tables.sidecar import TableSpec, write_table
-
-if TYPE_CHECKING:
-    pass
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
