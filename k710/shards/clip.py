@@ -1,11 +1,16 @@
 """A clip on its way into a shard: planned, encoded by a worker, stored or not."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import duckdb
+
 from k710.sources.chosen import ClipSource
+from k710.tables.connection import run
+from k710.tables.schemas import read_sql
 from k710.video.probe import Probed
 
-__all__ = ["EncodedClip", "Outcome", "PlannedClip", "StoredClip"]
+__all__ = ["EncodedClip", "Outcome", "PlannedClip", "StoredClip", "read_planned_clips"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +55,19 @@ class Outcome:
     source: ClipSource  # as it is known now
     stored: StoredClip | None = None
     data_at: str | None = None  # the path or URL of the bytes until they are in the tar
+
+
+def read_planned_clips(
+    con: duckdb.DuckDBPyConnection, shards: Sequence[int], rivals: Mapping[str, int]
+) -> list[PlannedClip]:
+    """Read all places of these shards, in the order in which their bytes lie.
+
+    `plan`, `sources` and `manifest` must be tables on `con`.
+    """
+    clips = []
+    rows = run(con, read_sql("k710/shards/tasks.sql"), {"shards": list(shards)})
+    for shard, position, is_tried, *columns in rows:
+        source = ClipSource.from_row(*columns)
+        num_rivals = max(0, rivals.get(source.clip_id, 1) - 1)
+        clips.append(PlannedClip(shard, position, is_tried, num_rivals, source))
+    return clips

@@ -18,7 +18,7 @@ import duckdb
 
 from k710.engines.local import Engine
 from k710.errors import StageError, shown
-from k710.shards.clip import EncodedClip, Outcome, PlannedClip
+from k710.shards.clip import EncodedClip, Outcome, PlannedClip, read_planned_clips
 from k710.shards.encode_clip import (
     ClipSettings,
     ClipTask,
@@ -30,8 +30,8 @@ from k710.shards.encode_clip import (
 )
 from k710.shards.staging import clear, names, prepare, read_all, remove
 from k710.shards.summary import ShardProgress
-from k710.shards.tasks import Feed, planned_clips
 from k710.shards.write import ChangedBytes, write_shard
+from k710.sources.chosen import CopyReader
 from k710.sources.table import rivals
 from k710.video.profiles import COPY
 
@@ -75,7 +75,7 @@ def make_planned(run: Run, shards: Sequence[int], *, at_once: int) -> None:
     with run.engine.session() as engine:
         run = replace(run, engine=engine)
         for first in range(0, len(shards), window):
-            _make_some(run, planned_clips(run.con, shards[first : first + window], ambiguous))
+            _make_some(run, read_planned_clips(run.con, shards[first : first + window], ambiguous))
     shutil.rmtree(run.scratch, ignore_errors=True)
     clear(folder)
 
@@ -111,8 +111,9 @@ def _make_some(run: Run, clips: Sequence[PlannedClip]) -> None:
 
 def _stage(run: Run, clips: Sequence[PlannedClip]) -> Iterator[Outcome]:
     """Have workers make the clips; yields an outcome for each, in any order."""
-    feed = Feed(clips, run.settings, run.scratch)
-    results = run.engine.run(stage_clip, feed.tasks(), timeout_s=run.timeout_s)
+    reader = CopyReader(clips, lambda clip: clip.source.copy, run.scratch)
+    tasks = (ClipTask(clip, source, run.settings) for of_copy, source in reader for clip in of_copy)
+    results = run.engine.run(stage_clip, tasks, timeout_s=run.timeout_s)
     with closing(results):
         for task, result in results:
             if isinstance(result, EncodedClip):
@@ -121,9 +122,9 @@ def _stage(run: Run, clips: Sequence[PlannedClip]) -> Iterator[Outcome]:
                 outcome = _outcome(run, task.clip, result)
             else:
                 outcome = _failed(task.clip, "ours", result.why, tool=_TOOL)
-            feed.free(task)
+            reader.free(task.source)
             yield outcome
-    for clip, status, why in feed.lost():
+    for clip, status, why in reader.lost:
         yield _failed(clip, status, why)
 
 

@@ -1,6 +1,7 @@
 """A clip and the copy chosen for it, as sources.parquet has them, and where the bytes are."""
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
@@ -80,17 +81,19 @@ class ClipSource:
 class CopyReader(Generic[T]):
     """Finds the bytes of clips' copies, each archive read in one pass. Iterate once.
 
-    `clips` come with those of one file together. Yields (clips of one copy, where it is,
-    is_unpacked): a member of a .tar.gz is unpacked to a file in `scratch`, which the caller removes
-    when it is done with it. `lost` then has the clips whose members were not there.
+    `clips` come with those of one file together. Yields the clips of one copy, and where it is. A
+    member of a .tar is read where it lies; one of a .tar.gz is unpacked to a file in `scratch`,
+    until `free` was called for each of its clips. At the end `lost` has the clips whose members
+    were not there.
     """
 
     clips: Iterable[T]
     copy_of: Callable[[T], ChosenCopy]
     scratch: Path
     lost: list[tuple[T, str, str]] = field(default_factory=list)  # clip, status, why
+    _unpacked: Counter[str] = field(default_factory=Counter)  # path -> clips that need it yet
 
-    def __iter__(self) -> Iterator[tuple[list[T], ByteRange, bool]]:
+    def __iter__(self) -> Iterator[tuple[list[T], ByteRange]]:
         for uri, clips_of_file in itertools.groupby(self.clips, lambda c: self.copy_of(c).uri):
             assert uri is not None
             loose: dict[int | None, list[T]] = {}
@@ -102,8 +105,19 @@ class CopyReader(Generic[T]):
                 else:
                     packed.setdefault((copy.member, copy.num_bytes), []).append(clip)
             for clips in loose.values():
-                yield clips, ByteRange(uri), False
+                yield clips, ByteRange(uri)
             if packed:
                 members = Extraction(Path(uri), packed, self.scratch)
-                yield from members
+                for clips, source, is_unpacked in members:
+                    if is_unpacked:
+                        self._unpacked[source.path] = len(clips)
+                    yield clips, source
                 self.lost += [(clip, *members.lost) for left in packed.values() for clip in left]
+
+    def free(self, source: ByteRange, num_clips: int = 1) -> None:
+        """Remove the file of `source` if it was unpacked, and no other clip needs it."""
+        if source.path in self._unpacked:
+            self._unpacked[source.path] -= num_clips
+            if not self._unpacked[source.path]:
+                del self._unpacked[source.path]
+                Path(source.path).unlink(missing_ok=True)

@@ -1,6 +1,5 @@
 """Look into the copies of many clips, on all cores: k710.video.probe looks into one."""
 
-import os
 import shutil
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -26,7 +25,6 @@ class ProbeTask:
 
     source: ByteRange
     clips: tuple[ClipSource, ...]
-    is_unpacked: bool  # `source` is ours, and removed when the task is done
 
 
 def window_in_file(clip: ClipSource) -> Window:
@@ -54,12 +52,11 @@ def probe_copies(
     """
     shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed
     reader = CopyReader(clips, lambda clip: clip.copy, scratch)
-    tasks = (ProbeTask(source, tuple(some), unpacked) for some, source, unpacked in reader)
+    tasks = (ProbeTask(source, tuple(of_copy)) for of_copy, source in reader)
     done = run_local(probe_task, tasks, workers=workers, timeout_s=TIMEOUT_S)
     try:
         for task, result in done:
-            if task.is_unpacked:
-                os.unlink(task.source.path)
+            reader.free(task.source, len(task.clips))
             if isinstance(result, Failed):
                 yield [_unseen(clip, "ours", result.why) for clip in task.clips]
             else:

@@ -56,11 +56,13 @@ def test_copies_are_found_file_by_file(tmp_path: Path) -> None:
     ]
     reader = CopyReader(list(enumerate(copies)), lambda pair: pair[1], tmp_path / "scratch")
     found = []
-    for pairs, source, is_unpacked in reader:
-        found.append(([number for number, _ in pairs], is_unpacked))
-        if is_unpacked:
+    for pairs, source in reader:
+        found.append([number for number, _ in pairs])
+        if source != ByteRange(loose):
             assert b"".join(source.chunks()).startswith(b"123")
-        else:
-            assert source == ByteRange(loose)
-    assert found == [([1], True), ([0, 2], True), ([4], False)]
+        for left in range(len(pairs), 0, -1):
+            assert Path(source.path).exists() == bool(left) or source == ByteRange(loose)
+            reader.free(source)
+        assert not Path(source.path).exists()
+    assert found == [[1], [0, 2], [4]]
     assert reader.lost == [((3, copies[3]), "missing", "it is no longer in the archive")]
