@@ -81,8 +81,8 @@ def encode(path: Path, name: str) -> bytes:
     """The clip as it goes into a shard."""
     if name == DEFAULT.name:
         return encode_default(path)
-    with decoder_log() as log, open_video(path) as opened:
-        _, encoded = encode_window(opened, log, Window(0, SECONDS), Encoding(name), from_s=0)
+    with decoder_log() as log, open_video(path) as (_, stream):
+        _, encoded = encode_window(stream, log, Window(0, SECONDS), Encoding(name), from_s=0)
     assert encoded is not None, f"{path} is damaged"
     return encoded.data
 

@@ -8,7 +8,8 @@ import duckdb
 from k710.sources.chosen import ClipSource
 from k710.tables.connection import run
 from k710.tables.schemas import read_sql
-from k710.video.probe import Probed
+from k710.video.encode import Encoded
+from k710.video.probe import Facts, Probed
 
 __all__ = ["EncodedClip", "Outcome", "PlannedClip", "StoredClip", "read_planned_clips"]
 
@@ -36,6 +37,16 @@ class StoredClip:
     height: int  # px
     gop: int | None  # the most frames from one keyframe to the next; None: as the source has it
     duration_s: float
+
+    @classmethod
+    def of(
+        cls, num_bytes: int, sha256: str, facts: Facts | Encoded, *, gop: int | None
+    ) -> "StoredClip":
+        """The row of a clip of these bytes, of which all `facts` are known."""
+        assert facts.num_frames and facts.fps and facts.duration_s
+        assert facts.width and facts.height
+        size = facts.width, facts.height
+        return cls(num_bytes, sha256, facts.num_frames, facts.fps, *size, gop, facts.duration_s)
 
 
 @dataclass(frozen=True, slots=True)

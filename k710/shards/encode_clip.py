@@ -30,7 +30,6 @@ from k710.video.profiles import COPY
 __all__ = [
     "ClipSettings",
     "ClipTask",
-    "copied_clip",
     "read_staged",
     "remove_staged",
     "stage_clip",
@@ -148,8 +147,8 @@ def _make(task: ClipTask) -> tuple[EncodedClip, bytes | None]:
 
 def _encode(task: ClipTask) -> tuple[EncodedClip, bytes | None]:
     window, copy = task.clip.source.window, task.clip.source.copy
-    with decoder_log() as log, task.source.opened() as file, open_video(file) as opened:
-        facts = facts_of(*opened)
+    with decoder_log() as log, task.source.opened() as file, open_video(file) as (_, stream):
+        facts = facts_of(stream)
         trimmed = copy.trimmed
         if trimmed is None:
             trimmed = is_window(facts.duration_s, window)
@@ -158,21 +157,13 @@ def _encode(task: ClipTask) -> tuple[EncodedClip, bytes | None]:
         begins = (
             0 if trimmed else max(Fraction(0), window.start_s - Fraction(copy.starts_at_s or 0))
         )
-        cut, encoded = encode_window(opened, log, window, task.settings.encoding, from_s=begins)
+        cut, encoded = encode_window(stream, log, window, task.settings.encoding, from_s=begins)
     status, detail, _ = cut.status()
     seen = Probed(status, detail, trimmed, facts)
     if encoded is None:
         return EncodedClip(seen), None
-    stored = StoredClip(
-        num_bytes=len(encoded.data),
-        sha256=hashlib.sha256(encoded.data).hexdigest(),
-        num_frames=encoded.num_frames,
-        fps=encoded.fps,
-        width=encoded.width,
-        height=encoded.height,
-        gop=encoded.gop,
-        duration_s=encoded.duration_s,
-    )
+    digest = hashlib.sha256(encoded.data).hexdigest()
+    stored = StoredClip.of(len(encoded.data), digest, encoded, gop=encoded.gop)
     return EncodedClip(seen, stored), encoded.data
 
 
@@ -189,26 +180,10 @@ def _copy(task: ClipTask) -> tuple[EncodedClip, bytes | None] | None:
     if not seen.is_kept(window):
         return EncodedClip(seen), None
     data = b"".join(task.source.chunks())
-    if hashlib.sha256(data).hexdigest() != seen.sha256:
+    digest = hashlib.sha256(data).hexdigest()
+    if digest != seen.sha256:
         return _not_kept(task, "ours", "the file changed while it was read"), None
-    return EncodedClip(seen, copied_clip(seen, len(data))), data
-
-
-def copied_clip(seen: Probed, num_bytes: int) -> StoredClip:
-    """The row of a clip whose bytes are its source's own; `seen` has passed `can_be_copied`."""
-    facts = seen.facts
-    assert seen.sha256 and facts.num_frames and facts.fps
-    assert facts.width and facts.height and facts.duration_s
-    return StoredClip(
-        num_bytes=num_bytes,
-        sha256=seen.sha256,
-        num_frames=facts.num_frames,
-        fps=facts.fps,
-        width=facts.width,
-        height=facts.height,
-        gop=None,
-        duration_s=facts.duration_s,
-    )
+    return EncodedClip(seen, StoredClip.of(len(data), digest, seen.facts, gop=None)), data
 
 
 def _ambiguous(task: ClipTask) -> EncodedClip:

@@ -18,11 +18,10 @@ import duckdb
 
 from k710.engines.local import Engine
 from k710.errors import StageError, shown
-from k710.shards.clip import EncodedClip, Outcome, PlannedClip, read_planned_clips
+from k710.shards.clip import EncodedClip, Outcome, PlannedClip, StoredClip, read_planned_clips
 from k710.shards.encode_clip import (
     ClipSettings,
     ClipTask,
-    copied_clip,
     read_staged,
     remove_staged,
     stage_clip,
@@ -162,9 +161,10 @@ def _settle_unstaged(
     if not clip.is_tried:
         return Outcome(clip, source)
     if _goes_in_unread(run, clip):
-        assert source.copy.num_bytes is not None
-        stored = copied_clip(source.probed(), source.copy.num_bytes)
-        return Outcome(clip, source, stored, data_at=source.copy.uri)
+        copy = source.copy
+        assert copy.num_bytes is not None and copy.sha256 is not None
+        stored = StoredClip.of(copy.num_bytes, copy.sha256, copy.facts, gop=None)
+        return Outcome(clip, source, stored, data_at=copy.uri)
     encoded = read_staged(run.settings.key(clip), row)
     if encoded is None or (encoded.stored is None and run.retry):
         if row is not None:

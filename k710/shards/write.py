@@ -116,7 +116,7 @@ def _write_tar(
     with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar, closing(data):
         for outcome, text, video in zip(stored, _sample_texts(con, stored), data, strict=True):
             clip_id = outcome.source.clip_id
-            offsets.append(add_member(tar, f"{clip_id}.mp4", _checked(outcome, video)))
+            offsets.append(add_member(tar, f"{clip_id}.mp4", _check(outcome, video)))
             add_member(tar, f"{clip_id}.json", text)
     return offsets
 
@@ -130,7 +130,7 @@ def add_member(tar: tarfile.TarFile, name: str, data: bytes) -> int:
     return offset
 
 
-def _checked(outcome: Outcome, data: bytes | None) -> bytes:
+def _check(outcome: Outcome, data: bytes | None) -> bytes:
     assert outcome.stored is not None
     if data is None or hashlib.sha256(data).hexdigest() != outcome.stored.sha256:
         raise ChangedBytes(outcome.clip.position, are_gone=data is None)
@@ -139,15 +139,9 @@ def _checked(outcome: Outcome, data: bytes | None) -> bytes:
 
 def _sample_texts(con: duckdb.DuckDBPyConnection, stored: Sequence[Outcome]) -> Iterator[bytes]:
     """The JSON of each clip: its labels in the views of the manifest."""
-    places = pa.table(
-        {
-            "clip_id": [outcome.source.clip_id for outcome in stored],
-            "position": [outcome.clip.position for outcome in stored],
-        }
-    )
-    con.register("places", places)
     names = class_names()
-    for clip_id, _, label, views, labels in run(con, read_sql("k710/shards/samples.sql")):
+    values = {"clip_ids": [outcome.source.clip_id for outcome in stored]}
+    for clip_id, label, views, labels in run(con, read_sql("k710/shards/samples.sql"), values):
         sample = {
             "clip_id": clip_id,
             "label": label,
@@ -155,7 +149,6 @@ def _sample_texts(con: duckdb.DuckDBPyConnection, stored: Sequence[Outcome]) -> 
             "views": dict(zip(views, labels, strict=True)),
         }
         yield json.dumps(sample, separators=(",", ":")).encode()
-    con.unregister("places")
 
 
 def _index_row(outcome: Outcome, offset: int) -> tuple[object, ...]:

@@ -20,12 +20,11 @@ from typing import TypeAlias
 import av
 import av.logging
 from av import VideoFrame, VideoStream
-from av.container import InputContainer
 from av.error import FFmpegError
 from av.stream import Discard, Stream
 
 from k710.errors import printable
-from k710.video.frames import VideoPacket, time_base_of
+from k710.video.frames import VideoPacket, container_of, time_base_of
 
 __all__ = [
     "SLACK_S",
@@ -114,22 +113,17 @@ class Cut:
         return "truncated", words, is_enough(found_s, self.seconds)
 
     def frames(
-        self,
-        container: InputContainer,
-        stream: VideoStream,
-        log: DecoderLog,
-        *,
-        from_s: int | Fraction,
+        self, stream: VideoStream, log: DecoderLog, *, from_s: int | Fraction
     ) -> Iterator[Shown]:
         """The window's frames, `from_s` seconds after the file's first. Ends at the first damage.
 
-        Nothing may have been read of `container` before, which gives this stream alone from now
-        on. `log` is a `decoder_log`.
+        Nothing may have been read of the stream's file before, which gives this stream alone from
+        now on. `log` is a `decoder_log`.
 
         Of the source's frames each frame of the constant rate shows the one that is nearest before
         it, rounded as FFmpeg's fps filter does (near). A gap is filled with the frame before it.
         """
-        decoding = _Decoding(container, stream, log, self.seconds, from_s)
+        decoding = _Decoding(stream, log, self.seconds, from_s)
         last: VideoFrame | None = None
         last_slot = 0
         for frame, at in decoding.frames():
@@ -146,7 +140,7 @@ class Cut:
         self.at_end = decoding.late is None and decoding.fault is None and decoding.broken is None
         self.damage = decoding.fault
         if last is not None and self.damage is None:
-            until = last_slot + _lasts(last, stream, self.fps)
+            until = last_slot + _num_shown(last, stream, self.fps)
             if decoding.late is not None:  # a frame is there, if a broken one
                 until = max(until, self._slot(decoding.late))
             if until > 0:
@@ -180,19 +174,20 @@ def constant_rate(stream: VideoStream) -> Fraction:
     return Fraction(25)
 
 
-def video_seconds(container: InputContainer, stream: VideoStream) -> float | None:
+def video_seconds(stream: VideoStream) -> float | None:
     """How long the file says that its pictures are; None where it does not say."""
     if stream.duration:
         return float(stream.duration * time_base_of(stream))
+    container = container_of(stream)
     if container.duration:
         start = (stream.start_time or 0) * time_base_of(stream)
         return float(Fraction(container.duration, av.time_base) - max(start, Fraction(0)))
     return None
 
 
-def take_alone(container: InputContainer, stream: Stream) -> None:
+def take_alone(stream: Stream) -> None:
     """Read packets of this stream alone: damage of the sound is none of the pictures."""
-    for other in container.streams:
+    for other in container_of(stream).streams:
         other.discard = Discard.default if other is stream else Discard.all
 
 
@@ -218,26 +213,21 @@ class _Decoding:
     """
 
     def __init__(
-        self,
-        container: InputContainer,
-        stream: VideoStream,
-        log: DecoderLog,
-        seconds: int,
-        from_s: int | Fraction,
+        self, stream: VideoStream, log: DecoderLog, seconds: int, from_s: int | Fraction
     ) -> None:
-        self.container, self.stream, self.log = container, stream, log
+        self.container, self.stream, self.log = container_of(stream), stream, log
         self.seconds, self.from_s = seconds, from_s
         self.codec: str = stream.codec_context.name
         self.time_base = time_base_of(stream)
         self.step = 1 / constant_rate(stream)
         # AVI has no times of showing, and FFmpeg's guesses are not them: the n-th frame that comes
         # out has the time of the n-th packet that went in.
-        self.is_counted = container.format.name == "avi"
+        self.is_counted = self.container.format.name == "avi"
         self.slack = Fraction(0)  # how far a time that `_due` gives may be off
         self.has_no_zeros = self.codec in _HOLES_IN and not self.is_counted
-        self._begin()
+        self._reset()
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         self.fault: str | None = None  # in what the window needs
         self.late: Fraction | None = None  # when the first fault after the window is
         self.broken: str | None = None  # why there were no more packets
@@ -253,20 +243,20 @@ class _Decoding:
         """Frames and their times, the first not after 0 if there is one; until the first fault."""
         if self.codec in _STRICT:
             self.stream.codec_context.options = {"err_detect": _STRICT[self.codec]}
-        take_alone(self.container, self.stream)
+        take_alone(self.stream)
         self.log.clear()  # of what FFmpeg tried when it opened the file
         packets = self._packets(None)
         first = next(packets, None)
         self.is_counted = self.is_counted or first is None or first.pts is None
         self.slack = self.step * (_MOST_LATE if self.is_counted else 0)
         if self.is_counted or not self.from_s:
-            yield from self._decoded(itertools.chain([first], packets))
+            yield from self._decode(itertools.chain([first], packets))
             return
         base = self.stream.start_time or 0
         for back_s in (*_SEEK_BACK_S, self.from_s):
-            self._begin()
+            self._reset()
             target = int((self.zero - back_s) / self.time_base)
-            frames = self._decoded(self._packets(max(base, target)))
+            frames = self._decode(self._packets(max(base, target)))
             frame, at = next(frames, (None, Fraction(0)))
             if target <= base or (self.fault is not None and back_s >= max(_SEEK_BACK_S)):
                 break
@@ -283,26 +273,26 @@ class _Decoding:
             if seek_to is not None:
                 self.container.seek(seek_to, stream=self.stream, backward=True)
             for packet in self.container.demux(self.stream):
-                self.broken = self._said(self.container.format.name)
+                self.broken = self._take_complaint(self.container.format.name)
                 if self.broken is not None:  # it may have left out more than it knows
                     break
                 yield packet
         except FFmpegError as error:
-            said = self._said(self.container.format.name)
-            self.broken = said or _words(error.strerror or type(error).__name__)
+            said = self._take_complaint(self.container.format.name)
+            self.broken = said or _shorten(error.strerror or type(error).__name__)
         if self.broken is not None:
             self.is_clean = False
             yield None
 
-    def _decoded(
+    def _decode(
         self, packets: "Iterator[VideoPacket | None]"
     ) -> Iterator[tuple[VideoFrame, Fraction]]:
         for number, packet in enumerate(packets):
             due = None if packet is None else self._due(packet)
             if number == 0 or self.fault is not None:
-                self._begin_anew(packet, due, is_first=number == 0)
-            for frame in self._put_in(packet, due):
-                at = self._shown_at(frame)
+                self._begin_at_keyframe(packet, due, is_first=number == 0)
+            for frame in self._decode_packet(packet, due):
+                at = self._time_of(frame)
                 if at is None:
                     self.is_clean = False
                     continue
@@ -328,7 +318,7 @@ class _Decoding:
         self.turns.append(turn - self.zero)
         return self.turns[-1]
 
-    def _begin_anew(
+    def _begin_at_keyframe(
         self, packet: "VideoPacket | None", due: Fraction | None, *, is_first: bool
     ) -> None:
         """At a keyframe not after the window's start, nothing before it matters any more."""
@@ -338,7 +328,9 @@ class _Decoding:
             self.fault = None
             self.keyframe_at = due
 
-    def _put_in(self, packet: "VideoPacket | None", due: Fraction | None) -> list[VideoFrame]:
+    def _decode_packet(
+        self, packet: "VideoPacket | None", due: Fraction | None
+    ) -> list[VideoFrame]:
         """The frames that come out when `packet` goes in. What goes wrong is noted."""
         leads = packet is not None and self._leads(packet, due)
         frames: list[VideoFrame] = []
@@ -352,10 +344,10 @@ class _Decoding:
                 words = "there are zeros in the file where a picture should be"
             frames = packet.decode()
         except FFmpegError as error:
-            words = words or _words(error.strerror or type(error).__name__)
+            words = words or _shorten(error.strerror or type(error).__name__)
             if self.turns:
                 self.turns.pop()
-        words = self._said(self.codec) or words
+        words = self._take_complaint(self.codec) or words
         if leads:  # what it needs is not there
             self.is_clean = self.is_clean and words is None
         elif words is not None:
@@ -376,15 +368,15 @@ class _Decoding:
         elif self.fault is None:
             self.fault = words
 
-    def _said(self, who: str) -> str | None:
+    def _take_complaint(self, who: str) -> str | None:
         """What the decoder or demuxer `who` complained of since the last time."""
         said = [message for _, name, message in self.log if name == who]
         self.log[:] = [entry for entry in self.log if entry[1] != who]
         self.is_clean = self.is_clean and not said
         said = [message for message in said if not message.startswith(_HARMLESS)]
-        return _words(said[0]) if said else None
+        return _shorten(said[0]) if said else None
 
-    def _shown_at(self, frame: VideoFrame) -> Fraction | None:
+    def _time_of(self, frame: VideoFrame) -> Fraction | None:
         """The frame's time; None if it is to be left out.
 
         A frame without a time, or with one that goes back, is taken to follow at the constant rate.
@@ -411,12 +403,12 @@ class _Decoding:
         return at
 
 
-def _lasts(frame: VideoFrame, stream: VideoStream, fps: Fraction) -> int:
+def _num_shown(frame: VideoFrame, stream: VideoStream, fps: Fraction) -> int:
     """For how many frames of the constant rate the source's last frame is shown."""
     seconds = (frame.duration or 0) * time_base_of(stream)
     # As long as it says, where that is believable.
     return max(1, round(seconds * fps)) if 0 < seconds <= 1 else 1
 
 
-def _words(message: str) -> str:
+def _shorten(message: str) -> str:
     return printable(message.strip().rstrip("."))[:_MAX_WORDS]

@@ -31,7 +31,7 @@ from av.video.reformatter import VideoReformatter
 
 from k710.errors import MediaError, printable
 
-__all__ = ["VideoPacket", "num_frames", "open_video", "read_frames", "time_base_of"]
+__all__ = ["VideoPacket", "container_of", "num_frames", "open_video", "read_frames", "time_base_of"]
 
 VideoPacket: TypeAlias = "av.Packet[VideoStream]"  # takes no [] at run time
 
@@ -136,16 +136,16 @@ def read_frames(
     if out is not None and not (out.dtype == np.uint8 and out.flags.c_contiguous):
         raise ValueError("out must be a contiguous array of uint8")
     pictures = _Pictures(indices, size, pixels, _name(source), out)
-    with open_video(source, probe=False) as (container, stream):
-        scan = _scan(container, stream)
+    with open_video(source, probe=False) as (_, stream):
+        scan = _scan(stream)
         done = (
             scan is not None
             and max(pictures.rows) < len(scan.frames)
-            and _by_groups(container, stream, scan, pictures)
+            and _read_by_groups(stream, scan, pictures)
         )
     if not done:
-        with open_video(source) as (container, stream):
-            _from_the_start(container, stream, pictures)
+        with open_video(source) as (_, stream):
+            _read_from_start(stream, pictures)
     assert pictures.array is not None
     return pictures.array
 
@@ -156,7 +156,7 @@ def num_frames(source: str | Path | bytes) -> int:
     Of a damaged one `read_frames` may find fewer. MediaError where that is no video.
     """
     with open_video(source) as (container, stream):
-        scan = _scan(container, stream)
+        scan = _scan(stream)
     if scan is not None:
         return len(scan.frames)
     with open_video(source) as (container, stream):
@@ -198,6 +198,13 @@ def open_video(
         raise MediaError(f"{name} can't be decoded: {words}.") from error
 
 
+def container_of(stream: Stream) -> InputContainer:
+    """The open file that the stream is of."""
+    container = stream.container
+    assert isinstance(container, InputContainer)
+    return container
+
+
 def time_base_of(stream: Stream) -> Fraction:
     """How many seconds one unit of the stream's time stamps is."""
     assert stream.time_base is not None  # FFmpeg gives one to each stream of a file
@@ -234,8 +241,9 @@ def _check(indices: list[int], size: tuple[int, int] | None, pixels: str) -> Non
         raise ValueError(f"pixels ({pixels!r}) must be rgb24 or yuv420p")
 
 
-def _scan(container: InputContainer, stream: VideoStream) -> _Scan | None:
+def _scan(stream: VideoStream) -> _Scan | None:
     """What all packets tell; None where they don't tell of frames one to one."""
+    container = container_of(stream)
     if container.format.name == "avi":  # has no times of showing, and FFmpeg's guesses are not them
         return None
     if stream.codec_context.name not in _ONE_TO_ONE:
@@ -266,9 +274,7 @@ def _scan(container: InputContainer, stream: VideoStream) -> _Scan | None:
     return _Scan(frames, sorted(keyframes), packets)
 
 
-def _by_groups(
-    container: InputContainer, stream: VideoStream, scan: _Scan, pictures: _Pictures
-) -> bool:
+def _read_by_groups(stream: VideoStream, scan: _Scan, pictures: _Pictures) -> bool:
     """Read the pictures group by group. False if one did not come out sound under its stamp."""
     groups: dict[int, dict[int, int]] = {}  # keyframe's stamp -> frame's stamp -> index
     for index in sorted(pictures.rows):
@@ -278,9 +284,9 @@ def _by_groups(
         keyframe = scan.keyframes[bisect_right(scan.keyframes, stamp) - 1]
         groups.setdefault(keyframe, {})[stamp] = index
     try:
-        for keyframe, packets in _group_packets(container, stream, scan, groups):
+        for keyframe, packets in _group_packets(stream, scan, groups):
             missing = groups[keyframe]
-            for frame in _decoded(stream.codec_context, packets, set(missing)):
+            for frame in _decode_wanted(stream.codec_context, packets, set(missing)):
                 # FFmpeg fills in what it can't decode, and goes on. What is shown before the
                 # keyframe may need frames before it, and is no matter.
                 if frame.is_corrupt and not (frame.pts is not None and frame.pts < keyframe):
@@ -296,7 +302,7 @@ def _by_groups(
 
 
 def _group_packets(
-    container: InputContainer, stream: VideoStream, scan: _Scan, keyframes: Iterable[int]
+    stream: VideoStream, scan: _Scan, keyframes: Iterable[int]
 ) -> Iterator[tuple[int, Iterator[VideoPacket]]]:
     """Each keyframe, and the packets from there on for a decoder that knows none before."""
     places: dict[int, int] = {}
@@ -307,11 +313,12 @@ def _group_packets(
             stream.codec_context.flush_buffers()
             yield keyframe, itertools.islice(scan.packets, places[keyframe], None)
         else:
+            container = container_of(stream)
             container.seek(keyframe, stream=stream, backward=True)
             yield keyframe, container.demux(stream)
 
 
-def _decoded(
+def _decode_wanted(
     codec: VideoCodecContext, packets: Iterator[VideoPacket], wanted: set[int]
 ) -> Iterator[VideoFrame]:
     """The frames whose stamps are `wanted`, with others among them, decoding few others."""
@@ -327,12 +334,12 @@ def _decoded(
     yield from codec.decode(None)
 
 
-def _from_the_start(container: InputContainer, stream: VideoStream, pictures: _Pictures) -> None:
+def _read_from_start(stream: VideoStream, pictures: _Pictures) -> None:
     left = set(pictures.rows)
     newest: int | None = None
     num_frames = 0
     damaged = False
-    for frame in container.decode(stream):
+    for frame in container_of(stream).decode(stream):
         # All up to the next keyframe may refer to what could not be decoded, and so may some that
         # are shown before it.
         damaged = frame.is_corrupt or (damaged and not frame.key_frame)

@@ -7,7 +7,6 @@ from fractions import Fraction
 
 import av
 from av import VideoStream
-from av.container import InputContainer
 
 from k710.errors import MediaError
 from k710.video.byte_range import ByteRange
@@ -21,7 +20,7 @@ from k710.video.cut import (
     take_alone,
     video_seconds,
 )
-from k710.video.frames import open_video, time_base_of
+from k710.video.frames import container_of, open_video, time_base_of
 
 __all__ = ["Facts", "Probed", "facts_of", "is_window", "probe_clip"]
 
@@ -78,7 +77,7 @@ def probe_clip(source: ByteRange, window: Window, *, trimmed: bool | None) -> Pr
         digest = hashlib.sha256()
         for chunk in source.chunks():
             digest.update(chunk)
-        found = _look(source, window, trimmed)
+        found = _look_into(source, window, trimmed)
         return replace(found, sha256=digest.hexdigest())
     except OSError as error:
         words = f"can't be read: {error.strerror or type(error).__name__}"
@@ -90,10 +89,10 @@ def is_window(seconds: float | None, window: Window) -> bool:
     return seconds is not None and abs(seconds - window.seconds) <= SLACK_S
 
 
-def facts_of(container: InputContainer, stream: VideoStream) -> Facts:
+def facts_of(stream: VideoStream) -> Facts:
     """The facts in the header of an open video; frames where the header counts them."""
     rate = stream.average_rate
-    seconds = video_seconds(container, stream)
+    seconds = video_seconds(stream)
     return Facts(
         width=stream.codec_context.width or None,
         height=stream.codec_context.height or None,
@@ -104,20 +103,20 @@ def facts_of(container: InputContainer, stream: VideoStream) -> Facts:
     )
 
 
-def _look(source: ByteRange, window: Window, trimmed: bool | None) -> Probed:
+def _look_into(source: ByteRange, window: Window, trimmed: bool | None) -> Probed:
     try:
         with (
             decoder_log() as log,
             source.opened() as file,
-            open_video(file) as (container, stream),
+            open_video(file) as (_, stream),
         ):
-            facts = facts_of(container, stream)
+            facts = facts_of(stream)
             if trimmed is None:
                 trimmed = is_window(facts.duration_s, window)
             if not trimmed:
-                return _counted(container, stream, facts, window)
+                return _count_packets(stream, facts, window)
             cut = Cut(window.seconds, constant_rate(stream), beyond_s=_BEYOND_S)
-            for _ in cut.frames(container, stream, log, from_s=0):
+            for _ in cut.frames(stream, log, from_s=0):
                 pass
             status, detail, _ = cut.status()
             if cut.at_end:
@@ -129,15 +128,13 @@ def _look(source: ByteRange, window: Window, trimmed: bool | None) -> Probed:
         return Probed("damaged", media_words(error), trimmed, Facts())
 
 
-def _counted(
-    container: InputContainer, stream: VideoStream, facts: Facts, window: Window
-) -> Probed:
+def _count_packets(stream: VideoStream, facts: Facts, window: Window) -> Probed:
     """A whole video, its packets counted: is the window in it?"""
     num_frames, end, broken = 0, Fraction(0), None
     start = (stream.start_time or 0) * time_base_of(stream)
-    take_alone(container, stream)
+    take_alone(stream)
     try:
-        for packet in container.demux(stream):
+        for packet in container_of(stream).demux(stream):
             if packet.size:
                 num_frames += 1
                 if packet.pts is not None:

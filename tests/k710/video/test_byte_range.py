@@ -50,7 +50,7 @@ def test_a_part_is_probed_and_encoded_as_its_file(folder: Path, name: str) -> No
 
 def encoded(source: ByteRange) -> bytes:
     with decoder_log() as log, source.opened() as file, open_video(file) as video:
-        clip = encode_window(video, log, Window(1, 2), Encoding(audio=True), from_s=1)[1]
+        clip = encode_window(video[1], log, Window(1, 2), Encoding(audio=True), from_s=1)[1]
     assert clip is not None
     return clip.data
 
