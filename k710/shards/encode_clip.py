@@ -111,7 +111,7 @@ def read_staged(key: str, row: bytes | None) -> EncodedClip | None:
     """Take the row that an earlier run staged, if it has just this key; else None."""
     try:
         staged = msgspec.json.decode(row or b"", type=_StagedRow)
-    except msgspec.DecodeError:
+    except ValueError:  # also of msgspec.DecodeError, and of what is no UTF-8
         return None
     return staged.clip if staged.key == key else None
 

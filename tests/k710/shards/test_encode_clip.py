@@ -54,7 +54,13 @@ def test_a_staged_row_counts_for_its_own_key_alone(tmp_path: Path) -> None:
     key = task.settings.key(task.clip)
     assert read_staged(key, row) == encoded
     assert encoded.stored is not None and encoded.stored.num_frames == 20
-    for other_key, other_row in [("", row), (key, None), (key, row[:-1]), (key, b"{}")]:
+    for other_key, other_row in [
+        ("", row),
+        (key, None),
+        (key, row[:-1]),
+        (key, b"{}"),
+        (key, b'"\xff"'),
+    ]:
         assert read_staged(other_key, other_row) is None
     of_string = row.replace(b'"num_frames":20', b'"num_frames":"20"')
     assert of_string != row and read_staged(key, of_string) is None
