@@ -21,10 +21,15 @@ import av
 import av.logging
 from av import VideoFrame, VideoStream
 from av.error import FFmpegError
-from av.stream import Discard, Stream
 
 from k710.errors import printable
-from k710.video.frames import VideoPacket, container_of, time_base_of
+from k710.video.streams import (
+    VideoPacket,
+    constant_rate,
+    container_of,
+    take_alone,
+    time_base_of,
+)
 
 __all__ = [
     "SLACK_S",
@@ -32,11 +37,8 @@ __all__ = [
     "DecoderLog",
     "Shown",
     "Window",
-    "constant_rate",
     "decoder_log",
     "is_enough",
-    "take_alone",
-    "video_seconds",
 ]
 
 DecoderLog: TypeAlias = list[tuple[int, str, str]]
@@ -45,7 +47,6 @@ DecoderLog: TypeAlias = list[tuple[int, str, str]]
 SLACK_S = 0.5
 """A file or a cut is as long as its window if it differs by no more than this."""
 
-_MAX_FPS = 240
 # Seeking goes by times of decoding in MP4: a frame or two later than asked, so try further back.
 _SEEK_BACK_S = (0, 5, 60)
 _MAX_WORDS = 200
@@ -161,34 +162,6 @@ class Cut:
 def is_enough(found_s: float | Fraction | None, seconds: int) -> bool:
     """Whether a clip is kept of whose window of so many seconds only `found_s` are there: half."""
     return found_s is not None and found_s * 2 >= seconds
-
-
-def constant_rate(stream: VideoStream) -> Fraction:
-    """The source's own average rate in frames a second, as a fraction that H.264 can carry.
-
-    It is the container's word: Matroska often has a nominal rate there, above the average.
-    """
-    for rate in (stream.average_rate, stream.guessed_rate):
-        if rate is not None and 0 < rate <= _MAX_FPS:
-            return rate.limit_denominator(10_000)
-    return Fraction(25)
-
-
-def video_seconds(stream: VideoStream) -> float | None:
-    """How long the file says that its pictures are; None where it does not say."""
-    if stream.duration:
-        return float(stream.duration * time_base_of(stream))
-    container = container_of(stream)
-    if container.duration:
-        start = (stream.start_time or 0) * time_base_of(stream)
-        return float(Fraction(container.duration, av.time_base) - max(start, Fraction(0)))
-    return None
-
-
-def take_alone(stream: Stream) -> None:
-    """Read packets of this stream alone: damage of the sound is none of the pictures."""
-    for other in container_of(stream).streams:
-        other.discard = Discard.default if other is stream else Discard.all
 
 
 @contextlib.contextmanager

@@ -28,9 +28,9 @@ from av.buffer import Buffer
 from av.filter import Graph
 from av.stream import Stream
 
-from k710.video.cut import Cut, DecoderLog, Window, constant_rate, take_alone
-from k710.video.frames import container_of
+from k710.video.cut import Cut, DecoderLog, Window
 from k710.video.profiles import Colour, add_stream, profile_of
+from k710.video.streams import constant_rate, container_of, take_alone
 
 __all__ = [
     "Encoded",

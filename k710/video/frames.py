@@ -16,9 +16,8 @@ import operator
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
-from typing import BinaryIO, Literal, TypeAlias
+from typing import BinaryIO, Literal
 
 import av
 import av.error
@@ -26,14 +25,13 @@ import numpy as np
 import numpy.typing as npt
 from av import VideoCodecContext, VideoFrame, VideoStream
 from av.container import InputContainer
-from av.stream import Disposition, Stream
+from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 
 from k710.errors import MediaError, printable
+from k710.video.streams import VideoPacket, container_of
 
-__all__ = ["VideoPacket", "container_of", "num_frames", "open_video", "read_frames", "time_base_of"]
-
-VideoPacket: TypeAlias = "av.Packet[VideoStream]"  # takes no [] at run time
+__all__ = ["num_frames", "open_video", "read_frames"]
 
 # A playlist called .mp4 would make FFmpeg read other files, or ask the network for them.
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"
@@ -196,19 +194,6 @@ def open_video(
     except av.error.FFmpegError as error:
         words = printable(error.strerror or type(error).__name__)
         raise MediaError(f"{name} can't be decoded: {words}.") from error
-
-
-def container_of(stream: Stream) -> InputContainer:
-    """The open file that the stream is of."""
-    container = stream.container
-    assert isinstance(container, InputContainer)
-    return container
-
-
-def time_base_of(stream: Stream) -> Fraction:
-    """How many seconds one unit of the stream's time stamps is."""
-    assert stream.time_base is not None  # FFmpeg gives one to each stream of a file
-    return stream.time_base
 
 
 def _first_video(container: InputContainer, name: str) -> VideoStream:

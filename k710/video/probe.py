@@ -14,13 +14,17 @@ from k710.video.cut import (
     SLACK_S,
     Cut,
     Window,
-    constant_rate,
     decoder_log,
     is_enough,
+)
+from k710.video.frames import open_video
+from k710.video.streams import (
+    constant_rate,
+    container_of,
     take_alone,
+    time_base_of,
     video_seconds,
 )
-from k710.video.frames import container_of, open_video, time_base_of
 
 __all__ = ["Facts", "Probed", "facts_of", "is_window", "probe_clip"]
 

@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from k710.errors import MediaError
-from k710.video.cut import Cut, constant_rate, decoder_log
+from k710.video.cut import Cut, decoder_log
 from k710.video.frames import open_video
+from k710.video.streams import constant_rate
 from support.list_files import shared
 from support.paths import SHARED
 from support.video_files import (
