@@ -252,15 +252,8 @@ def _deep_tasks(
         'from index order by shard, "offset"',
     )
     return [
-        _DeepTask(
-            shard,
-            clip_id,
-            ByteRange(str(tar_path(work, shard)), offset, size),
-            frames,
-            width,
-            height,
-        )
-        for shard, clip_id, offset, size, frames, width, height in rows
+        _DeepTask(shard, clip_id, ByteRange(str(tar_path(work, shard)), offset, size), *facts)
+        for shard, clip_id, offset, size, *facts in rows
     ]
 
 

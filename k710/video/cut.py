@@ -23,13 +23,7 @@ from av import VideoFrame, VideoStream
 from av.error import FFmpegError
 
 from k710.errors import printable
-from k710.video.streams import (
-    VideoPacket,
-    constant_rate,
-    container_of,
-    take_alone,
-    time_base_of,
-)
+from k710.video.streams import VideoPacket, constant_rate, container_of, take_alone, time_base_of
 
 __all__ = [
     "SLACK_S",

@@ -10,21 +10,9 @@ from av import VideoStream
 
 from k710.errors import MediaError
 from k710.video.byte_range import ByteRange
-from k710.video.cut import (
-    SLACK_S,
-    Cut,
-    Window,
-    decoder_log,
-    is_enough,
-)
+from k710.video.cut import SLACK_S, Cut, Window, decoder_log, is_enough
 from k710.video.frames import open_video
-from k710.video.streams import (
-    constant_rate,
-    container_of,
-    take_alone,
-    time_base_of,
-    video_seconds,
-)
+from k710.video.streams import constant_rate, container_of, take_alone, time_base_of, video_seconds
 
 __all__ = ["Facts", "Probed", "facts_of", "is_window", "probe_clip"]
 
