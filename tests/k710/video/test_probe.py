@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -280,3 +281,45 @@ def test_the_real_video_that_is_damaged() -> None:
     path = shared("videos", "corrupted.mp4")
     assert probed(path, 0, 5).status == "damaged"
     assert probed(path, 0, 5, trimmed=False).status == "ok"
+
+
+SOUND = Facts(320, 240, 25.0, 250, 10.0, "h264")
+
+
+@pytest.mark.parametrize(
+    ("status", "seconds", "kept"),
+    [
+        ("ok", None, True),
+        ("ok", 1.0, True),  # the header is wrong: all frames of the window came out
+        ("truncated", 5.0, True),
+        ("truncated", 4.9, False),
+        ("truncated", None, False),
+        ("damaged", 10.0, False),
+        ("empty", 10.0, False),
+    ],
+)
+def test_a_clip_is_kept_with_half_of_its_window(
+    status: str, seconds: float | None, kept: bool
+) -> None:
+    found = Probed(status, None, True, replace(SOUND, duration_s=seconds))
+    assert found.is_kept(Window(20, 30)) == kept
+
+
+@pytest.mark.parametrize(
+    ("trimmed", "change", "copied"),
+    [
+        (True, {}, True),
+        (True, {"duration_s": 10.5}, True),
+        (True, {"duration_s": 10.6}, False),
+        (True, {"duration_s": None}, False),
+        (True, {"num_frames": None}, False),
+        (True, {"fps": None}, False),
+        (False, {}, False),
+        (None, {}, False),
+    ],
+)
+def test_only_a_file_that_is_the_window_can_be_copied(
+    trimmed: bool | None, change: dict[str, Any], copied: bool
+) -> None:
+    found = Probed("ok", None, trimmed, replace(SOUND, **change))
+    assert found.can_be_copied(Window(20, 30)) == copied
