@@ -157,7 +157,7 @@ def test_a_window_of_a_section_has_the_pictures_that_it_has_in_the_whole(
         for shown_at, number in numbers_in(file.uri)[:1]:
             assert (round(shown_at, 6), number) == (file.starts_at_s, round(10 * file.starts_at_s))
         cut = encoded(tmp_path / clip_id, file.uri, (start, end), file.starts_at_s)
-        assert (cut.status, cut.detail) == ("ok", None)
+        assert (cut.seen.status, cut.seen.detail) == ("ok", None)
         of_whole = encoded(tmp_path / f"{clip_id}w", str(whole), (start, end), 0.0)
         found = numbers_in(str(tmp_path / clip_id / "clip.mp4"))
         assert found == numbers_in(str(tmp_path / f"{clip_id}w" / "clip.mp4"))
@@ -194,9 +194,9 @@ def test_a_window_behind_an_end_that_is_not_known_is_empty_when_it_is_cut(
     fetched = fetch(tmp_path, tell(server, "a", good(24)), policy="sections", clips=clips)
     assert fetched.status == "ok"
     by_clip = {file.clips[0]: file for file in fetched.files}
-    assert encoded(tmp_path / "x", by_clip["there"].uri, (5, 8), 4.0).status == "ok"
+    assert encoded(tmp_path / "x", by_clip["there"].uri, (5, 8), 4.0).seen.status == "ok"
     behind = by_clip["behind"]
-    assert encoded(tmp_path / "y", behind.uri, (40, 43), behind.starts_at_s).status == "empty"
+    assert encoded(tmp_path / "y", behind.uri, (40, 43), behind.starts_at_s).seen.status == "empty"
 
 
 @pytest.mark.usefixtures("ffmpeg")
