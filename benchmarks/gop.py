@@ -25,9 +25,8 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -68,10 +67,11 @@ def encode_default(path: Path) -> bytes:
     file = io.BytesIO()
     with open_video(path) as (source, pictures), av.open(file, "w", format="mp4") as container:
         fps = pictures.average_rate
+        assert fps is not None
         size = (pictures.codec_context.width, pictures.codec_context.height)
         stream = add_stream(container, DEFAULT, size=size, fps=fps)
         for number, frame in enumerate(source.decode(pictures)):
-            frame.pts, frame.time_base, frame.pict_type = number, 1 / Fraction(fps), 0
+            frame.pts, frame.time_base, frame.pict_type = number, 1 / fps, 0
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return file.getvalue()
@@ -81,15 +81,17 @@ def encode(path: Path, name: str) -> bytes:
     """The clip as it goes into a shard."""
     if name == DEFAULT.name:
         return encode_default(path)
-    with decoder_log() as log, open_video(path) as opened:
-        _, encoded = encode_window(opened, log, Window(0, SECONDS), Encoding(name), from_s=0)
+    with decoder_log() as log, open_video(path) as (_, stream):
+        _, encoded = encode_window(stream, log, Window(0, SECONDS), Encoding(name), from_s=0)
     assert encoded is not None, f"{path} is damaged"
     return encoded.data
 
 
 def lumas(source: Path | bytes) -> list[Luma]:
     with open_video(source) as (container, stream):
-        return [frame.to_ndarray()[: frame.height] for frame in container.decode(stream)]
+        return [
+            cast(Luma, frame.to_ndarray()[: frame.height]) for frame in container.decode(stream)
+        ]
 
 
 def psnr_db(a: Sequence[Luma], b: Sequence[Luma]) -> float:

@@ -1,11 +1,12 @@
 """Shards for benchmarks of the loader: the benchmark clips of ../shared/videos, many times over."""
 
 import hashlib
+import tarfile
 from pathlib import Path
 
 import numpy as np
 
-from k710.shards.tars import TarWriter
+from k710.shards.write import add_member
 from k710.sources.outcomes import shard_name
 from k710.video.frames import num_frames, read_frames
 from uniformerv2.dataset.clips import View
@@ -25,12 +26,10 @@ def make_view(folder: Path, clips: dict[str, bytes], *, copies: int = 40, shards
     names = [(name, f"{name}_{copy:06d}") for copy in range(copies) for name in clips]
     placed: list[tuple[str, str, int, int]] = []  # clip, its name in the shard, shard, offset
     for shard in range(shards):
-        with (
-            open(folder / f"{shard_name(shard)}.tar", "wb") as file,
-            TarWriter(file) as writer,
-        ):
+        with tarfile.open(folder / f"{shard_name(shard)}.tar", "w") as tar:
             for name, clip_id in names[shard::shards]:
-                placed.append((name, clip_id, shard, writer.add(f"{clip_id}.mp4", clips[name])))
+                offset = add_member(tar, f"{clip_id}.mp4", clips[name])
+                placed.append((name, clip_id, shard, offset))
     shapes = {name: read_frames(data, [0]).shape[1:3] for name, data in clips.items()}
     frames = {name: num_frames(data) for name, data in clips.items()}
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in clips.items()}

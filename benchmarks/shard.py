@@ -36,9 +36,12 @@ from typing import Any
 import av
 
 import k710
-from k710.shards.encode_clip import ClipTask, stage_clip
+from k710.shards.clip import PlannedClip
+from k710.shards.encode_clip import ClipSettings, ClipTask, stage_clip
+from k710.sources.chosen import ChosenCopy, ClipSource
 from k710.sources.index import index_videos
-from k710.video.byte_range import Located
+from k710.statuses import Status
+from k710.video.byte_range import ByteRange
 from k710.video.cut import Window
 from k710.video.encode import Encoding, encoder_versions, scaled_size
 from k710.video.profiles import add_stream, profile_of
@@ -210,18 +213,11 @@ def copy(scratch: Path, num: int, rounds: int) -> dict[str, Any]:
 
 
 def task(path: Path, folder: Path, number: int, encoding: Encoding, seconds: int) -> ClipTask:
-    return ClipTask(
-        clip_id=clip_name(number, seconds),
-        window=Window(0, seconds),
-        source=Located(str(path)),
-        source_key=str(path),
-        trimmed=True,
-        starts_at_s=0.0,
-        rivals=0,
-        encoding=encoding,
-        versions=tuple(sorted(encoder_versions().items())),
-        folder=str(folder),
-    )
+    copy = ChosenCopy(str(path), trimmed=True, starts_at_s=0.0)
+    name = clip_name(number, seconds)
+    source = ClipSource(name, Window(0, seconds), Status.OK, None, copy, "index")
+    clip = PlannedClip(shard=0, position=number, is_tried=True, rivals=0, source=source)
+    return ClipTask(clip, ByteRange(str(path)), ClipSettings(encoding, str(folder)))
 
 
 def rss_mb(field: str) -> float:

@@ -20,6 +20,7 @@ from k710.errors import StageError, shown
 __all__ = [
     "disk_full",
     "flocked",
+    "is_url",
     "locked",
     "manifests_dir",
     "num_bytes_of",
@@ -44,6 +45,11 @@ def sha256_of(path: Path) -> str:
     """The file's SHA-256 in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_url(place: str) -> bool:
+    """Whether `place` is a URL, and no path."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", place) is not None
 
 
 def num_bytes_of(size: str) -> int:

@@ -15,6 +15,7 @@ __all__ = [
     "Retry",
     "State",
     "Status",
+    "parse_status",
     "statuses_sha256",
     "statuses_table",
 ]
@@ -66,6 +67,11 @@ class Status(StrEnum):
     def is_bad_copy(self) -> bool:
         """Whether the file was read, and no clip can be made of it."""
         return self.subject == "file" and self.state == "final"
+
+
+def parse_status(text: str) -> Status:
+    """The status that a table calls `text`. KeyError where there is none."""
+    return Status[text.upper()]
 
 
 FORMER_NAMES = {"ours": Status.FAILED}

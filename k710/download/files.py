@@ -4,14 +4,13 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 from k710.download.streams import Span
 from k710.errors import MediaError
 from k710.sources.ledger import FetchedFile
 from k710.video.frames import open_video
+from k710.video.streams import time_base_of
 
 __all__ = ["downloaded_path", "found", "put"]
 
@@ -50,9 +49,8 @@ def put(made: Path, folder: Path, youtube_id: str, span: Span | None = None) -> 
 def _opened(path: Path) -> Iterator[tuple[str, float]]:
     """The ending for what the file is, and the time of its first frame, by its own stamps."""
     with open_video(str(path)) as (container, stream):
-        opened: Any = container
-        ending = _ENDINGS[str(opened.format.name).partition(",")[0]]
-        yield ending, float((stream.start_time or 0) * Fraction(stream.time_base))
+        ending = _ENDINGS[container.format.name.partition(",")[0]]
+        yield ending, float((stream.start_time or 0) * time_base_of(stream))
 
 
 def _file(path: Path, starts_at_s: float, span: Span | None) -> FetchedFile:

@@ -15,10 +15,9 @@ select
         when $needs_label and manifest.label is null then 'unlabelled'
         when
             sources.status <> 'ok'
-            -- As in shards: half of the window must be there.
             and not (
                 sources.status = 'truncated'
-                and coalesce(sources.duration_s, 0) * 2 >= manifest.time_end - manifest.time_start
+                and is_enough(sources.duration_s, manifest.time_start, manifest.time_end)
             )
             then sources.status
         when sources.member is not null then 'archived'

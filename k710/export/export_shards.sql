@@ -21,7 +21,7 @@ select
                 or (
                     sources.status = 'truncated'
                     and sources.trimmed
-                    and sources.duration_s * 2 >= manifest.time_end - manifest.time_start
+                    and is_enough(sources.duration_s, manifest.time_start, manifest.time_end)
                 )
             )
             then 'unstored'

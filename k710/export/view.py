@@ -47,7 +47,7 @@ from k710.labels.orders import (
     labels_sha256,
 )
 from k710.shards.extract import Extracted, extract_clips
-from k710.tables.connection import run
+from k710.tables.connection import define_common, run
 
 __all__ = ["export_view"]
 
@@ -108,6 +108,7 @@ def export_view(
     )
     refuse_folder(request.output)
     with duckdb.connect() as con:
+        define_common(con)
         return _export(con, request, on_progress=on_progress)
 
 

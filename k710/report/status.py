@@ -26,7 +26,7 @@ from k710.errors import StageError, shown
 from k710.files import word_os_errors
 from k710.sources.outcomes import done_shards, open_outcomes
 from k710.sources.table import current_sources
-from k710.statuses import STATES, State, Status
+from k710.statuses import STATES, State, Status, parse_status
 from k710.tables.connection import connect, make_table, run
 from k710.tables.schemas import MANIFEST, SOURCES, read_sql
 from k710.tables.sidecar import open_table
@@ -171,7 +171,7 @@ def _messages(
     values = {"views": list(views), "most": _MOST_MESSAGES}
     for view, *message in run(con, read_sql("k710/report/messages.sql"), values):
         state, status, text, clips = message
-        found[view].append(Message(state, Status[status.upper()], text, clips))
+        found[view].append(Message(state, parse_status(status), text, clips))
     return found
 
 
@@ -205,7 +205,7 @@ def _view_status(
     statuses = [
         StatusCount(
             state=state,
-            status=Status[status.upper()],
+            status=parse_status(status),
             clips=clips,
             with_copy=with_copy,
             share=round(clips / in_all, 6),

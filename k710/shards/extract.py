@@ -19,7 +19,7 @@ from k710.errors import StageError
 from k710.files import disk_full, locked, replacing, word_os_errors
 from k710.sources.outcomes import shard_name, tar_path
 from k710.tables.connection import run
-from k710.video.byte_range import Located
+from k710.video.byte_range import ByteRange
 
 __all__ = ["Extracted", "extract_clips"]
 
@@ -105,7 +105,7 @@ def _not_there(con: duckdb.DuckDBPyConnection, root: Path, shard: int) -> list[_
 
 def _write(work: Path, root: Path, shard: int, clip: _Clip) -> None:
     tar = tar_path(work, shard)
-    data = b"".join(Located(str(tar), clip.offset, clip.num_bytes).chunks())
+    data = b"".join(ByteRange(str(tar), clip.offset, clip.num_bytes).chunks())
     if hashlib.sha256(data).hexdigest() != clip.sha256:
         raise StageError(
             f"{clip.clip_id} in {tar} is not as it was written.\n"

@@ -1,7 +1,7 @@
 """Views -> shards: each distinct clip once, cut and encoded, in tars that a GPU can be fed from.
 
-The plan says which clip comes where (k710.plan); then the shards are made (k710.shard_run), by one
-run or by several, each its part (k710.parts); at the end index.parquet and sources.parquet are.
+The plan says which clip comes where (plan.py); then the shards are made (make.py), by one run or by
+several, each its part (parts.py); at the end index.parquet and sources.parquet are.
 """
 
 import contextlib
@@ -12,14 +12,14 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import duckdb
 
 from k710.engines.local import Engine, Local
 from k710.errors import StageError, shown
-from k710.files import word_os_errors
+from k710.files import is_url, word_os_errors
 from k710.part import Part
+from k710.shards.encode_clip import ClipSettings
 from k710.shards.make import Run, make_planned
 from k710.shards.parts import (
     begin_round,
@@ -42,8 +42,8 @@ from k710.shards.plan import (
     refuse_other_versions,
     seconds_per_shard,
 )
-from k710.shards.staging import clear, is_url
-from k710.shards.summary import ShardProgress, ShardSummary, ToMake, count_to_make, summarise
+from k710.shards.staging import clear
+from k710.shards.summary import ShardProgress, ShardSummary, count_to_make, summarise
 from k710.sources.cleanup import remove_stored
 from k710.sources.outcomes import done_shards, open_index, open_outcomes, shard_name
 from k710.sources.table import is_current, open_sources, refresh_sources
@@ -58,7 +58,7 @@ from k710.tables.sidecar import (
     settle,
     write_table,
 )
-from k710.video.encode import Encoding, encoder_versions
+from k710.video.encode import Encoding
 
 __all__ = ["finish_shards", "make_shards"]
 
@@ -108,24 +108,22 @@ def make_shards(
         retry=retry,
         found_only=found_only,
     )
-    with _opened(work, views, part, refresh=not dry_run) as (con, manifest):
+    with _open_work(work, views, part, refresh=not dry_run) as (con, manifest):
         run = Run(
             con=con,
             work=work,
-            encoding=encoding,
-            versions=tuple(sorted(encoder_versions().items())),
+            settings=ClipSettings(encoding, _staging_place(work, staging, part)),
             engine=engine if engine is not None else Local(workers),
             timeout_s=timeout_s,
             manifest_sha256=manifest.sha256,
             on_progress=on_progress,
             retry=retry,
-            staging=_staging(work, staging, part),
-            scratch=Path(_staging(work, None, part)) / "unpacked",
+            scratch=Path(_staging_place(work, None, part)) / "unpacked",
         )
-        return _made(run, wish, part, at_once=staging_bytes // shard_bytes, dry_run=dry_run)
+        return _make(run, wish, part, at_once=staging_bytes // shard_bytes, dry_run=dry_run)
 
 
-def _made(run: Run, wish: Wish, part: Part | None, *, at_once: int, dry_run: bool) -> ShardSummary:
+def _make(run: Run, wish: Wish, part: Part | None, *, at_once: int, dry_run: bool) -> ShardSummary:
     """Plan, make what isn't made yet of the shards, and sum up."""
     started = time.monotonic()
     con, work = run.con, run.work
@@ -133,16 +131,16 @@ def _made(run: Run, wish: Wish, part: Part | None, *, at_once: int, dry_run: boo
     planned = _planned_shards(con, wish.views, part)
     done = done_shards(work)
     shards = [shard for shard in planned if shard not in done]
-    refuse_other_versions(work, shards, dict(run.versions))
+    refuse_other_versions(work, shards, dict(run.settings.versions))
     to_make = count_to_make(con, shards)
     run.clips_in_all = to_make.clips
     if not dry_run:
         make_planned(run, shards, at_once=at_once)
         if part is None:
-            _close(con, work)
+            _write_index(con, work)
     seconds = time.monotonic() - started
     if part is not None:
-        _narrow(con, work, planned, dry_run)
+        _narrow_to_part(con, work, planned, dry_run)
         if not dry_run:
             record_part(work, part, views=wish.views, made=run.made, seconds=seconds)
     elif dry_run:
@@ -151,7 +149,7 @@ def _made(run: Run, wish: Wish, part: Part | None, *, at_once: int, dry_run: boo
         con,
         work,
         wish.views,
-        encoding=run.encoding,
+        encoding=run.settings.encoding,
         to_make=to_make,
         made=run.made,
         seconds=seconds,
@@ -168,7 +166,7 @@ def finish_shards(views: Sequence[str], *, work: str | os.PathLike[str] = "work"
     """
     _refuse_wrong(views)
     work = Path(work)
-    with _opened(work, views, None, refresh=False) as (con, _):
+    with _open_work(work, views, None, refresh=False) as (con, _):
         started = time.monotonic()
         encoding = planned_encoding(work)
         never = set(views) - planned_views(work)
@@ -184,18 +182,15 @@ def finish_shards(views: Sequence[str], *, work: str | os.PathLike[str] = "work"
         if missing:
             raise unfinished(work, views, missing)
         _refuse_unplanned(con, work, views)
-        for folder in {_staging(work, None, None), staging_of_round(work)} - {None}:
+        for folder in {_staging_place(work, None, None), staging_of_round(work)} - {None}:
             clear(str(folder))
-        _close(con, work)
+        _write_index(con, work)
         return summarise(
             con,
             work,
             views,
             encoding=encoding,
-            to_make=ToMake(0, 0, 0),
-            made=(),
             seconds=time.monotonic() - started,
-            dry_run=False,
         )
 
 
@@ -225,7 +220,7 @@ def _refuse_wrong(views: Sequence[str], *numbers: float | None) -> None:
             raise ValueError(f"workers, timeout_s and sizes must be above 0, and one is {number}")
 
 
-def _staging(work: Path, staging: str | os.PathLike[str] | None, part: Part | None) -> str:
+def _staging_place(work: Path, staging: str | os.PathLike[str] | None, part: Part | None) -> str:
     """The folder, or its URL, where this run alone stages."""
     own = os.path.abspath(work)  # a worker may be on another machine, in another folder
     if staging is None:
@@ -246,9 +241,9 @@ def _staging(work: Path, staging: str | os.PathLike[str] | None, part: Part | No
 
 
 @contextlib.contextmanager
-def _opened(
+def _open_work(
     work: Path, views: Sequence[str], part: Part | None, *, refresh: bool
-) -> Iterator[tuple[Any, Sidecar]]:
+) -> Iterator[tuple[duckdb.DuckDBPyConnection, Sidecar]]:
     """A connection on which manifest and sources are, with the lock of `work` or of a part.
 
     `refresh` first brings sources.parquet up to date, where a run or a download was killed.
@@ -301,9 +296,9 @@ def _plan(run: Run, wish: Wish, part: Part | None, *, write: bool) -> None:
     with planning(work):
         given = {
             **wish.params(),
-            "versions": dict(run.versions),
+            "versions": dict(run.settings.versions),
             "manifest": run.manifest_sha256,
-            "staging": run.staging.rpartition("/")[0],
+            "staging": run.settings.folder.rpartition("/")[0],
         }
         if round_is_open(work, part, given, write=write) and PLAN.path(work).exists():
             open_plan(con, work)
@@ -329,7 +324,7 @@ def _planned_shards(
 # --- tables
 
 
-def _close(con: duckdb.DuckDBPyConnection, work: Path) -> None:
+def _write_index(con: duckdb.DuckDBPyConnection, work: Path) -> None:
     """index.parquet of all shards that are done; sources.parquet as their outcomes say."""
     end_round(work)
     done = done_shards(work)
@@ -351,7 +346,7 @@ def _close(con: duckdb.DuckDBPyConnection, work: Path) -> None:
     remove_stored(con, work)
 
 
-def _narrow(
+def _narrow_to_part(
     con: duckdb.DuckDBPyConnection, work: Path, shards: Sequence[int], dry_run: bool
 ) -> None:
     """Leave of the tables on `con` what is of these shards: all that one part can tell of."""

@@ -5,7 +5,6 @@ there whole or not at all. A URL's backend may do otherwise: what is read must b
 """
 
 import contextlib
-import re
 import shutil
 import uuid
 from collections.abc import Generator, Iterator, Sequence
@@ -14,22 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from k710.errors import K710Error, MissingExtra, StageError, printable, shown
+from k710.files import is_url
 
-__all__ = ["clear", "is_url", "names", "prepare", "read", "read_all", "remove", "write"]
+__all__ = ["clear", "names", "prepare", "read", "read_all", "remove", "write"]
 
 _AT_ONCE = 16  # requests: one takes 20 to 100 ms on an object store, whatever its size
 
 
-def is_url(place: str) -> bool:
-    """Whether `place` is a URL, and no path."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", place) is not None
-
-
 def prepare(folder: str) -> None:
     """Make the folder. StageError where that can't be."""
-    with _worded(folder):
+    with _word_errors(folder):
         if is_url(folder):
-            files, path = _opened(folder)
+            files, path = _open_url(folder)
             files.makedirs(path, exist_ok=True)
         else:
             Path(folder).mkdir(parents=True, exist_ok=True)
@@ -41,8 +36,8 @@ def names(folder: str) -> set[str]:
         with contextlib.suppress(FileNotFoundError):
             return {path.name for path in Path(folder).iterdir()}
         return set()
-    with _worded(folder):
-        files, path = _opened(folder)
+    with _word_errors(folder):
+        files, path = _open_url(folder)
         files.invalidate_cache()
         try:
             return {place.rpartition("/")[2] for place in files.ls(path, detail=False)}
@@ -57,7 +52,7 @@ def read(place: str) -> bytes | None:
             return Path(place).read_bytes()
         except OSError:
             return None
-    return _read_url(_opened(place))
+    return _read_url(_open_url(place))
 
 
 def read_all(places: Sequence[str]) -> Generator[bytes | None, None, None]:
@@ -69,16 +64,16 @@ def read_all(places: Sequence[str]) -> Generator[bytes | None, None, None]:
     with ThreadPoolExecutor(_AT_ONCE) as threads:
         for first in range(0, len(places), _AT_ONCE):
             some = places[first : first + _AT_ONCE]
-            opened = [_opened(place) if is_url(place) else place for place in some]
-            yield from threads.map(_read_opened, opened)
+            opened = [_open_url(place) if is_url(place) else place for place in some]
+            yield from threads.map(_read_place, opened)
 
 
 def write(place: str, data: bytes) -> None:
     """Put `data` at `place`. StageError where that can't be."""
     folder = place.rpartition("/")[0]
-    with _worded(folder):
+    with _word_errors(folder):
         if is_url(place):
-            files, path = _opened(place)
+            files, path = _open_url(place)
             files.pipe_file(path, data)
             return
         # A name of its own: another machine may be at work on the same clip.
@@ -97,7 +92,7 @@ def remove(places: Sequence[str]) -> None:
             Path(place).unlink(missing_ok=True)
         return
     with ThreadPoolExecutor(_AT_ONCE) as threads:
-        list(threads.map(_remove_url, [_opened(place) for place in places]))
+        list(threads.map(_remove_url, [_open_url(place) for place in places]))
 
 
 def clear(folder: str) -> None:
@@ -106,11 +101,11 @@ def clear(folder: str) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         return
     with contextlib.suppress(Exception):  # an object store has no folders to remove
-        files, path = _opened(folder)
+        files, path = _open_url(folder)
         files.rm(path, recursive=True)
 
 
-def _read_opened(opened: str | tuple[Any, str]) -> bytes | None:
+def _read_place(opened: str | tuple[Any, str]) -> bytes | None:
     return read(opened) if isinstance(opened, str) else _read_url(opened)
 
 
@@ -125,11 +120,11 @@ def _read_url(opened: tuple[Any, str]) -> bytes | None:
 
 def _remove_url(opened: tuple[Any, str]) -> None:
     files, path = opened
-    with _worded(path), contextlib.suppress(FileNotFoundError):
+    with _word_errors(path), contextlib.suppress(FileNotFoundError):
         files.rm_file(path)
 
 
-def _opened(url: str) -> tuple[Any, str]:
+def _open_url(url: str) -> tuple[Any, str]:
     """The file system of a URL, and the path in it."""
     try:
         from fsspec.core import url_to_fs
@@ -149,7 +144,7 @@ def _opened(url: str) -> tuple[Any, str]:
 
 
 @contextlib.contextmanager
-def _worded(folder: str) -> Iterator[None]:
+def _word_errors(folder: str) -> Iterator[None]:
     try:
         yield
     except K710Error:

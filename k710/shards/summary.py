@@ -65,6 +65,9 @@ class ToMake:
     seconds: int  # of the clips
 
 
+_NOTHING = ToMake(0, 0, 0)
+
+
 def count_to_make(con: duckdb.DuckDBPyConnection, shards: Sequence[int]) -> ToMake:
     """What these shards take. `plan`, `sources` and `manifest` must be tables on `con`."""
     values = {"shards": list(shards)}
@@ -80,10 +83,10 @@ def summarise(
     views: Sequence[str],
     *,
     encoding: Encoding,
-    to_make: ToMake,
-    made: Sequence[int],
     seconds: float,
-    dry_run: bool,
+    to_make: ToMake = _NOTHING,
+    made: Sequence[int] = (),
+    dry_run: bool = False,
     part: str | None = None,
 ) -> ShardSummary:
     """The summary of a run. `manifest`, `sources`, `index` and `plan` must be tables on `con`."""

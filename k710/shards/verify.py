@@ -22,7 +22,7 @@ from k710.sources.outcomes import open_index, shard_name, tar_path
 from k710.tables.connection import connect, run
 from k710.tables.schemas import INDEX, PLAN, table_path
 from k710.tables.sidecar import Sidecar, open_table, parquet_pattern, read_sidecar
-from k710.video.byte_range import Located
+from k710.video.byte_range import ByteRange
 from k710.video.cut import decoder_log
 from k710.video.frames import open_video
 from k710.video.probe import media_words
@@ -59,7 +59,7 @@ class _DeepTask:
 
     shard: int
     clip_id: str
-    source: Located
+    source: ByteRange
     num_frames: int
     width: int
     height: int
@@ -252,10 +252,8 @@ def _deep_tasks(
         'from index order by shard, "offset"',
     )
     return [
-        _DeepTask(
-            shard, clip_id, Located(str(tar_path(work, shard)), offset, size), frames, width, height
-        )
-        for shard, clip_id, offset, size, frames, width, height in rows
+        _DeepTask(shard, clip_id, ByteRange(str(tar_path(work, shard)), offset, size), *facts)
+        for shard, clip_id, offset, size, *facts in rows
     ]
 
 

@@ -9,32 +9,32 @@ has no tar, since readers take an empty one for damaged.
 """
 
 import hashlib
+import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import tarfile
+from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import duckdb
 import pyarrow as pa
 
 from k710.files import replacing
 from k710.labels.orders import class_names, labels_sha256
-from k710.shards.encode_clip import StoredClip
+from k710.shards.clip import Outcome
+from k710.shards.encode_clip import ClipSettings
 from k710.shards.staging import read_all
-from k710.shards.tars import TarWriter
 from k710.sources.outcomes import shard_name, tar_path
 from k710.tables.connection import run
 from k710.tables.schemas import INDEX, OUTCOMES, Table, read_sql
 from k710.tables.sidecar import TableSpec, write_table
-from k710.video.probe import Facts
 
-__all__ = [
-    "ChangedBytes",
-    "Outcome",
-    "write_shard",
-]
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+__all__ = ["ChangedBytes", "add_member", "write_shard"]
 
 _ARROW = {
     "VARCHAR": pa.string(),
@@ -43,26 +43,6 @@ _ARROW = {
     "DOUBLE": pa.float64(),
     "BOOLEAN": pa.bool_(),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How the clip of one place fared. Without `stored` the place stays empty."""
-
-    position: int
-    clip_id: str
-    status: str
-    detail: str | None
-    uri: str | None
-    member: str | None
-    trimmed: bool | None
-    starts_at_s: float | None
-    num_bytes: int | None  # of the source
-    sha256: str | None  # of the source
-    facts: Facts  # of the source
-    tool: str
-    stored: StoredClip | None
-    data_at: str | None  # the path or URL of the bytes until they are in the tar
 
 
 class ChangedBytes(Exception):
@@ -80,8 +60,7 @@ def write_shard(
     shard: int,
     outcomes: Sequence[Outcome],
     *,
-    encoding: Mapping[str, Any],
-    versions: Mapping[str, str],
+    settings: ClipSettings,
     manifest_sha256: str,
 ) -> None:
     """Write the files of a shard from what is staged.
@@ -93,52 +72,76 @@ def write_shard(
     for folder in ("shards", "outcomes"):
         (work / folder).mkdir(exist_ok=True)
     tar = tar_path(work, shard)
-    rows: list[dict[str, Any]] = []
+    offsets: list[int] = []
     tar_bytes, tar_sha256 = None, None
     if stored:
-        texts = _sample_texts(con, stored)
-        data = read_all([outcome.data_at or "" for outcome in stored])
-        with replacing(tar) as partial, partial.open("wb") as file:
-            with TarWriter(file) as writer, closing(data):
-                for outcome, text, video in zip(stored, texts, data, strict=True):
-                    offset = writer.add(f"{outcome.clip_id}.mp4", _checked(outcome, video))
-                    writer.add(f"{outcome.clip_id}.json", text)
-                    rows.append(_index_row(shard, outcome, offset))
-            tar_bytes, tar_sha256 = writer.num_bytes, writer.sha256
+        with replacing(tar) as partial, _HashedFile(partial) as file:
+            offsets = _write_tar(con, file, stored)
+            tar_bytes, tar_sha256 = file.tell(), file.digest.hexdigest()
     else:
         tar.unlink(missing_ok=True)  # of a run that was killed, when there was something to store
     inputs = {"manifest": manifest_sha256, "labels": labels_sha256()}
     if tar_sha256 is not None:
         inputs["tar"] = tar_sha256
-    made_with = {"encoding": dict(encoding), "versions": dict(versions)}
+    made_with = {"encoding": settings.encoding.params(), "versions": dict(settings.versions)}
     name = shard_name(shard)
-    _register(con, INDEX, rows)
+    placed = zip(stored, offsets, strict=True)
+    _register(con, INDEX, [_index_row(outcome, offset) for outcome, offset in placed])
     write_table(con, work, TableSpec(INDEX, made_with, inputs, file=f"shards/{name}"))
-    _register(con, OUTCOMES, [_outcome_row(shard, outcome) for outcome in outcomes])
+    _register(con, OUTCOMES, [_outcome_row(outcome) for outcome in outcomes])
     notes = {"tar_bytes": tar_bytes, "tar_sha256": tar_sha256, "num_stored": len(stored)}
     spec = TableSpec(OUTCOMES, made_with, inputs, notes=notes, file=f"outcomes/{name}")
     write_table(con, work, spec)
     con.unregister("rows")
 
 
-def _checked(outcome: Outcome, data: bytes | None) -> bytes:
+class _HashedFile(io.BufferedWriter):
+    """A new file that is hashed as it is written."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path, "w"))
+        self.digest = hashlib.sha256()
+
+    def write(self, data: "ReadableBuffer") -> int:
+        self.digest.update(data)
+        return super().write(data)
+
+
+def _write_tar(
+    con: duckdb.DuckDBPyConnection, file: _HashedFile, stored: Sequence[Outcome]
+) -> list[int]:
+    """Write the tar of these clips; returns where the bytes of each begin."""
+    offsets = []
+    data = read_all([outcome.data_at or "" for outcome in stored])
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar, closing(data):
+        for outcome, text, video in zip(stored, _sample_texts(con, stored), data, strict=True):
+            clip_id = outcome.source.clip_id
+            offsets.append(add_member(tar, f"{clip_id}.mp4", _check(outcome, video)))
+            add_member(tar, f"{clip_id}.json", text)
+    return offsets
+
+
+def add_member(tar: tarfile.TarFile, name: str, data: bytes) -> int:
+    """Append a file without time or owner to a USTAR archive; returns where its bytes begin."""
+    header = tarfile.TarInfo(name)
+    header.size = len(data)
+    offset = tar.offset + tarfile.BLOCKSIZE
+    tar.addfile(header, io.BytesIO(data))
+    return offset
+
+
+def _check(outcome: Outcome, data: bytes | None) -> bytes:
     assert outcome.stored is not None
     if data is None or hashlib.sha256(data).hexdigest() != outcome.stored.sha256:
-        raise ChangedBytes(outcome.position, are_gone=data is None)
+        raise ChangedBytes(outcome.clip.position, are_gone=data is None)
     return data
 
 
 def _sample_texts(con: duckdb.DuckDBPyConnection, stored: Sequence[Outcome]) -> Iterator[bytes]:
     """The JSON of each clip: its labels in the views of the manifest."""
-    places = pa.table(
-        {
-            "clip_id": [outcome.clip_id for outcome in stored],
-            "position": [outcome.position for outcome in stored],
-        }
-    )
-    con.register("places", places)
     names = class_names()
-    for clip_id, _, label, views, labels in run(con, read_sql("k710/shards/samples.sql")):
+    values = {"clip_ids": [outcome.source.clip_id for outcome in stored]}
+    for clip_id, label, views, labels in run(con, read_sql("k710/shards/samples.sql"), values):
         sample = {
             "clip_id": clip_id,
             "label": label,
@@ -146,49 +149,22 @@ def _sample_texts(con: duckdb.DuckDBPyConnection, stored: Sequence[Outcome]) -> 
             "views": dict(zip(views, labels, strict=True)),
         }
         yield json.dumps(sample, separators=(",", ":")).encode()
-    con.unregister("places")
 
 
-def _index_row(shard: int, outcome: Outcome, offset: int) -> dict[str, Any]:
-    clip = outcome.stored
-    assert clip is not None
-    return {
-        "clip_id": outcome.clip_id,
-        "shard": shard,
-        "offset": offset,
-        "bytes": clip.num_bytes,
-        "sha256": clip.sha256,
-        "num_frames": clip.num_frames,
-        "fps": clip.fps,
-        "width": clip.width,
-        "height": clip.height,
-        "gop": clip.gop,
-        "duration_s": clip.duration_s,
-    }
+def _index_row(outcome: Outcome, offset: int) -> tuple[object, ...]:
+    assert outcome.stored is not None
+    return (outcome.source.clip_id, outcome.clip.shard, offset, *astuple(outcome.stored))
 
 
-def _outcome_row(shard: int, outcome: Outcome) -> dict[str, Any]:
-    facts = dict(zip((f.name for f in fields(Facts)), astuple(outcome.facts), strict=True))
-    return {
-        "shard": shard,
-        "position": outcome.position,
-        "stored": outcome.stored is not None,
-        "clip_id": outcome.clip_id,
-        "status": outcome.status,
-        "detail": outcome.detail,
-        "uri": outcome.uri,
-        "member": outcome.member,
-        "trimmed": outcome.trimmed,
-        "starts_at_s": outcome.starts_at_s,
-        "bytes": outcome.num_bytes,
-        "sha256": outcome.sha256,
-        **facts,
-        "tool": outcome.tool,
-    }
+def _outcome_row(outcome: Outcome) -> tuple[object, ...]:
+    clip = outcome.clip
+    return (clip.shard, clip.position, outcome.stored is not None, *outcome.source.row())
 
 
 def _register(
-    con: duckdb.DuckDBPyConnection, table: Table, rows: Sequence[Mapping[str, Any]]
+    con: duckdb.DuckDBPyConnection, table: Table, rows: Sequence[tuple[object, ...]]
 ) -> None:
+    """Make `rows` a table on `con`; each row has the values of the columns in their order."""
     schema = pa.schema([(name, _ARROW[kind]) for name, kind in table.columns.items()])
-    con.register("rows", pa.Table.from_pylist(list(rows), schema=schema))
+    columns = [[row[number] for row in rows] for number in range(len(schema))]
+    con.register("rows", pa.table(columns, schema=schema))

@@ -143,18 +143,20 @@ def _probe(
     on_progress: OnProgress,
 ) -> None:
     """Look into each chosen copy that isn't known, and write sources.parquet with what was seen."""
-    from k710.sources.probe_all import Chosen, Row, probe_copies  # PyAV, which takes its time
+    # These import PyAV, which takes its time.
+    from k710.sources.chosen import ClipSource
+    from k710.sources.probe_all import probe_copies
 
     # A file that turns out to be another window makes room for another copy: look again.
     while rows := run(con, read_sql("k710/sources/unprobed.sql")):
-        chosen = [Chosen(*row) for row in rows]
-        seen: list[Row] = []
+        chosen = [ClipSource.from_row(*row) for row in rows]
+        seen: list[tuple[object, ...]] = []
         num_done = 0
         save_at = time.monotonic() + _SAVE_S
         found = probe_copies(chosen, work / ".probe", workers=workers)
         try:
             for some in found:
-                seen += some
+                seen += [clip.row() for clip in some]
                 num_done += len(some)
                 on_progress("probing", num_done, len(chosen))
                 if time.monotonic() > save_at:

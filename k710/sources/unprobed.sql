@@ -1,13 +1,9 @@
 -- Chosen copies that nothing was said of yet. One row per clip. Key: clip_id. Order: by where the bytes are.
+-- After the clip's window all columns of sources, in their order.
 select
-    clip_id,
     time_start,
     time_end,
-    sources.uri,
-    sources.member,
-    sources.bytes,
-    sources.trimmed,
-    sources.starts_at_s,
+    sources.* exclude (file_row_number),
 from sources
 join wanted using (clip_id)
 anti join probed

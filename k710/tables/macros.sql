@@ -13,6 +13,10 @@ create or replace temp macro clip_id(youtube_id, time_start, time_end) as concat
 create or replace temp macro copy_id(uri, member, bytes) as
     case when uri is not null then md5(concat(uri, chr(0), member, chr(0), bytes)) end;
 
+-- Whether a truncated clip is kept: half of its window is there, as in k710/video/cut.py.
+create or replace temp macro is_enough(found_s, time_start, time_end) as
+    coalesce(found_s * 2 >= time_end - time_start, false);
+
 -- Whether bit `place` of a found_in mask is set, places from 1.
 create or replace temp macro holds(found_in, place) as
     found_in >> (place - 1)::smallint & 1 = 1;

@@ -1,4 +1,4 @@
-from .byte_range import Located as Located
+from .byte_range import ByteRange as ByteRange
 from .cut import Window as Window
 from .encode import Encoded as Encoded
 from .encode import Encoding as Encoding

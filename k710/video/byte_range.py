@@ -6,15 +6,15 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 from k710.errors import MediaError
 
-__all__ = ["Located"]
+__all__ = ["ByteRange"]
 
 
 @dataclass(frozen=True, slots=True)
-class Located:
+class ByteRange:
     """`num_bytes` bytes of the file at `path`, from `offset` on; both None: the whole file."""
 
     path: str
@@ -55,7 +55,7 @@ class Located:
 class _Part(io.RawIOBase):
     """Some bytes of an open file as a file of their own, which PyAV can seek in."""
 
-    def __init__(self, file: Any, offset: int, num_bytes: int) -> None:
+    def __init__(self, file: io.FileIO, offset: int, num_bytes: int) -> None:
         self._fd: int = file.fileno()
         self._offset = offset
         self._num_bytes = num_bytes

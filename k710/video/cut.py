@@ -15,33 +15,36 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import TypeAlias
 
 import av
 import av.logging
+from av import VideoFrame, VideoStream
 from av.error import FFmpegError
 
 from k710.errors import printable
+from k710.statuses import Status
+from k710.video.streams import VideoPacket, constant_rate, container_of, take_alone, time_base_of
 
 __all__ = [
     "SLACK_S",
     "Cut",
+    "DecoderLog",
     "Shown",
     "Window",
-    "constant_rate",
     "decoder_log",
-    "take_alone",
-    "video_seconds",
+    "is_enough",
 ]
+
+DecoderLog: TypeAlias = list[tuple[int, str, str]]
+"""What FFmpeg logged: (level, who, words) each."""
 
 SLACK_S = 0.5
 """A file or a cut is as long as its window if it differs by no more than this."""
 
-_MAX_FPS = 240
 # Seeking goes by times of decoding in MP4: a frame or two later than asked, so try further back.
 _SEEK_BACK_S = (0, 5, 60)
 _MAX_WORDS = 200
-_DISCARD_NONE, _DISCARD_ALL = 0, 48  # FFmpeg's numbers
 # Stricter than FFmpeg's default, and as the standards are: H.264 without CABAC must end where its
 # data do, and HEVC may carry checksums. Other decoders complain of sound files if they are strict.
 _STRICT = {"h264": "aggressive", "hevc": "crccheck"}
@@ -70,7 +73,7 @@ class Window:
 class Shown:
     """A decoded frame, and how many frames of the constant rate show it."""
 
-    frame: Any
+    frame: VideoFrame
     times: int
 
 
@@ -93,31 +96,31 @@ class Cut:
         """Frames of the constant rate after which there is no need to go on."""
         return round((self.seconds + self.beyond_s) * self.fps)
 
-    def status(self) -> tuple[str, str | None, bool]:
+    def status(self) -> tuple[Status, str | None, bool]:
         """(`ok`, `truncated`, `empty` or `damaged`; the reason in words; whether it is kept)."""
         if self.damage is not None:
-            return "damaged", self.damage, False
+            return Status.DAMAGED, self.damage, False
         if self.num_frames == 0:
-            return "empty", "nothing of the window is in the file", False
+            return Status.EMPTY, "nothing of the window is in the file", False
         found_s = self.num_frames / self.fps
         if found_s >= self.seconds - Fraction(SLACK_S):
-            return "ok", None, True
+            return Status.OK, None, True
         words = f"{float(found_s):.1f} of {self.seconds} s"
-        return "truncated", words, found_s * 2 >= self.seconds
+        return Status.TRUNCATED, words, is_enough(found_s, self.seconds)
 
     def frames(
-        self, container: Any, stream: Any, log: list[Any], *, from_s: int | Fraction
+        self, stream: VideoStream, log: DecoderLog, *, from_s: int | Fraction
     ) -> Iterator[Shown]:
         """The window's frames, `from_s` seconds after the file's first. Ends at the first damage.
 
-        Nothing may have been read of `container` before, which gives this stream alone from now
-        on. `log` is a `decoder_log`.
+        Nothing may have been read of the stream's file before, which gives this stream alone from
+        now on. `log` is a `decoder_log`.
 
         Of the source's frames each frame of the constant rate shows the one that is nearest before
         it, rounded as FFmpeg's fps filter does (near). A gap is filled with the frame before it.
         """
-        decoding = _Decoding(container, stream, log, self.seconds, from_s)
-        last: Any = None
+        decoding = _Decoding(stream, log, self.seconds, from_s)
+        last: VideoFrame | None = None
         last_slot = 0
         for frame, at in decoding.frames():
             self.num_decoded += 1
@@ -133,7 +136,7 @@ class Cut:
         self.at_end = decoding.late is None and decoding.fault is None and decoding.broken is None
         self.damage = decoding.fault
         if last is not None and self.damage is None:
-            until = last_slot + _lasts(last, stream, self.fps)
+            until = last_slot + _num_shown(last, stream, self.fps)
             if decoding.late is not None:  # a frame is there, if a broken one
                 until = max(until, self._slot(decoding.late))
             if until > 0:
@@ -144,46 +147,20 @@ class Cut:
     def _slot(self, at: Fraction) -> int:
         return int((at * self.fps * 2 + 1) // 2)
 
-    def _show(self, frame: Any, until_slot: int) -> Iterator[Shown]:
+    def _show(self, frame: VideoFrame, until_slot: int) -> Iterator[Shown]:
         times = min(until_slot, self.wanted_frames) - self.num_frames
         if times > 0:
             self.num_frames += times
             yield Shown(frame, times)
 
 
-def constant_rate(stream: Any) -> Fraction:
-    """The source's own average rate in frames a second, as a fraction that H.264 can carry.
-
-    It is the container's word: Matroska often has a nominal rate there, above the average.
-    """
-    rate = stream.average_rate or stream.guessed_rate
-    if not rate or not 0 < rate <= _MAX_FPS:
-        rate = stream.guessed_rate if 0 < (stream.guessed_rate or 0) <= _MAX_FPS else Fraction(25)
-    return Fraction(rate).limit_denominator(10_000)
-
-
-def video_seconds(container: Any, stream: Any) -> float | None:
-    """How long the file says that its pictures are; None where it does not say."""
-    if stream.duration:
-        return float(stream.duration * stream.time_base)
-    if container.duration:
-        start = (stream.start_time or 0) * Fraction(stream.time_base)
-        return float(Fraction(container.duration, av.time_base) - max(start, Fraction(0)))
-    return None
-
-
-def take_alone(container: Any, stream: Any) -> None:
-    """Have no packets read but this stream's: what is wrong with the sound is none of the pictures.
-
-    Nothing is done where PyAV is older than 18: then sound that is cut off is damage.
-    """
-    for other in container.streams:
-        if hasattr(other, "discard"):
-            other.discard = _DISCARD_NONE if other is stream else _DISCARD_ALL
+def is_enough(found_s: float | Fraction | None, seconds: int) -> bool:
+    """Whether a clip is kept of whose window of so many seconds only `found_s` are there: half."""
+    return found_s is not None and found_s * 2 >= seconds
 
 
 @contextlib.contextmanager
-def decoder_log() -> Iterator[list[Any]]:
+def decoder_log() -> Iterator[DecoderLog]:
     """What FFmpeg logs as an error in this thread inside the block: (level, who, words) each."""
     before = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.ERROR)
@@ -204,21 +181,21 @@ class _Decoding:
     """
 
     def __init__(
-        self, container: Any, stream: Any, log: list[Any], seconds: int, from_s: int | Fraction
+        self, stream: VideoStream, log: DecoderLog, seconds: int, from_s: int | Fraction
     ) -> None:
-        self.container, self.stream, self.log = container, stream, log
+        self.container, self.stream, self.log = container_of(stream), stream, log
         self.seconds, self.from_s = seconds, from_s
         self.codec: str = stream.codec_context.name
-        self.time_base = Fraction(stream.time_base)
+        self.time_base = time_base_of(stream)
         self.step = 1 / constant_rate(stream)
         # AVI has no times of showing, and FFmpeg's guesses are not them: the n-th frame that comes
         # out has the time of the n-th packet that went in.
-        self.is_counted = container.format.name == "avi"
+        self.is_counted = self.container.format.name == "avi"
         self.slack = Fraction(0)  # how far a time that `_due` gives may be off
         self.has_no_zeros = self.codec in _HOLES_IN and not self.is_counted
-        self._begin()
+        self._reset()
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         self.fault: str | None = None  # in what the window needs
         self.late: Fraction | None = None  # when the first fault after the window is
         self.broken: str | None = None  # why there were no more packets
@@ -230,24 +207,24 @@ class _Decoding:
         self.turns: deque[Fraction] = deque()  # if counted: times of packets without frames yet
         self.num_turns = 0
 
-    def frames(self) -> Iterator[tuple[Any, Fraction]]:
+    def frames(self) -> Iterator[tuple[VideoFrame, Fraction]]:
         """Frames and their times, the first not after 0 if there is one; until the first fault."""
         if self.codec in _STRICT:
             self.stream.codec_context.options = {"err_detect": _STRICT[self.codec]}
-        take_alone(self.container, self.stream)
+        take_alone(self.stream)
         self.log.clear()  # of what FFmpeg tried when it opened the file
         packets = self._packets(None)
         first = next(packets, None)
         self.is_counted = self.is_counted or first is None or first.pts is None
         self.slack = self.step * (_MOST_LATE if self.is_counted else 0)
         if self.is_counted or not self.from_s:
-            yield from self._decoded(itertools.chain([first], packets))
+            yield from self._decode(itertools.chain([first], packets))
             return
         base = self.stream.start_time or 0
         for back_s in (*_SEEK_BACK_S, self.from_s):
-            self._begin()
+            self._reset()
             target = int((self.zero - back_s) / self.time_base)
-            frames = self._decoded(self._packets(max(base, target)))
+            frames = self._decode(self._packets(max(base, target)))
             frame, at = next(frames, (None, Fraction(0)))
             if target <= base or (self.fault is not None and back_s >= max(_SEEK_BACK_S)):
                 break
@@ -258,30 +235,32 @@ class _Decoding:
             yield frame, at
             yield from frames
 
-    def _packets(self, seek_to: int | None) -> Iterator[Any]:
+    def _packets(self, seek_to: int | None) -> "Iterator[VideoPacket | None]":
         """Packets; None at an end that is none."""
         try:
             if seek_to is not None:
                 self.container.seek(seek_to, stream=self.stream, backward=True)
             for packet in self.container.demux(self.stream):
-                self.broken = self._said(self.container.format.name)
+                self.broken = self._take_complaint(self.container.format.name)
                 if self.broken is not None:  # it may have left out more than it knows
                     break
                 yield packet
         except FFmpegError as error:
-            said = self._said(self.container.format.name)
-            self.broken = said or _words(error.strerror or type(error).__name__)
+            said = self._take_complaint(self.container.format.name)
+            self.broken = said or _shorten(error.strerror or type(error).__name__)
         if self.broken is not None:
             self.is_clean = False
             yield None
 
-    def _decoded(self, packets: Iterator[Any]) -> Iterator[tuple[Any, Fraction]]:
+    def _decode(
+        self, packets: "Iterator[VideoPacket | None]"
+    ) -> Iterator[tuple[VideoFrame, Fraction]]:
         for number, packet in enumerate(packets):
             due = None if packet is None else self._due(packet)
             if number == 0 or self.fault is not None:
-                self._begin_anew(packet, due, is_first=number == 0)
-            for frame in self._put_in(packet, due):
-                at = self._shown_at(frame)
+                self._begin_at_keyframe(packet, due, is_first=number == 0)
+            for frame in self._decode_packet(packet, due):
+                at = self._time_of(frame)
                 if at is None:
                     self.is_clean = False
                     continue
@@ -293,7 +272,7 @@ class _Decoding:
             if self.fault is not None and (due is None or due > 0):
                 return
 
-    def _due(self, packet: Any) -> Fraction | None:
+    def _due(self, packet: VideoPacket) -> Fraction | None:
         """When the packet's picture is shown, if it says so; nearly, if frames are counted."""
         if not self.is_counted:
             return None if packet.pts is None else packet.pts * self.time_base - self.zero
@@ -307,7 +286,9 @@ class _Decoding:
         self.turns.append(turn - self.zero)
         return self.turns[-1]
 
-    def _begin_anew(self, packet: Any, due: Fraction | None, *, is_first: bool) -> None:
+    def _begin_at_keyframe(
+        self, packet: "VideoPacket | None", due: Fraction | None, *, is_first: bool
+    ) -> None:
         """At a keyframe not after the window's start, nothing before it matters any more."""
         if packet is None or not packet.is_keyframe or due is None:
             return
@@ -315,10 +296,12 @@ class _Decoding:
             self.fault = None
             self.keyframe_at = due
 
-    def _put_in(self, packet: Any, due: Fraction | None) -> list[Any]:
+    def _decode_packet(
+        self, packet: "VideoPacket | None", due: Fraction | None
+    ) -> list[VideoFrame]:
         """The frames that come out when `packet` goes in. What goes wrong is noted."""
         leads = packet is not None and self._leads(packet, due)
-        frames: list[Any] = []
+        frames: list[VideoFrame] = []
         words = None
         try:
             if packet is None:
@@ -329,10 +312,10 @@ class _Decoding:
                 words = "there are zeros in the file where a picture should be"
             frames = packet.decode()
         except FFmpegError as error:
-            words = words or _words(error.strerror or type(error).__name__)
+            words = words or _shorten(error.strerror or type(error).__name__)
             if self.turns:
                 self.turns.pop()
-        words = self._said(self.codec) or words
+        words = self._take_complaint(self.codec) or words
         if leads:  # what it needs is not there
             self.is_clean = self.is_clean and words is None
         elif words is not None:
@@ -341,7 +324,7 @@ class _Decoding:
             self.fault = self.fault or "a picture that others need is broken"
         return frames
 
-    def _leads(self, packet: Any, due: Fraction | None) -> bool:
+    def _leads(self, packet: VideoPacket, due: Fraction | None) -> bool:
         if self.is_counted or not packet.size or self.keyframe_at == -math.inf:
             return False
         return self.last is None if due is None else due < self.keyframe_at
@@ -353,15 +336,15 @@ class _Decoding:
         elif self.fault is None:
             self.fault = words
 
-    def _said(self, who: str) -> str | None:
+    def _take_complaint(self, who: str) -> str | None:
         """What the decoder or demuxer `who` complained of since the last time."""
         said = [message for _, name, message in self.log if name == who]
         self.log[:] = [entry for entry in self.log if entry[1] != who]
         self.is_clean = self.is_clean and not said
         said = [message for message in said if not message.startswith(_HARMLESS)]
-        return _words(said[0]) if said else None
+        return _shorten(said[0]) if said else None
 
-    def _shown_at(self, frame: Any) -> Fraction | None:
+    def _time_of(self, frame: VideoFrame) -> Fraction | None:
         """The frame's time; None if it is to be left out.
 
         A frame without a time, or with one that goes back, is taken to follow at the constant rate.
@@ -388,12 +371,12 @@ class _Decoding:
         return at
 
 
-def _lasts(frame: Any, stream: Any, fps: Fraction) -> int:
+def _num_shown(frame: VideoFrame, stream: VideoStream, fps: Fraction) -> int:
     """For how many frames of the constant rate the source's last frame is shown."""
-    seconds = (frame.duration or 0) * Fraction(stream.time_base)
+    seconds = (frame.duration or 0) * time_base_of(stream)
     # As long as it says, where that is believable.
     return max(1, round(seconds * fps)) if 0 < seconds <= 1 else 1
 
 
-def _words(message: str) -> str:
+def _shorten(message: str) -> str:
     return printable(message.strip().rstrip("."))[:_MAX_WORDS]

@@ -17,15 +17,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import av
-import av.filter
+import av.error
 import numpy as np
 import numpy.typing as npt
+from av import AudioFrame, AudioStream, Packet, VideoFrame, VideoStream
+from av.buffer import Buffer
+from av.filter import Graph
+from av.stream import Stream
 
-from k710.video.cut import Cut, Window, constant_rate, take_alone
+from k710.video.cut import Cut, DecoderLog, Window
 from k710.video.profiles import Colour, add_stream, profile_of
+from k710.video.streams import constant_rate, container_of, take_alone
 
 __all__ = [
     "Encoded",
@@ -118,7 +123,7 @@ def encoder_versions() -> dict[str, str]:
 @cache
 def _x264_version() -> str:
     # It tells nobody but those who read the first picture.
-    codec: Any = av.CodecContext.create("libx264", "w")
+    codec = av.CodecContext.create("libx264", "w")
     codec.width, codec.height, codec.pix_fmt = 16, 16, "yuv420p"
     codec.time_base, codec.thread_count = Fraction(1, 25), 1
     frame = av.VideoFrame(16, 16, "yuv420p")
@@ -138,28 +143,27 @@ def scaled_size(width: int, height: int, short_side: int) -> tuple[int, int]:
 
 
 def encode_window(
-    source: tuple[Any, Any],
-    log: list[Any],
+    stream: VideoStream,
+    log: DecoderLog,
     window: Window,
     encoding: Encoding,
     *,
     from_s: int | Fraction,
 ) -> tuple[Cut, Encoded | None]:
-    """The window that begins `from_s` seconds after the first frame of `source`, encoded.
+    """Encode the window that begins `from_s` seconds after the first frame of `stream`.
 
-    `source` is (container, stream) of an open video of which nothing was read, `log` a
-    `decoder_log`. None where the cut is not kept. Sound is taken only where the source has some in
-    the window, and is then as long as the pictures.
+    Nothing may have been read of the open video before; `log` is a `decoder_log`. None where the
+    cut is not kept. Sound is taken only where the source has some in the window, and is then as
+    long as the pictures.
     """
-    container, stream = source
     cut = Cut(window.seconds, encoding.fps or constant_rate(stream))
     video = _Video(encoding, cut.fps, stream.sample_aspect_ratio)
     try:
-        for shown in cut.frames(container, stream, log, from_s=from_s):
+        for shown in cut.frames(stream, log, from_s=from_s):
             video.add(shown.frame, shown.times)
         if not cut.status()[2]:
             return cut, None
-        sound = _sound(container, cut) if encoding.audio else None
+        sound = _read_sound(stream, cut) if encoding.audio else None
         return cut, video.finish(sound)
     finally:
         video.close()
@@ -176,17 +180,18 @@ class _Video:
         # bitexact: no version of the muxer in the file.
         options = {"fflags": "+bitexact"}
         self.container = av.open(self.file, "w", format="mp4", options=options)
-        self.stream: Any = None
+        self.stream: VideoStream | None = None
         self.size = (0, 0)
         self.num_frames = 0
         self.keyframes: list[int] = []  # in units of frames
-        self.pending: list[Any] = []  # packets, until it is known whether there is sound
-        self.converter: tuple[Any, Any] | None = None  # what frames look like, and their graph
+        self.pending: list[Packet[Stream]] = []  # packets, until it is known whether there is sound
+        # What frames look like, and their graph.
+        self.converter: tuple[object, Graph | None] | None = None
 
-    def add(self, frame: Any, times: int) -> None:
-        source, frame = frame, self._converted(frame)
+    def add(self, frame: VideoFrame, times: int) -> None:
+        source, frame = frame, self._convert(frame)
         if self.stream is None:
-            self._begin(frame, source)
+            self.stream = self._add_stream(frame, source)
         for _ in range(times):
             frame.pts, frame.time_base = self.num_frames, 1 / self.fps
             frame.pict_type = 0  # the source's keyframes are not the clip's
@@ -194,8 +199,9 @@ class _Video:
             self.num_frames += 1
 
     def finish(self, sound: npt.NDArray[np.float32] | None) -> Encoded:
+        assert self.stream is not None  # a cut that is kept has frames
         self._take(self.stream.encode(None))
-        packets = [] if sound is None else list(self._sound(sound))
+        packets = [] if sound is None else list(self._encode_sound(sound))
         for packet in [*self.pending, *packets]:
             self.container.mux(packet)
         self.container.close()
@@ -209,24 +215,24 @@ class _Video:
         self.stream = None
         self.pending.clear()
 
-    def _begin(self, frame: Any, source: Any) -> None:
+    def _add_stream(self, frame: VideoFrame, source: VideoFrame) -> VideoStream:
         self.size = (frame.width, frame.height)
         colour = Colour(frame.color_primaries, frame.color_trc, frame.colorspace, range=1)
         profile = profile_of(self.encoding.profile)
-        self.stream = add_stream(
-            self.container, profile, size=self.size, fps=self.fps, colour=colour
-        )
+        stream = add_stream(self.container, profile, size=self.size, fps=self.fps, colour=colour)
         shape = _pixel_shape(self.shape, source, self.size)
         if shape is not None:
-            self.stream.codec_context.sample_aspect_ratio = shape
+            stream.codec_context.sample_aspect_ratio = shape
+        return stream
 
-    def _take(self, packets: list[Any]) -> None:
+    def _take(self, packets: "list[Packet[Stream]]") -> None:
         for packet in packets:
             if packet.is_keyframe:
+                assert packet.pts is not None
                 self.keyframes.append(round(packet.pts * packet.time_base * self.fps))
             self.pending.append(packet)
 
-    def _sound(self, sound: npt.NDArray[np.float32]) -> Iterator[Any]:
+    def _encode_sound(self, sound: npt.NDArray[np.float32]) -> "Iterator[Packet[Stream]]":
         stream = self.container.add_stream("aac", rate=_AUDIO_RATE, layout="stereo")
         stream.codec_context.thread_count = 1
         for start in range(0, sound.shape[1], _AUDIO_CHUNK):
@@ -237,7 +243,7 @@ class _Video:
             yield from stream.encode(frame)
         yield from stream.encode(None)
 
-    def _converted(self, frame: Any) -> Any:
+    def _convert(self, frame: VideoFrame) -> VideoFrame:
         """The frame upright, scaled, as yuv420p in limited range."""
         looks = (
             *(frame.width, frame.height, frame.format.name),
@@ -246,14 +252,14 @@ class _Video:
         if self.converter is None or self.converter[0] != looks:
             # Not of every frame: one whose side data was looked at waits for the garbage collector,
             # and of 1080p that is 3 MB each.
-            self.converter = (looks, self._graph(frame, _turn(frame)))
+            self.converter = (looks, self._make_graph(frame, _turn(frame)))
         graph = self.converter[1]
         if graph is None:
             return frame
         graph.vpush(frame)
         return graph.vpull()
 
-    def _graph(self, frame: Any, turn: str) -> Any:
+    def _make_graph(self, frame: VideoFrame, turn: str) -> Graph | None:
         lies = turn.startswith("transpose")
         upright = (frame.height, frame.width) if lies else (frame.width, frame.height)
         # All frames of a clip have one size, be it that the source changes its own half-way.
@@ -261,7 +267,7 @@ class _Video:
         full = frame.color_range == _FULL_RANGE or frame.format.name.startswith("yuvj")
         if upright == size and not turn and frame.format.name == "yuv420p" and not full:
             return None
-        graph = av.filter.Graph()
+        graph = Graph()
         graph.threads = 1
         nodes = [
             graph.add(
@@ -283,16 +289,18 @@ class _Video:
         return graph
 
 
-def _turn(frame: Any) -> str:
+def _turn(frame: VideoFrame) -> str:
     """The filters that turn and mirror the frame as its display matrix says."""
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return ""
-    a, b, _, c, d = struct.unpack("=5i", bytes(matrix)[:20])
+    a, b, _, c, d = struct.unpack("=5i", bytes(cast(Buffer, matrix))[:20])
     return _TURNS.get(tuple((number > 0) - (number < 0) for number in (a, b, c, d)), "")
 
 
-def _pixel_shape(shape: Fraction | None, source: Any, size: tuple[int, int]) -> Fraction | None:
+def _pixel_shape(
+    shape: Fraction | None, source: VideoFrame, size: tuple[int, int]
+) -> Fraction | None:
     """Width by height of the clip's pixels, so that it looks as its source; None: square."""
     if not shape or not Fraction(1, 10) <= shape <= 10:
         return None
@@ -305,19 +313,19 @@ def _pixel_shape(shape: Fraction | None, source: Any, size: tuple[int, int]) -> 
     return Fraction(shape * width * size[1], height * size[0]).limit_denominator(1000)
 
 
-def _sound(container: Any, cut: Cut) -> npt.NDArray[np.float32] | None:
+def _read_sound(video: VideoStream, cut: Cut) -> npt.NDArray[np.float32] | None:
     """The sound of the window, (2, samples) at 48 kHz, silence where there is none; None if all is.
 
     The pictures decide how a clip fared: sound that can't be decoded is silence.
     """
-    stream = next(iter(container.streams.audio), None)
+    stream = next(iter(container_of(video).streams.audio), None)
     if stream is None or stream.codec_context is None:
         return None
     wanted = round(cut.num_frames / cut.fps * _AUDIO_RATE)
     sound = np.zeros((2, wanted), np.float32)
     end = 0
     with contextlib.suppress(av.error.FFmpegError):
-        for at, piece in _pieces(container, stream, cut.starts_at):
+        for at, piece in _resample(stream, cut.starts_at):
             if at >= wanted:
                 break
             skip = max(0, -at)
@@ -328,24 +336,24 @@ def _sound(container: Any, cut: Cut) -> npt.NDArray[np.float32] | None:
     return sound if end else None
 
 
-def _pieces(container: Any, stream: Any, start: Fraction) -> Iterator[tuple[int, Any]]:
+def _resample(stream: AudioStream, start: Fraction) -> Iterator[tuple[int, AudioFrame]]:
     """Stereo frames at 48 kHz, each with its first sample's place after `start`."""
-    take_alone(container, stream)
+    take_alone(stream)
+    container = container_of(stream)
     begins = Fraction(container.start_time or 0, av.time_base)
     # What a second earlier is decodable is enough for any codec to be in tune.
     container.seek(int(max(begins, start - 1) * av.time_base), backward=True)
-    looks: Any = None
-    resampler: Any = None
     ends: int | None = None
-    for frame in _decodable(container, stream):
+    looks: tuple[str, str, int] | None = None
+    for frame in _decode_audio(stream):
         new = (frame.format.name, frame.layout.name, frame.sample_rate)
         if looks != new:
             looks = new
             resampler = av.AudioResampler(format="fltp", layout="stereo", rate=_AUDIO_RATE)
         for piece in resampler.resample(frame):
             at = ends
-            if piece.pts is not None:
-                at = round((piece.pts * Fraction(piece.time_base) - start) * _AUDIO_RATE)
+            if piece.pts is not None and piece.time_base is not None:
+                at = round((piece.pts * piece.time_base - start) * _AUDIO_RATE)
                 if ends is not None and abs(at - ends) <= _AUDIO_JITTER:
                     at = ends
             if at is not None:
@@ -353,7 +361,7 @@ def _pieces(container: Any, stream: Any, start: Fraction) -> Iterator[tuple[int,
                 yield at, piece
 
 
-def _decodable(container: Any, stream: Any) -> Iterator[Any]:
-    for packet in container.demux(stream):
+def _decode_audio(stream: AudioStream) -> Iterator[AudioFrame]:
+    for packet in container_of(stream).demux(stream):
         with contextlib.suppress(av.error.FFmpegError):
             yield from packet.decode()

@@ -17,16 +17,19 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import BinaryIO, Literal
 
 import av
 import av.error
 import numpy as np
 import numpy.typing as npt
+from av import VideoCodecContext, VideoFrame, VideoStream
+from av.container import InputContainer
 from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 
 from k710.errors import MediaError, printable
+from k710.video.streams import VideoPacket, container_of
 
 __all__ = ["num_frames", "open_video", "read_frames"]
 
@@ -48,7 +51,7 @@ class _Scan:
 
     frames: list[int]
     keyframes: list[int]
-    packets: list[Any] | None  # as in the file; None if they are too many to keep
+    packets: "list[VideoPacket] | None"  # as in the file; None if they are too many to keep
 
 
 class _Pictures:
@@ -73,7 +76,7 @@ class _Pictures:
         self.array: npt.NDArray[np.uint8] | None = None
         self.reformatter = VideoReformatter()
 
-    def put(self, index: int, frame: Any) -> None:
+    def put(self, index: int, frame: VideoFrame) -> None:
         """Write a decoded frame to its rows."""
         width, height = self.size or (frame.width, frame.height)
         rgb = self.pixels == "rgb24"
@@ -131,16 +134,16 @@ def read_frames(
     if out is not None and not (out.dtype == np.uint8 and out.flags.c_contiguous):
         raise ValueError("out must be a contiguous array of uint8")
     pictures = _Pictures(indices, size, pixels, _name(source), out)
-    with open_video(source, probe=False) as (container, stream):
-        scan = _scan(container, stream)
+    with open_video(source, probe=False) as (_, stream):
+        scan = _scan(stream)
         done = (
             scan is not None
             and max(pictures.rows) < len(scan.frames)
-            and _by_groups(container, stream, scan, pictures)
+            and _read_by_groups(stream, scan, pictures)
         )
     if not done:
-        with open_video(source) as (container, stream):
-            _from_the_start(container, stream, pictures)
+        with open_video(source) as (_, stream):
+            _read_from_start(stream, pictures)
     assert pictures.array is not None
     return pictures.array
 
@@ -151,7 +154,7 @@ def num_frames(source: str | Path | bytes) -> int:
     Of a damaged one `read_frames` may find fewer. MediaError where that is no video.
     """
     with open_video(source) as (container, stream):
-        scan = _scan(container, stream)
+        scan = _scan(stream)
     if scan is not None:
         return len(scan.frames)
     with open_video(source) as (container, stream):
@@ -164,7 +167,7 @@ def num_frames(source: str | Path | bytes) -> int:
 @contextlib.contextmanager
 def open_video(
     source: str | Path | bytes | BinaryIO, *, probe: bool = True
-) -> Iterator[tuple[Any, Any]]:
+) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The `av` container and its first video stream, decoded by one thread; closed at the end.
 
     `source` is a path, a whole file as bytes, or an open binary file, which stays open. Only MP4,
@@ -173,7 +176,7 @@ def open_video(
     What FFmpeg says against it, inside the block too, is a MediaError that names the source.
     """
     name = _name(source)
-    file: Any = source
+    file: object = source
     kind = None
     options = {"format_whitelist": _FORMATS}
     if isinstance(source, bytes):
@@ -193,7 +196,7 @@ def open_video(
         raise MediaError(f"{name} can't be decoded: {words}.") from error
 
 
-def _first_video(container: Any, name: str) -> Any:
+def _first_video(container: InputContainer, name: str) -> VideoStream:
     for stream in container.streams.video:
         if Disposition.attached_pic in stream.disposition:
             continue
@@ -223,15 +226,16 @@ def _check(indices: list[int], size: tuple[int, int] | None, pixels: str) -> Non
         raise ValueError(f"pixels ({pixels!r}) must be rgb24 or yuv420p")
 
 
-def _scan(container: Any, stream: Any) -> _Scan | None:
+def _scan(stream: VideoStream) -> _Scan | None:
     """What all packets tell; None where they don't tell of frames one to one."""
+    container = container_of(stream)
     if container.format.name == "avi":  # has no times of showing, and FFmpeg's guesses are not them
         return None
     if stream.codec_context.name not in _ONE_TO_ONE:
         return None
     frames: list[int] = []
     keyframes: list[int] = []
-    packets: list[Any] | None = []
+    packets: list[VideoPacket] | None = []
     num_bytes = 0
     for packet in container.demux(stream):
         pts = packet.pts
@@ -255,7 +259,7 @@ def _scan(container: Any, stream: Any) -> _Scan | None:
     return _Scan(frames, sorted(keyframes), packets)
 
 
-def _by_groups(container: Any, stream: Any, scan: _Scan, pictures: _Pictures) -> bool:
+def _read_by_groups(stream: VideoStream, scan: _Scan, pictures: _Pictures) -> bool:
     """Read the pictures group by group. False if one did not come out sound under its stamp."""
     groups: dict[int, dict[int, int]] = {}  # keyframe's stamp -> frame's stamp -> index
     for index in sorted(pictures.rows):
@@ -265,16 +269,15 @@ def _by_groups(container: Any, stream: Any, scan: _Scan, pictures: _Pictures) ->
         keyframe = scan.keyframes[bisect_right(scan.keyframes, stamp) - 1]
         groups.setdefault(keyframe, {})[stamp] = index
     try:
-        for keyframe, packets in _group_packets(container, stream, scan, groups):
+        for keyframe, packets in _group_packets(stream, scan, groups):
             missing = groups[keyframe]
-            for frame in _decoded(stream.codec_context, packets, set(missing)):
+            for frame in _decode_wanted(stream.codec_context, packets, set(missing)):
                 # FFmpeg fills in what it can't decode, and goes on. What is shown before the
                 # keyframe may need frames before it, and is no matter.
                 if frame.is_corrupt and not (frame.pts is not None and frame.pts < keyframe):
                     return False
-                index_or_none = missing.pop(frame.pts, None)
-                if index_or_none is not None:
-                    pictures.put(index_or_none, frame)
+                if frame.pts in missing:
+                    pictures.put(missing.pop(frame.pts), frame)
             if missing:
                 return False
     except av.error.FFmpegError:
@@ -284,22 +287,25 @@ def _by_groups(container: Any, stream: Any, scan: _Scan, pictures: _Pictures) ->
 
 
 def _group_packets(
-    container: Any, stream: Any, scan: _Scan, keyframes: Iterable[int]
-) -> Iterator[tuple[int, Iterator[Any]]]:
+    stream: VideoStream, scan: _Scan, keyframes: Iterable[int]
+) -> Iterator[tuple[int, Iterator[VideoPacket]]]:
     """Each keyframe, and the packets from there on for a decoder that knows none before."""
     places: dict[int, int] = {}
     if scan.packets is not None:
-        places = {packet.pts: place for place, packet in enumerate(scan.packets)}
+        places = {packet.pts or 0: place for place, packet in enumerate(scan.packets)}
     for keyframe in keyframes:
         if scan.packets is not None:
             stream.codec_context.flush_buffers()
             yield keyframe, itertools.islice(scan.packets, places[keyframe], None)
         else:
+            container = container_of(stream)
             container.seek(keyframe, stream=stream, backward=True)
             yield keyframe, container.demux(stream)
 
 
-def _decoded(codec: Any, packets: Iterator[Any], wanted: set[int]) -> Iterator[Any]:
+def _decode_wanted(
+    codec: VideoCodecContext, packets: Iterator[VideoPacket], wanted: set[int]
+) -> Iterator[VideoFrame]:
     """The frames whose stamps are `wanted`, with others among them, decoding few others."""
     can_skip = codec.name in _CAN_SKIP
     for packet in packets:
@@ -313,12 +319,12 @@ def _decoded(codec: Any, packets: Iterator[Any], wanted: set[int]) -> Iterator[A
     yield from codec.decode(None)
 
 
-def _from_the_start(container: Any, stream: Any, pictures: _Pictures) -> None:
+def _read_from_start(stream: VideoStream, pictures: _Pictures) -> None:
     left = set(pictures.rows)
     newest: int | None = None
     num_frames = 0
     damaged = False
-    for frame in container.decode(stream):
+    for frame in container_of(stream).decode(stream):
         # All up to the next keyframe may refer to what could not be decoded, and so may some that
         # are shown before it.
         damaged = frame.is_corrupt or (damaged and not frame.key_frame)
@@ -336,7 +342,7 @@ def _from_the_start(container: Any, stream: Any, pictures: _Pictures) -> None:
         raise MediaError(f"Frame {min(left)} was asked for, and the video has {num_frames}.")
 
 
-def _copy_planes(frame: Any, array: npt.NDArray[np.uint8]) -> None:
+def _copy_planes(frame: VideoFrame, array: npt.NDArray[np.uint8]) -> None:
     """Copy the bytes of all planes, row by row without the rows' padding, one after another."""
     flat = array.reshape(-1)
     start = 0
@@ -344,6 +350,6 @@ def _copy_planes(frame: Any, array: npt.NDArray[np.uint8]) -> None:
         # A packed plane's width is in pixels.
         row_bytes = plane.width * (3 if frame.format.name == "rgb24" else 1)
         end = start + plane.height * row_bytes
-        rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+        rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
         flat[start:end].reshape(plane.height, row_bytes)[:] = rows[:, :row_bytes]
         start = end

@@ -8,7 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
+
+if TYPE_CHECKING:
+    from av import VideoStream
+    from av.container import OutputContainer
 
 __all__ = [
     "COPY",
@@ -84,14 +88,14 @@ def profile_of(name: str) -> Profile:
 
 
 def add_stream(
-    container: Any,
+    container: "OutputContainer",
     profile: Profile,
     *,
     size: tuple[int, int],
     fps: Fraction,
     time_base: Fraction | None = None,
     colour: Colour | None = None,
-) -> Any:
+) -> "VideoStream":
     """A new H.264 stream of `container`, an `av` output container; `size` is (width, height).
 
     Frames given to its `encode` must be yuv420p of that size. One thread encodes, because x264's

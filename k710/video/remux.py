@@ -1,10 +1,10 @@
 """An MPEG transport stream, as HLS has them, as a file that can be cut to the frame."""
 
 from pathlib import Path
-from typing import Any
 
 import av
 from av.error import FFmpegError
+from av.stream import Stream
 
 from k710.errors import MediaError
 
@@ -30,7 +30,7 @@ def out_of_transport(path: Path, *, audio: bool) -> Path:
             av.open(f"file:{path}", options={"format_whitelist": "mpegts"}) as source,
             av.open(f"file:{target}", "w", format="mp4") as moved,
         ):
-            taken: list[Any] = [*source.streams.video[:1], *source.streams.audio[: int(audio)]]
+            taken: list[Stream] = [*source.streams.video[:1], *source.streams.audio[: int(audio)]]
             streams = {one.index: moved.add_stream_from_template(one) for one in taken}
             for packet in source.demux(taken):
                 if packet.dts is not None:

@@ -15,9 +15,15 @@ import duckdb
 import numpy as np
 
 import k710
+from k710.shards.clip import PlannedClip
+from k710.shards.encode_clip import ClipSettings, ClipTask
 from k710.shards.run import make_shards
 from k710.shards.summary import ShardSummary
+from k710.sources.chosen import ChosenCopy, ClipSource
 from k710.sources.index import index_videos
+from k710.video.byte_range import ByteRange
+from k710.video.cut import Window
+from k710.video.encode import Encoding
 from support.list_files import Row, vid, write_lists
 
 SECONDS = 2
@@ -133,6 +139,14 @@ def shard(work: Path, views: Sequence[str] = ("k400/train", "k400/val"), **optio
     """`make_shards` with several small shards."""
     summary: ShardSummary = make_shards(views, work=work, **{**SMALL, **options})
     return summary
+
+
+def clip_task(source: Path, window: Window, folder: Path, **known: Any) -> ClipTask:
+    """The task of a clip whose copy is the file `source`, of which `known` is known."""
+    settings = known.pop("settings", None) or ClipSettings(Encoding(), str(folder))
+    copy = ChosenCopy(str(source), **known)
+    clip = PlannedClip(0, 0, True, 0, ClipSource("clip", window, "ok", None, copy, "index"))
+    return ClipTask(clip, ByteRange(str(source)), settings)
 
 
 def tars(work: Path) -> dict[str, bytes]:

@@ -205,7 +205,7 @@ def encoded(
 ) -> tuple[Cut, Encoded | None]:
     with decoder_log() as log, open_video(source) as video:
         window = Window(start_s, end_s)
-        return encode_window(video, log, window, Encoding(**settings), from_s=start_s)
+        return encode_window(video[1], log, window, Encoding(**settings), from_s=start_s)
 
 
 def clip_of(source: Path | bytes, start_s: int = 0, end_s: int = 1, **settings: Any) -> Encoded:

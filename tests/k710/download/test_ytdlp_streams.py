@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from k710.download.streams import Rates
-from k710.shards.encode_clip import ClipTask, Staged, stage_clip
-from k710.video.byte_range import Located
+from k710.shards.clip import EncodedClip
+from k710.shards.encode_clip import ClipSettings, stage_clip
 from k710.video.cut import Window
-from k710.video.encode import Encoding, encoder_versions
+from k710.video.encode import Encoding
 from k710.video.frames import read_frames
 from support.list_files import vid
 from support.loopback import Answer, Loopback
+from support.small_shards import clip_task
 from support.small_site import (
     fetch,
     ffmpeg_on_path,
@@ -115,22 +116,12 @@ def ffmpeg(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
     ffmpeg_on_path(tmp_path_factory.mktemp("bin"), monkeypatch)
 
 
-def encoded(folder: Path, uri: str, window: tuple[int, int], starts_at_s: float) -> Staged:
+def encoded(folder: Path, uri: str, window: tuple[int, int], starts_at_s: float) -> EncodedClip:
     """The window, cut from a file as `k710 shard` does it."""
-    task = ClipTask(
-        clip_id="clip",
-        window=Window(*window),
-        source=Located(uri),
-        source_key=uri,
-        trimmed=False,
-        starts_at_s=starts_at_s,
-        rivals=0,
-        encoding=Encoding(short_side=64),
-        versions=tuple(sorted(encoder_versions().items())),
-        folder=str(folder),
-    )
     folder.mkdir(exist_ok=True)
-    return stage_clip(task)
+    settings = ClipSettings(Encoding(short_side=64), str(folder))
+    known = {"trimmed": False, "starts_at_s": starts_at_s, "settings": settings}
+    return stage_clip(clip_task(Path(uri), Window(*window), folder, **known))
 
 
 FORMS: Any = [
@@ -166,7 +157,7 @@ def test_a_window_of_a_section_has_the_pictures_that_it_has_in_the_whole(
         for shown_at, number in numbers_in(file.uri)[:1]:
             assert (round(shown_at, 6), number) == (file.starts_at_s, round(10 * file.starts_at_s))
         cut = encoded(tmp_path / clip_id, file.uri, (start, end), file.starts_at_s)
-        assert (cut.status, cut.detail) == ("ok", None)
+        assert (cut.seen.status, cut.seen.detail) == ("ok", None)
         of_whole = encoded(tmp_path / f"{clip_id}w", str(whole), (start, end), 0.0)
         found = numbers_in(str(tmp_path / clip_id / "clip.mp4"))
         assert found == numbers_in(str(tmp_path / f"{clip_id}w" / "clip.mp4"))
@@ -203,9 +194,9 @@ def test_a_window_behind_an_end_that_is_not_known_is_empty_when_it_is_cut(
     fetched = fetch(tmp_path, tell(server, "a", good(24)), policy="sections", clips=clips)
     assert fetched.status == "ok"
     by_clip = {file.clips[0]: file for file in fetched.files}
-    assert encoded(tmp_path / "x", by_clip["there"].uri, (5, 8), 4.0).status == "ok"
+    assert encoded(tmp_path / "x", by_clip["there"].uri, (5, 8), 4.0).seen.status == "ok"
     behind = by_clip["behind"]
-    assert encoded(tmp_path / "y", behind.uri, (40, 43), behind.starts_at_s).status == "empty"
+    assert encoded(tmp_path / "y", behind.uri, (40, 43), behind.starts_at_s).seen.status == "empty"
 
 
 @pytest.mark.usefixtures("ffmpeg")

@@ -19,14 +19,22 @@ from ray.cluster_utils import Cluster
 from k710.engines.local import Failed
 from k710.engines.ray import Ray
 from k710.errors import K710Error, MissingExtra, SourceError, StageError
-from k710.shards.encode_clip import ClipTask, stage_clip
+from k710.shards.encode_clip import ClipSettings, stage_clip
 from k710.shards.summary import ShardProgress
 from k710.sources.index import index_videos
-from k710.video.byte_range import Located
 from k710.video.cut import Window
-from k710.video.encode import Encoding, encoder_versions
+from k710.video.encode import Encoding
 from support.paths import PYTHONPATH
-from support.small_shards import build, copy_of, name_of, shard, statuses, tars, write_videos
+from support.small_shards import (
+    build,
+    clip_task,
+    copy_of,
+    name_of,
+    shard,
+    statuses,
+    tars,
+    write_videos,
+)
 from tests.k710.engines.test_local import dies_once, double, moody, parent_alive, pid, refuses
 
 pytestmark = pytest.mark.slow
@@ -179,19 +187,8 @@ def test_a_worker_that_does_not_start_says_where_it_told_why(
 
 
 def test_a_worker_of_another_k710_is_refused() -> None:
-    task = ClipTask(
-        clip_id="x",
-        window=Window(0, 2),
-        source=Located("x.mp4"),
-        source_key="x",
-        trimmed=None,
-        starts_at_s=None,
-        rivals=0,
-        encoding=Encoding(),
-        versions=tuple(sorted(encoder_versions().items())),
-        folder="nowhere",
-        k710="0.0.0",
-    )
+    settings = ClipSettings(Encoding(), "nowhere", k710="0.0.0")
+    task = clip_task(Path("x.mp4"), Window(0, 2), Path("nowhere"), settings=settings)
     with pytest.raises(StageError, match=r"^A worker has k710 [\s\S]* install k710 0\.0\.0 there"):
         stage_clip(task)
 

@@ -15,8 +15,9 @@ import pytest
 
 from k710.engines.local import Failed
 from k710.sources import probe_all as probing
+from k710.sources.chosen import ChosenCopy, ClipSource
 from k710.sources.index import index_videos
-from k710.sources.probe_all import Chosen, probe_copies
+from k710.sources.probe_all import probe_copies, window_in_file
 from k710.video.cut import Window
 from support.list_files import vid
 from support.small_manifest import clip, manifest_of, outcome, refresh, sources
@@ -202,8 +203,10 @@ def test_a_copy_that_kills_its_worker_is_tried_again_next_time(
     assert (row["status"], row["trimmed"]) == ("ok", True)
 
 
-def chosen(uri: Path, member: str | None, num_bytes: int = 3) -> Chosen:
-    return Chosen(clip("a", 10), 10, 20, str(uri), member, num_bytes, True, 10.0)
+def chosen(uri: Path, member: str | None, **known: Any) -> ClipSource:
+    known = {"trimmed": True, "starts_at_s": 10.0, "num_bytes": 3, **known}
+    copy = ChosenCopy(str(uri), member, **known)
+    return ClipSource(clip("a", 10), Window(10, 20), "ok", None, copy, "index")
 
 
 @pytest.mark.parametrize(
@@ -222,7 +225,8 @@ def test_copies_that_are_gone_since_they_were_found(
     pack(tmp_path / "a.tar", {"a": b"four"})
     (tmp_path / "cut.tar").write_bytes((tmp_path / "a.tar").read_bytes()[:1024])
     work = [chosen(tmp_path / name, member)]
-    (row,) = [row for rows in probe_copies(work, tmp_path / "scratch", workers=1) for row in rows]
+    ((found,),) = (some for some in probe_copies(work, tmp_path / "scratch", workers=1) if some)
+    row = found.row()
     assert row[:3] == (clip("a", 10), status, detail)
     assert row[5:8] == (True if member is None else None, 10.0, 3)
 
@@ -245,12 +249,11 @@ def test_members_are_unpacked_a_few_at_a_time(
     monkeypatch.setattr(probing, "run_local", serial)
     wanted = [replace(chosen(tmp_path / "a.tar.gz", name), clip_id=name) for name in names]
     rows = [row for rows in probe_copies(wanted, scratch, workers=1) for row in rows]
-    assert [row[0] for row in rows] == names
+    assert [row.clip_id for row in rows] == names
     assert most == 1 and not scratch.exists()
 
 
 def test_the_window_in_a_section_of_the_video() -> None:
-    section = replace(chosen(Path("a"), None), trimmed=False, starts_at_s=7.5)
-    assert section.window() == Window(3, 13)
-    assert replace(section, trimmed=True, starts_at_s=10.0).window() == Window(10, 20)
-    assert replace(section, trimmed=None, starts_at_s=None).window() == Window(10, 20)
+    for trimmed, starts_at_s, start_s in [(False, 7.5, 3), (True, 10.0, 10), (None, None, 10)]:
+        section = chosen(Path("a"), None, trimmed=trimmed, starts_at_s=starts_at_s)
+        assert window_in_file(section) == Window(start_s, start_s + 10)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from k710.video.byte_range import Located
+from k710.video.byte_range import ByteRange
 from k710.video.cut import Window, decoder_log
 from k710.video.encode import Encoding, encode_window
 from k710.video.frames import open_video
@@ -32,15 +32,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def part_of(folder: Path, name: str) -> Located:
+def part_of(folder: Path, name: str) -> ByteRange:
     with tarfile.open(folder / "all.tar") as tar:
         member = tar.getmember(name)
-    return Located(str(folder / "all.tar"), member.offset_data, member.size)
+    return ByteRange(str(folder / "all.tar"), member.offset_data, member.size)
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "b.mkv", "c.avi"])
 def test_a_part_is_probed_and_encoded_as_its_file(folder: Path, name: str) -> None:
-    part, file = part_of(folder, name), Located(str(folder / name))
+    part, file = part_of(folder, name), ByteRange(str(folder / name))
     for window, trimmed in ((Window(0, 2), True), (Window(1, 2), False), (Window(5, 7), None)):
         assert probe_clip(part, window, trimmed=trimmed) == probe_clip(
             file, window, trimmed=trimmed
@@ -48,9 +48,9 @@ def test_a_part_is_probed_and_encoded_as_its_file(folder: Path, name: str) -> No
     assert encoded(part) == encoded(file)
 
 
-def encoded(source: Located) -> bytes:
+def encoded(source: ByteRange) -> bytes:
     with decoder_log() as log, source.opened() as file, open_video(file) as video:
-        clip = encode_window(video, log, Window(1, 2), Encoding(audio=True), from_s=1)[1]
+        clip = encode_window(video[1], log, Window(1, 2), Encoding(audio=True), from_s=1)[1]
     assert clip is not None
     return clip.data
 
@@ -80,7 +80,7 @@ def test_a_part_moves_like_bytes_in_memory(
     path.write_bytes(data)
     memory = io.BytesIO(data[offset : offset + num_bytes])
     short = len(memory.getvalue()) < num_bytes  # then the end is not where the archive says
-    with Located(str(path), offset, num_bytes).opened() as part:
+    with ByteRange(str(path), offset, num_bytes).opened() as part:
         assert not isinstance(part, str)
         assert part.seekable()
         assert part.readable()
@@ -99,17 +99,17 @@ def test_what_is_cut_off_is_less(folder: Path, tmp_path: Path) -> None:
     data = (folder / "all.tar").read_bytes()
     assert part.offset is not None
     (tmp_path / "short.tar").write_bytes(data[: part.offset + 1000])
-    short = Located(str(tmp_path / "short.tar"), part.offset, part.num_bytes)
+    short = ByteRange(str(tmp_path / "short.tar"), part.offset, part.num_bytes)
     assert short.size_bytes() == 1000
     assert b"".join(short.chunks()) == data[part.offset : part.offset + 1000]
     assert probe_clip(short, Window(0, 2), trimmed=True).status == "damaged"
-    gone = Located(str(tmp_path / "short.tar"), len(data) + 5, 10)
+    gone = ByteRange(str(tmp_path / "short.tar"), len(data) + 5, 10)
     assert gone.size_bytes() == 0
     assert probe_clip(gone, Window(0, 2), trimmed=True).status == "empty"
 
 
 def test_what_is_not_there_is_an_os_error(tmp_path: Path) -> None:
-    for missing in (Located(str(tmp_path / "a")), Located(str(tmp_path / "a"), 5, 5)):
+    for missing in (ByteRange(str(tmp_path / "a")), ByteRange(str(tmp_path / "a"), 5, 5)):
         with pytest.raises(OSError, match="No such file"):
             missing.size_bytes()
         with pytest.raises(OSError, match="No such file"):
@@ -119,4 +119,4 @@ def test_what_is_not_there_is_an_os_error(tmp_path: Path) -> None:
 def test_an_offset_needs_a_length(tmp_path: Path) -> None:
     for offset, num_bytes in ((3, None), (None, 3)):
         with pytest.raises(ValueError, match="go together"):
-            Located(str(tmp_path), offset, num_bytes)
+            ByteRange(str(tmp_path), offset, num_bytes)

@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from k710.errors import MediaError
-from k710.video.cut import Cut, constant_rate, decoder_log
+from k710.video.cut import Cut, decoder_log
 from k710.video.frames import open_video
+from k710.video.streams import constant_rate
 from support.list_files import shared
 from support.paths import SHARED
 from support.video_files import (
@@ -55,9 +56,9 @@ def whole(kind: str, folder: Path) -> list[int]:
 def cut_of(source: Path | bytes, start_s: int, seconds: int, **more: Any) -> tuple[Cut, list[int]]:
     """The cut, and the numbers that its frames show."""
     numbers: list[int] = []
-    with decoder_log() as log, open_video(source) as (container, stream):
+    with decoder_log() as log, open_video(source) as (_, stream):
         cut = Cut(seconds, more.pop("fps", None) or constant_rate(stream), **more)
-        for shown in cut.frames(container, stream, log, from_s=start_s):
+        for shown in cut.frames(stream, log, from_s=start_s):
             number = number_in(shown.frame.to_ndarray(format="rgb24"))
             numbers += [number] * shown.times
     return cut, numbers
@@ -337,13 +338,13 @@ def test_real_videos_are_sound_in_every_window_but_the_one_that_is_not(
     name: str, window_s: int
 ) -> None:
     path = shared("videos", name)
-    with open_video(path) as (container, stream):
+    with open_video(path) as (_, stream):
         seconds = int((stream.duration or 5 / stream.time_base) * stream.time_base)
     found = set()
     for start_s in range(0, seconds + 1, window_s):
-        with decoder_log() as log, open_video(path) as (container, stream):
+        with decoder_log() as log, open_video(path) as (_, stream):
             cut = Cut(window_s, constant_rate(stream))
-            for _ in cut.frames(container, stream, log, from_s=start_s):
+            for _ in cut.frames(stream, log, from_s=start_s):
                 pass
         found.add(cut.status()[0])
     assert ("damaged" in found) == (name == "corrupted.mp4")

@@ -67,7 +67,7 @@ def test_a_file_too_large_to_keep_is_read_by_seeking(
 def test_of_a_profile_only_groups_are_decoded(
     folder: Path, kind: str, monkeypatch: pytest.MonkeyPatch, in_memory: bool
 ) -> None:
-    monkeypatch.setattr(video, "_from_the_start", lambda *_: pytest.fail("decoded from the start"))
+    monkeypatch.setattr(video, "_read_from_start", lambda *_: pytest.fail("decoded from the start"))
     check(encoded(kind, folder), [40, 20, 0, 49], in_memory=in_memory)
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from k710.errors import MediaError
-from k710.video.byte_range import Located
+from k710.video.byte_range import ByteRange
 from k710.video.cut import Window
 from k710.video.probe import Facts, Probed, is_window, probe_clip
 from support.list_files import shared
@@ -34,7 +35,7 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def probed(path: Path, start_s: int, end_s: int, trimmed: bool | None = True) -> Probed:
-    return probe_clip(Located(str(path)), Window(start_s, end_s), trimmed=trimmed)
+    return probe_clip(ByteRange(str(path)), Window(start_s, end_s), trimmed=trimmed)
 
 
 def written(path: Path, data: bytes) -> Path:
@@ -266,7 +267,7 @@ def test_facts_of_real_videos(name: str) -> None:
     assert facts.duration_s is not None
     window = Window(0, round(facts.duration_s) or 1)
     for trimmed in (True, False):
-        found = probe_clip(Located(str(path)), window, trimmed=trimmed)
+        found = probe_clip(ByteRange(str(path)), window, trimmed=trimmed)
         assert found.status == "ok"
         ours, theirs = found.facts, facts
         assert (ours.width, ours.height, ours.codec) == (theirs.width, theirs.height, theirs.codec)
@@ -280,3 +281,45 @@ def test_the_real_video_that_is_damaged() -> None:
     path = shared("videos", "corrupted.mp4")
     assert probed(path, 0, 5).status == "damaged"
     assert probed(path, 0, 5, trimmed=False).status == "ok"
+
+
+SOUND = Facts(320, 240, 25.0, 250, 10.0, "h264")
+
+
+@pytest.mark.parametrize(
+    ("status", "seconds", "kept"),
+    [
+        ("ok", None, True),
+        ("ok", 1.0, True),  # the header is wrong: all frames of the window came out
+        ("truncated", 5.0, True),
+        ("truncated", 4.9, False),
+        ("truncated", None, False),
+        ("damaged", 10.0, False),
+        ("empty", 10.0, False),
+    ],
+)
+def test_a_clip_is_kept_with_half_of_its_window(
+    status: str, seconds: float | None, kept: bool
+) -> None:
+    found = Probed(status, None, True, replace(SOUND, duration_s=seconds))
+    assert found.is_kept(Window(20, 30)) == kept
+
+
+@pytest.mark.parametrize(
+    ("trimmed", "change", "copied"),
+    [
+        (True, {}, True),
+        (True, {"duration_s": 10.5}, True),
+        (True, {"duration_s": 10.6}, False),
+        (True, {"duration_s": None}, False),
+        (True, {"num_frames": None}, False),
+        (True, {"fps": None}, False),
+        (False, {}, False),
+        (None, {}, False),
+    ],
+)
+def test_only_a_file_that_is_the_window_can_be_copied(
+    trimmed: bool | None, change: dict[str, Any], copied: bool
+) -> None:
+    found = Probed("ok", None, trimmed, replace(SOUND, **change))
+    assert found.can_be_copied(Window(20, 30)) == copied

@@ -1,0 +1,18 @@
+"""Rules that SQL and Python share say the same."""
+
+from pathlib import Path
+
+import pytest
+
+from k710.tables.connection import connect, run
+from k710.video.cut import is_enough
+
+
+@pytest.mark.parametrize(
+    ("found_s", "kept"), [(5.0, True), (4.99, False), (10.0, True), (0.0, False), (None, False)]
+)
+def test_half_of_a_window_is_enough(tmp_path: Path, found_s: float | None, kept: bool) -> None:
+    assert is_enough(found_s, 10) == kept
+    with connect(tmp_path, memory_limit="1GB") as con:
+        found = run(con, "select is_enough($found_s::double, 20, 30)", {"found_s": found_s})
+    assert found == [(kept,)]
