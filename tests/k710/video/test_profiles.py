@@ -26,7 +26,8 @@ from k710.video.profiles import (
     add_stream,
     profile_of,
 )
-from support.noise import NUM_FRAMES, all_frames, damaged, decoded_as_it_is, encoded
+from support.damaged_videos import damaged, frames_without_doubt
+from support.noise_videos import FPS, NUM_FRAMES, all_frames, noise_video
 from support.paths import PYTHONPATH
 
 # A width that is no multiple of 16: x264 core 165 with AVX-512 reads memory beyond it.
@@ -143,7 +144,7 @@ def test_bytes_are_the_same_whatever_was_in_memory_before(fillings: Sequence[str
 @pytest.mark.parametrize("times", [40, pytest.param(60, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", PROFILES)
 def test_damage_gives_no_other_picture(folder: Path, name: str, times: int) -> None:
-    path = encoded(name, folder)
+    path = noise_video(name, folder)
     sound = all_frames(path)
     rng = random.Random(0)
     num_errors = 0
@@ -156,7 +157,7 @@ def test_damage_gives_no_other_picture(folder: Path, name: str, times: int) -> N
             num_errors += 1
             continue
         # What is no error to the decoder is as the decoder has it.
-        decoded = decoded_as_it_is(data)
+        decoded = frames_without_doubt(data, FPS)
         for index, frame in zip(indices, frames, strict=True):
             assert np.array_equal(frame, sound[index]) or np.array_equal(frame, decoded[index])
     assert num_errors
