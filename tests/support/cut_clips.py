@@ -1,5 +1,8 @@
 """Clips cut out of videos and encoded as `k710 shard` does it."""
 
+import hashlib
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,3 +25,21 @@ def clip_of(source: Path | bytes, start_s: int = 0, end_s: int = 1, **settings: 
     clip = cut_and_encode(source, start_s, end_s, **settings)[1]
     assert clip is not None
     return clip
+
+
+def print_digest() -> None:
+    """Print one SHA-256 of clips of many looks, of each video in the folder of argument 1."""
+    folder = Path(sys.argv[1])
+    looks: list[Mapping[str, Any]] = [
+        {},
+        {"short_side": 54},
+        {"profile": "compact"},
+        {"audio": True},
+    ]
+    clips = [
+        clip_of(path, 0, 1, **look).data
+        for path in sorted(folder.glob("*.mp4")) + sorted(folder.glob("*.mkv"))
+        for look in looks * 2
+    ]
+    assert clips == [clip for at in range(0, len(clips), 8) for clip in clips[at : at + 4] * 2]
+    print(hashlib.sha256(b"".join(clips)).hexdigest())

@@ -84,7 +84,7 @@ def test_other_rules_too(real_lists: Path, tmp_path: Path, rules: dict[str, Any]
 
 @pytest.mark.parametrize("examples", [6, pytest.param(60, marks=pytest.mark.slow)])
 def test_any_lists_too(tmp_path_factory: pytest.TempPathFactory, examples: int) -> None:
-    @settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=examples, suppress_health_check=[HealthCheck.too_slow])
     @given(named=ANY_LISTS, rules=st.sampled_from(RULES))
     def law(named: Lists, rules: dict[str, Any]) -> None:
         root = tmp_path_factory.mktemp("any")

@@ -63,7 +63,7 @@ def test_a_part_has_the_bytes_of_its_file(folder: Path, name: str) -> None:
     assert part.size_bytes() == len(data)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     offset=st.integers(0, 300),
     num_bytes=st.integers(0, 300),

@@ -88,7 +88,7 @@ def test_windows_at_whole_seconds_of_a_broken_rate(tmp_path: Path, rate: Fractio
 @pytest.mark.parametrize("form", ["mp4", "matroska"])
 @pytest.mark.parametrize("examples", [6, pytest.param(60, marks=pytest.mark.slow)])
 def test_pictures_at_any_times(folder: Path, form: str, examples: int) -> None:
-    @settings(max_examples=examples, deadline=None)
+    @settings(max_examples=examples)
     @given(seed=st.integers(0, 1 << 30), fps=st.sampled_from([None, Fraction(10), Fraction(60)]))
     def law(seed: int, fps: Fraction | None) -> None:
         at_ms = np.cumsum(np.random.default_rng(seed).integers(5, 120, 60)).tolist()
@@ -244,7 +244,7 @@ def test_damage_is_found_a_second_time(folder: Path) -> None:
 
 @pytest.mark.parametrize("examples", [20, pytest.param(200, marks=pytest.mark.slow)])
 def test_a_hole_in_a_file_is_found(folder: Path, examples: int) -> None:
-    @settings(max_examples=examples, deadline=None)
+    @settings(max_examples=examples)
     @given(kind=st.sampled_from(["one group", "open in mkv", "hevc"]), where=st.floats(0, 1))
     def law(kind: str, where: float) -> None:
         path = made(kind, folder)
@@ -288,7 +288,7 @@ def test_wrong_bytes_in_real_videos_are_mostly_found(name: str) -> None:
     assert share_found(shared("videos", name), 80) >= 0.8
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_no_bytes_whatever_raise_anything_but_media_errors(
     folder: Path, data: st.DataObject

@@ -1,11 +1,10 @@
 """A clip shows what its source shows, upright, in its colours, at its rate, with its sound."""
 
-import hashlib
 import io
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -334,24 +333,6 @@ def test_real_videos_are_cut_as_by_ffmpeg(name: str) -> None:
 # The same bytes
 
 
-def digests() -> str:
-    """Of clips of many looks, made of videos that the caller's folder has; for a process alone."""
-    folder = Path(sys.argv[1])
-    looks: list[Mapping[str, Any]] = [
-        {},
-        {"short_side": 54},
-        {"profile": "compact"},
-        {"audio": True},
-    ]
-    clips = [
-        clip_of(path, 0, 1, **look).data
-        for path in sorted(folder.glob("*.mp4")) + sorted(folder.glob("*.mkv"))
-        for look in looks * 2
-    ]
-    assert clips == [clip for at in range(0, len(clips), 8) for clip in clips[at : at + 4] * 2]
-    return hashlib.sha256(b"".join(clips)).hexdigest()
-
-
 @pytest.mark.parametrize(
     "fills", [("0", "165"), pytest.param(("0", "1", "85", "165", "255"), marks=pytest.mark.slow)]
 )
@@ -364,7 +345,7 @@ def test_fresh_memory_decides_no_byte(folder: Path, tmp_path: Path, fills: Seque
     make_loud_video(tmp_path / "loud.mp4", "aac", "stereo", rate=44_100)
     lying = turned(made("one group", folder).read_bytes(), (0, 1, -1, 0))
     (tmp_path / "lying.mp4").write_bytes(lying)
-    code = "from tests.k710.video import test_encode; print(test_encode.digests())"
+    code = "from support.cut_clips import print_digest; print_digest()"
     found = set()
     for fill in fills:
         command = [sys.executable, "-c", code, str(tmp_path)]

@@ -42,7 +42,7 @@ def test_every_frame_alone_equals_a_full_decode(folder: Path, kind: str) -> None
         check(path, [index])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     kind=st.sampled_from(sorted(ALL)),
     indices=st.lists(st.integers(0, NUM_FRAMES - 1), min_size=1, max_size=12),

@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
+from support.list_files import shared
 from uniformerv2.augment.rand_augment import apply
 from uniformerv2.augment.transforms import (
     CLIP,
@@ -32,7 +34,7 @@ def noise(height: int = 40, width: int = 60) -> torch.Tensor:
 
 
 @given(seed=st.integers(0, 2**32), height=SIDE, width=SIDE)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_box_lies_in_the_frame(seed: int, height: int, width: int) -> None:
     box = draw(np.random.default_rng(seed), height, width).box
     assert box.top >= 0 and box.left >= 0 and box.height > 0 and box.width > 0
@@ -91,7 +93,7 @@ def test_a_clip_is_the_box_scaled_and_turned() -> None:
     position=st.integers(0, 10**7),
     repetition=st.integers(0, 3),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_clip_has_a_stream_of_its_own(
     seed: int, epoch: int, position: int, repetition: int
 ) -> None:
@@ -165,3 +167,15 @@ def test_colours_of_clip_are_another_scale() -> None:
     ):
         levels = clip() * STD + MEAN
         assert torch.allclose(clip(colours=CLIP), (levels - mean) / std, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["landscape", "portrait", "rounding"])
+def test_pictures_are_those_of_the_reference(name: str) -> None:
+    tensors = load_file(shared("reference/uniformerv2") / f"spatial_{name}.safetensors")
+    frames = next(t for t in tensors.values() if t.dtype == torch.uint8)
+    crops = {k: t for k, t in tensors.items() if t.dtype == torch.float32}
+    assert len(crops) == 3
+    for key, expected in crops.items():
+        crop = int(key.removeprefix("crop")[0])
+        got = evaluation_clip(frames, expected.shape[-1], crop)
+        assert torch.allclose(got, expected, atol=1e-5), key
