@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from k710.errors import MediaError, SourceError
+from support.waiting import wait_until
 
 
 def double(number: int) -> int:
@@ -57,6 +58,13 @@ def refuse_media(number: int) -> int:
 
 def pid(number: int) -> int:
     time.sleep(0.05)
+    return os.getpid()
+
+
+def meet_another(folder: str) -> int:
+    """Return the process's id as soon as another has been at work too."""
+    (Path(folder) / str(os.getpid())).touch()
+    wait_until(lambda: len(os.listdir(folder)) > 1, "no other worker is there")
     return os.getpid()
 
 

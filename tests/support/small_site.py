@@ -76,7 +76,7 @@ def work_of(folder: Path, names: Iterable[str], start: int = 1, end: int = 3) ->
 
 def fetching(server: Loopback, **more: Any) -> Fetching:
     """Quick, from `server`."""
-    quick = {"sleep_s": 0.0, "backoff_s": 0.0, "workers": 1, "policy": "whole", "stall_s": 5.0}
+    quick = {"sleep_s": 0.0, "backoff_s": 0.0, "workers": 1, "policy": "whole", "stall_s": 60.0}
     return Fetching(**{"url_template": template(server), **quick, **more})
 
 
@@ -123,7 +123,7 @@ def a_task(folder: Path, url: str, name: str = "a", **more: Any) -> FetchTask:
         "pace": Pace(str(folder / "pace.json"), 0, None),
         "cookies": None,
         "proxy": None,
-        "stall_s": 5.0,
+        "stall_s": 60.0,
     }
     return FetchTask(**{**plain, **more})
 

@@ -21,6 +21,7 @@ from k710.video.frames import read_frames
 from support.paths import PYTHONPATH
 from support.small_batches import reading, said
 from support.small_shards import all_made, copy_of
+from support.waiting import wait_until
 from uniformerv2.data import Loader
 from uniformerv2.dataset.clips import View, read_view
 from uniformerv2.dataset.frames import Sampling
@@ -132,18 +133,20 @@ def test_batches_that_are_kept_stay_as_they_are(view: View) -> None:
 def test_workers_rest_between_batches_where_nothing_is_read_ahead(view: View) -> None:
     four_batches = 4 * 12 * 4 * 48 * 72 * 3
 
-    def blocks_in_use(*, ahead: bool) -> int:
+    def blocks_in_use(*, ahead: bool, at_least: int) -> int:
         with Loader(
             view, reading(), batch=12, workers=2, memory_bytes=four_batches, ahead=ahead
         ) as loader:
             batches = loader.batches()
             kept = [next(batches), next(batches)]
-            time.sleep(1)  # longer than they would take for a batch
             assert loader.workers is not None and len(kept) == 2
-            return len(loader.workers.ring.spans)
+            spans = loader.workers.ring.spans
+            wait_until(lambda: len(spans) >= at_least, "too little is read")
+            time.sleep(0.5)  # if they went on, they would have begun another batch
+            return len(spans)
 
-    assert blocks_in_use(ahead=False) == 6  # of 4 clips each
-    assert blocks_in_use(ahead=True) > 6
+    assert blocks_in_use(ahead=False, at_least=6) == 6  # of 4 clips each
+    assert blocks_in_use(ahead=True, at_least=7) > 6
 
 
 def test_what_is_copied_elsewhere_keeps_its_memory_as_long(view: View) -> None:
@@ -356,6 +359,7 @@ sys.path[:0] = {path!r}
 from support.small_batches import reading
 from support.small_shards import all_made
 from pathlib import Path
+from support.waiting import wait_until
 from uniformerv2.data import Loader
 from uniformerv2.dataset.clips import read_view
 work = Path({work!r})
@@ -376,10 +380,7 @@ def test_nothing_is_left_of_a_trainer_that_is_killed(tmp_path: Path) -> None:
     trainer.send_signal(signal.SIGKILL)
     trainer.wait()
     trainer.stdout.close()
-    until = time.monotonic() + 20
-    while any(_is_alive(pid) for pid in pids):
-        assert time.monotonic() < until, "workers outlive their trainer"
-        time.sleep(0.05)
+    wait_until(lambda: not any(map(_is_alive, pids)), "workers outlive their trainer")
     assert set(os.listdir("/dev/shm")) <= shared_before
 
 

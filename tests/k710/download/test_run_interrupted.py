@@ -132,7 +132,7 @@ def test_stopped_in_words(server: Loopback, tmp_path: Path, number: signal.Signa
         tell(server, name, SLOW)
     process = start_until(work, server, 1)
     process.send_signal(number)
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate()
     assert process.returncode == 1
     assert said == "Stopped. Run the same k710 download again: it goes on from here.\n"
     time.sleep(0.3)
@@ -157,7 +157,7 @@ def test_a_full_disk_ends_the_run_and_no_video_is_to_blame(
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
     process = start(work, server, preexec_fn=little_room)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate()
     assert process.returncode == 1
     assert said.startswith(f"No room left to write in {work}/downloads (")
     assert "run the same command again" in said and "Traceback" not in said
@@ -170,7 +170,7 @@ def test_a_second_run_of_the_same_part_is_refused(server: Loopback, tmp_path: Pa
     work = work_of(tmp_path, ["a"])
     with open_ledger(work, Part(1, 1), tool="x"):
         process = start(work, server)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate()
     assert process.returncode == 1
     assert said == (
         f"Part 1/1 is being downloaded to {work} by another process.\nWait until it has ended.\n"

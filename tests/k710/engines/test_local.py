@@ -14,14 +14,15 @@ from k710.errors import MediaError, SourceError
 from support.engine_tasks import (
     die_once,
     double,
+    meet_another,
     num_running,
     parent_alive,
-    pid,
     refuse,
     refuse_media,
     stumble,
 )
 from support.paths import PYTHONPATH
+from support.waiting import wait_until
 
 
 def results(function: object, tasks: object, workers: int = 2, timeout_s: float = 60) -> dict:  # type: ignore[type-arg]
@@ -37,19 +38,20 @@ def test_nothing_to_do_starts_no_worker() -> None:
     assert results(double, []) == {}
 
 
-def test_workers_work_at_the_same_time_and_are_used_again() -> None:
-    assert len(set(results(pid, range(8)).values())) == 2
+def test_workers_work_at_the_same_time_and_are_used_again(tmp_path: Path) -> None:
+    tasks = [f"{tmp_path}/{'./' * number}" for number in range(8)]
+    assert len(set(results(meet_another, tasks).values())) == 2
 
 
 def test_what_kills_hangs_or_raises_costs_itself_alone() -> None:
-    done = results(stumble, range(12), timeout_s=1)
+    done = results(stumble, range(12), timeout_s=8)
     assert {n: r for n, r in done.items() if not isinstance(r, Failed)} == {
         n: n for n in (0, 1, 2, 4, 6, 8, 10, 11)
     }
     assert done[3].why == "the worker died (SIGKILL)"
     assert done[5].why == "the worker died (exit code 7)"
     assert done[7].why == "ValueError: no [bold]seven[/bold]"
-    assert done[9].why == "not done after 1 s"
+    assert done[9].why == "not done after 8 s"
 
 
 def test_what_died_once_is_tried_again(tmp_path: Path) -> None:
@@ -143,7 +145,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     process.kill()
     process.wait()
     process.stdout.close()
-    until = time.monotonic() + 20
-    while any(Path(f"/proc/{worker}").exists() for worker in workers):
-        assert time.monotonic() < until, "workers outlive their parent"
-        time.sleep(0.05)
+    wait_until(
+        lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers),
+        "workers outlive their parent",
+    )
