@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from support.list_files import Lists, shared, write_lists
 
@@ -15,7 +15,12 @@ from support.list_files import Lists, shared, write_lists
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # No test may fail because the machine is busy; and what CI tests is the same each time.
-settings.register_profile("k710", deadline=None, derandomize="CI" in os.environ)
+settings.register_profile(
+    "k710",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize="CI" in os.environ,
+)
 settings.load_profile("k710")
 
 TESTS = Path(__file__).parent

@@ -33,8 +33,6 @@ from support.small_site import (
     work_of,
 )
 
-pytestmark = pytest.mark.slow
-
 K710 = str(Path(sys.executable).with_name("k710"))
 NAMES = [f"{sign}{number}" for sign in "-v" for number in range(4)]
 SLOW = good(slow=(800, 0.05))
@@ -89,7 +87,7 @@ def test_killed_in_the_middle_and_a_line_cut_short(server: Loopback, tmp_path: P
     for name in NAMES:
         tell(server, name, SLOW)
     kill(start_until(work, server, 3))
-    time.sleep(0.3)  # until the workers are gone with it
+    time.sleep(1)  # until the workers are gone with it
     before = asked(server)
     done = [line["youtube_id"] for line in lines(work)]
     (ledger,) = work.glob("ledger/*.jsonl")
@@ -122,9 +120,8 @@ def test_killed_at_random_moments(server: Loopback, tmp_path: Path, number: int)
     goes_on(work, server, names)
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_in_words(server: Loopback, tmp_path: Path, number: signal.Signals) -> None:
     names = NAMES[:4]
     work = work_of(tmp_path, names)

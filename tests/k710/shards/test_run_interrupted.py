@@ -95,9 +95,8 @@ def goes_on(work: Path, undisturbed: dict[str, bytes]) -> None:
     assert verify_shards(work=work, deep=True, workers=1).faults == ()
 
 
-@pytest.mark.parametrize(
-    "number", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, *range(2, 20)))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(20))
 def test_killed_at_random_moments(
     untouched: Path, tmp_path: Path, undisturbed: dict[str, bytes], number: int
 ) -> None:

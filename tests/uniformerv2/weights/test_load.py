@@ -91,7 +91,10 @@ def test_something_something_is_turned_to_rgb_and_back(tmp_path: Path) -> None:
     source=st.sampled_from(["opengvlab", "mmaction2"]),
     family=st.sampled_from(["opengvlab", "alphabetical", None]),
 )
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 def test_a_remapped_head_scores_the_same_classes_the_same(
     tmp_path: Path, seed: int, target: Any, source: Any, family: Any
 ) -> None:
