@@ -25,7 +25,14 @@ settings.load_profile("k710")
 
 TESTS = Path(__file__).parent
 # What needs PyTorch, but for its parts that do without.
-NEED_TORCH = ("uniformerv2", "cli/test_evaluate.py", "cli/test_loader.py", "cli/test_weights.py")
+NEED_TORCH = (
+    "uniformerv2",
+    "cli/test_evaluate.py",
+    "cli/test_loader.py",
+    "cli/test_weights.py",
+    "end_to_end/test_docs_webdataset.py",
+    "k710/export/test_samples_torch.py",
+)
 NEED_NO_TORCH = ("uniformerv2/dataset", "uniformerv2/test_recipe.py")
 
 
