@@ -3,20 +3,55 @@
 import fcntl
 import importlib.util
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from support.list_files import Lists, shared, write_lists
 
 # Small tensors, and a test on each core: threads of PyTorch stand in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# What needs PyTorch is not collected where it is not installed: the data tests run without.
-NEED_TORCH = ["uniformerv2", "cli/test_evaluate.py", "cli/test_loader.py", "cli/test_weights.py"]
-NEED_TORCH += ["end_to_end/test_docs_webdataset.py", "k710/export/test_samples_torch.py"]
-collect_ignore = [] if importlib.util.find_spec("torch") else NEED_TORCH
+# No test may fail because the machine is busy; and what CI tests is the same each time.
+settings.register_profile(
+    "k710",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize="CI" in os.environ,
+)
+settings.load_profile("k710")
+
+TESTS = Path(__file__).parent
+# What needs PyTorch, but for its parts that do without.
+NEED_TORCH = (
+    "uniformerv2",
+    "cli/test_evaluate.py",
+    "cli/test_loader.py",
+    "cli/test_weights.py",
+    "end_to_end/test_docs_webdataset.py",
+    "k710/export/test_samples_torch.py",
+)
+NEED_NO_TORCH = ("uniformerv2/dataset", "uniformerv2/test_recipe.py")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--torch", action="store_true", help="run only the tests that need PyTorch")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the tests that need PyTorch where it is missing, and with --torch the others."""
+    if collection_path.is_dir():
+        return None
+    need_torch = _is_in(collection_path, NEED_TORCH) and not _is_in(collection_path, NEED_NO_TORCH)
+    if config.getoption("torch"):
+        return None if need_torch else True
+    return True if need_torch and not importlib.util.find_spec("torch") else None
+
+
+def _is_in(path: Path, places: Sequence[str]) -> bool:
+    return any(path.is_relative_to(TESTS / place) for place in places)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -12,9 +12,9 @@ import webdataset
 
 from k710.video.frames import read_frames
 from support.command_line import K710, k710
+from support.readme import shown
 from support.real_clips import CLIPS, lay_out
 from support.small_shards import FEW, TRAIN, VAL, build, ready, write_videos
-from tests.end_to_end.test_readme import shown
 
 WAY = ("index --videos videos", "shard --views k400/train,k400/val", "verify --deep")
 

@@ -19,7 +19,7 @@ from support.command_line import K710, k710
 from support.real_clips import lay_out
 from support.small_manifest import clip, manifest_of
 from support.small_shards import TRAIN, VAL, build, ready, shard, write_videos
-from tests.k710.report.test_status import put_shard, put_table
+from support.small_tables import put_shard, put_table
 
 
 def lines_of(output: str) -> list[str]:

@@ -11,7 +11,7 @@ from k710.labels.orders import class_names
 from k710.video.frames import read_frames
 from support.command_line import k710
 from support.small_shards import write_video
-from tests.uniformerv2.weights.test_load import CONFIG, published
+from support.tiny_models import CONFIG, published
 from uniformerv2.augment.transforms import evaluation_clip
 from uniformerv2.dataset.frames import view_frames
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from support.command_line import K710
+from support.readme import shown
 from support.real_clips import lay_out_site
-from tests.end_to_end.test_readme import shown
 
 pytestmark = pytest.mark.slow
 

@@ -10,16 +10,8 @@ import pytest
 
 import k710
 from support.command_line import K710
-
-ROOT = Path(__file__).resolve().parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def shown(command: str) -> list[str]:
-    """The lines that README shows under `$ command`."""
-    block = re.search(rf"^\$ {re.escape(command)}$\n(.*?)^(?:```|\$ )", README, re.M | re.S)
-    assert block, f"README does not show {command}"
-    return block[1].splitlines()
+from support.paths import ROOT
+from support.readme import README, shown
 
 
 def output(*arguments: str, cwd: Path) -> list[str]:

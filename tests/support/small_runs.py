@@ -72,6 +72,6 @@ def started_process(
 
 def ended(process: "subprocess.Popen[str]", code: int = 0) -> str:
     """What it has printed. AssertionError unless it ends with that code."""
-    printed, _ = process.communicate(timeout=200)
+    printed, _ = process.communicate()
     assert process.returncode == code, printed
     return printed

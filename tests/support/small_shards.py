@@ -2,17 +2,15 @@
 
 import atexit
 import glob
+import io
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import av
 import duckdb
-import numpy as np
 
 import k710
 from k710.shards.clip import PlannedClip
@@ -25,6 +23,7 @@ from k710.video.byte_range import ByteRange
 from k710.video.cut import Window
 from k710.video.encode import Encoding
 from support.list_files import Row, vid, write_lists
+from support.made_videos import Format, make_video, moving_noise
 
 SECONDS = 2
 FPS = 10
@@ -45,31 +44,21 @@ def name_of(row: Row) -> str:
     return f"{vid(short_id)}_{start:06d}_{end:06d}"
 
 
-@cache
-def _video_bytes(seconds: float, seed: int) -> bytes:
-    import io
-
-    rng = np.random.default_rng(seed)
-    picture = rng.integers(0, 255, (48, 72, 3), np.uint8)
-    file = io.BytesIO()
-    with av.open(file, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=FPS, options={"preset": "ultrafast"})
-        stream.width, stream.height, stream.pix_fmt = 72, 48, "yuv420p"
-        stream.gop_size = 5
-        stream.codec_context.thread_count = 1
-        for number in range(round(seconds * FPS)):
-            frame = av.VideoFrame.from_ndarray(np.roll(picture, 3 * number, 1), format="rgb24")
-            frame.pts, frame.time_base = number, Fraction(1, FPS)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return file.getvalue()
-
-
 def write_video(path: Path, seconds: float = SECONDS, *, seed: int = 0) -> Path:
     """Write an MP4 of moving noise; the same arguments give the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(_video_bytes(seconds, seed))
     return path
+
+
+@cache
+def _video_bytes(seconds: float, seed: int) -> bytes:
+    quick = Format(options={"preset": "ultrafast"}, gop=5)
+    numbers = range(round(seconds * FPS))
+    video = make_video(
+        io.BytesIO(), numbers, format=quick, rate=FPS, size=(72, 48), draw=moving_noise(seed)
+    )
+    return video.getvalue()
 
 
 def write_videos(folder: Path, rows: Sequence[Row]) -> Path:

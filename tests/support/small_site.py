@@ -4,13 +4,10 @@ import io
 import json
 import os
 from collections.abc import Iterable, Mapping
-from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import av
-import numpy as np
 import pytest
 from yt_dlp.postprocessor.ffmpeg import FFmpegPostProcessor
 
@@ -24,12 +21,11 @@ from k710.part import Part
 from k710.sources.ledger import FetchedFile, open_ledger
 from support.list_files import vid
 from support.loopback import Answer, Loopback
+from support.made_videos import Format, bars, make_video
 from support.small_manifest import manifest_of
 
 FPS = 10
 VIEW = "k400/train"
-_BARS = 8  # that tell a frame's number, in binary
-_WIDTH = 12
 
 
 @cache
@@ -38,37 +34,16 @@ def video(seconds: int = 4, *, format: str = "mp4", first: int = 0, b_frames: in
 
     `first` frames late: its first one is not shown at 0.
     """
-    file = io.BytesIO()
-    with av.open(file, "w", format=format) as container:
-        stream = container.add_stream("libx264", rate=FPS, options={"preset": "ultrafast"})
-        stream.width, stream.height, stream.pix_fmt = _BARS * _WIDTH, 64, "yuv420p"
-        stream.gop_size = 2 * FPS
-        stream.codec_context.max_b_frames = b_frames
-        stream.codec_context.thread_count = 1
-        for number in range(seconds * FPS):
-            bars = [235 if number >> bar & 1 else 16 for bar in range(_BARS)]
-            picture = np.tile(np.repeat(np.array(bars, np.uint8), _WIDTH), (64, 1))
-            frame = av.VideoFrame.from_ndarray(picture, format="gray").reformat(format="yuv420p")
-            frame.pts, frame.time_base = number + first, Fraction(1, FPS)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return file.getvalue()
-
-
-def number_in(picture: Any) -> int:
-    """The number that an RGB picture of such a video shows, whatever its size."""
-    height, width = picture.shape[:2]
-    places = [(2 * bar + 1) * width // (2 * _BARS) for bar in range(_BARS)]
-    return sum(int(picture[height // 2, at, 1] > 128) << bar for bar, at in enumerate(places))
-
-
-def numbers_in(path: str) -> list[tuple[float, int]]:
-    """The frames of a file: when each is shown, and the number in it."""
-    with av.open(path) as container:
-        return [
-            (float(frame.pts * frame.time_base), number_in(frame.to_ndarray(format="rgb24")))
-            for frame in container.decode(video=0)
-        ]
+    options = {"preset": "ultrafast", "bf": str(b_frames)}
+    return make_video(
+        io.BytesIO(),
+        range(seconds * FPS),
+        format=Format(format, options=options, gop=2 * FPS),
+        rate=FPS,
+        at_ms=lambda number: (number + first) * 1000 // FPS,
+        size=(108, 64),
+        draw=bars,
+    ).getvalue()
 
 
 def good(seconds: int = 4, **more: Any) -> Answer:
@@ -101,7 +76,7 @@ def work_of(folder: Path, names: Iterable[str], start: int = 1, end: int = 3) ->
 
 def fetching(server: Loopback, **more: Any) -> DownloadOptions:
     """Quick, from `server`."""
-    quick = {"sleep_s": 0.0, "backoff_s": 0.0, "workers": 1, "policy": "whole", "stall_s": 5.0}
+    quick = {"sleep_s": 0.0, "backoff_s": 0.0, "workers": 1, "policy": "whole", "stall_s": 60.0}
     return DownloadOptions(**{"url_template": template(server), **quick, **more})
 
 
@@ -148,7 +123,7 @@ def a_task(folder: Path, url: str, name: str = "a", **more: Any) -> FetchTask:
         "pace": Pace(str(folder / "pace.json"), 0, None),
         "cookies": None,
         "proxy": None,
-        "stall_s": 5.0,
+        "stall_s": 60.0,
     }
     return FetchTask(**{**plain, **more})
 

@@ -18,14 +18,13 @@ from hypothesis import strategies as st
 
 from k710.errors import MediaError, StageError
 from k710.video.frames import read_frames
-from support.paths import ROOT
+from support.paths import PYTHONPATH
+from support.small_batches import reading, said
 from support.small_shards import all_made, copy_of
-from uniformerv2.data import Batch, Loader
+from support.waiting import wait_until
+from uniformerv2.data import Loader
 from uniformerv2.dataset.clips import View, read_view
-from uniformerv2.dataset.decode import Reading
-from uniformerv2.dataset.draws import Chances
 from uniformerv2.dataset.frames import Sampling
-from uniformerv2.dataset.shard_reader import ShardReader
 
 NUM_CLIPS = 12
 
@@ -35,18 +34,6 @@ def view() -> View:
     view = read_view(all_made(), "k400/train")
     assert len(view.clip_ids) == NUM_CLIPS and len(view.shard_sizes) > 1
     return view
-
-
-def reading(work: Path | None = None, **options: Any) -> Reading:
-    """For training, 4 frames."""
-    shards = ShardReader((work or all_made()) / "shards")
-    return Reading(shards, **{"sampling": Sampling(4), "chances": Chances(), "seed": 5, **options})
-
-
-def said(batch: Batch) -> list[Any]:
-    """All that a batch is, clip by clip."""
-    frames = [f.numpy().tobytes() for f in batch.frames]
-    return list(zip(batch.rows, batch.labels.tolist(), batch.draws, frames, strict=True))
 
 
 def taken(view: View, steps: int, first_step: int = 0, **options: Any) -> dict[int, list[Any]]:
@@ -67,7 +54,7 @@ def taken(view: View, steps: int, first_step: int = 0, **options: Any) -> dict[i
     seed=st.integers(0, 3),
     window=st.integers(1, 4),
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_ranks_parts_and_where_a_run_goes_on_change_no_batch(
     view: View, shares: tuple[int, int, int], first: int, seed: int, window: int
 ) -> None:
@@ -94,7 +81,7 @@ def test_ranks_parts_and_where_a_run_goes_on_change_no_batch(
     memory=st.sampled_from([None, 4096, 200_000]),
     ahead=st.booleans(),
 )
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 def test_workers_change_no_batch_wherever_a_run_goes_on(
     view: View, batch: int, workers: int, first: int, memory: int | None, ahead: bool
 ) -> None:
@@ -146,18 +133,20 @@ def test_batches_that_are_kept_stay_as_they_are(view: View) -> None:
 def test_workers_rest_between_batches_where_nothing_is_read_ahead(view: View) -> None:
     four_batches = 4 * 12 * 4 * 48 * 72 * 3
 
-    def blocks_in_use(*, ahead: bool) -> int:
+    def blocks_in_use(*, ahead: bool, at_least: int) -> int:
         with Loader(
             view, reading(), batch=12, workers=2, memory_bytes=four_batches, ahead=ahead
         ) as loader:
             batches = loader.batches()
             kept = [next(batches), next(batches)]
-            time.sleep(1)  # longer than they would take for a batch
             assert loader.workers is not None and len(kept) == 2
-            return len(loader.workers.ring.spans)
+            spans = loader.workers.ring.spans
+            wait_until(lambda: len(spans) >= at_least, "too little is read")
+            time.sleep(0.5)  # if they went on, they would have begun another batch
+            return len(spans)
 
-    assert blocks_in_use(ahead=False) == 6  # of 4 clips each
-    assert blocks_in_use(ahead=True) > 6
+    assert blocks_in_use(ahead=False, at_least=6) == 6  # of 4 clips each
+    assert blocks_in_use(ahead=True, at_least=7) > 6
 
 
 def test_what_is_copied_elsewhere_keeps_its_memory_as_long(view: View) -> None:
@@ -191,7 +180,7 @@ def test_one_iterator_at_a_time(view: View) -> None:
 
 
 @given(batch=st.integers(1, 5), ranks=st.integers(1, 4), parts=st.integers(1, 2))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_evaluation_sees_each_clip_once(view: View, batch: int, ranks: int, parts: int) -> None:
     own = reading(chances=None, views=2, sampling=Sampling(2))
     rows: list[int] = []
@@ -367,9 +356,10 @@ def test_a_worker_that_dies_ends_the_run(view: View) -> None:
 _TRAINER = """
 import sys
 sys.path[:0] = {path!r}
-from tests.uniformerv2.test_data import reading
+from support.small_batches import reading
 from support.small_shards import all_made
 from pathlib import Path
+from support.waiting import wait_until
 from uniformerv2.data import Loader
 from uniformerv2.dataset.clips import read_view
 work = Path({work!r})
@@ -381,7 +371,7 @@ with Loader(read_view(work, "k400/train"), reading(work), batch=4, workers=2) as
 
 
 def test_nothing_is_left_of_a_trainer_that_is_killed(tmp_path: Path) -> None:
-    code = _TRAINER.format(path=[str(ROOT), str(ROOT / "tests")], work=str(all_made()))
+    code = _TRAINER.format(path=PYTHONPATH.split(os.pathsep), work=str(all_made()))
     shared_before = set(os.listdir("/dev/shm"))
     trainer = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert trainer.stdout is not None
@@ -390,10 +380,7 @@ def test_nothing_is_left_of_a_trainer_that_is_killed(tmp_path: Path) -> None:
     trainer.send_signal(signal.SIGKILL)
     trainer.wait()
     trainer.stdout.close()
-    until = time.monotonic() + 20
-    while any(_is_alive(pid) for pid in pids):
-        assert time.monotonic() < until, "workers outlive their trainer"
-        time.sleep(0.05)
+    wait_until(lambda: not any(map(_is_alive, pids)), "workers outlive their trainer")
     assert set(os.listdir("/dev/shm")) <= shared_before
 
 

@@ -406,7 +406,7 @@ def two_processes(path: Path, work: Path, out: Path) -> "subprocess.CompletedPro
     command += ["--batch", "5", "--work", str(work), "--out", str(out)]
     command += ["--device", "cpu", "--json"]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, env=env)
 
 
 def test_two_processes_test_each_clip_once(work: Path, tmp_path: Path) -> None:

@@ -7,12 +7,11 @@ import pytest
 import torch
 
 from support.list_files import shared
+from support.tiny_models import TEMPORAL, TINY, clips, drawn
 from uniformerv2.config import SIZES, Config
 from uniformerv2.model import UniFormerV2, resize_positions
 from uniformerv2.weights.names import shapes_in
 
-TINY = replace(SIZES["tiny"], num_classes=7, head_dropout=0.0, global_dropout=0.0)
-TEMPORAL = replace(TINY, temporal_downsample=True, local="double")
 FUSIONS = ("sequential", "parallel", "hierarchical_kv", "hierarchical_q")
 PUBLISHED = {
     "k710_b16_f8x224": SIZES["b16"],
@@ -27,25 +26,6 @@ PUBLISHED = {
         global_layers=tuple(range(4, 12)),
     ),
 }
-
-
-def drawn(config: Config, seed: int = 0) -> UniFormerV2:
-    """A model, every parameter and buffer of which is drawn: initial values hide faults."""
-    torch.manual_seed(seed)
-    model = UniFormerV2(config)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm1d):
-            module.running_mean.normal_()
-            module.running_var.uniform_(0.5, 2)
-    return model
-
-
-def clips(frames: int = 4, size: int = 64, num: int = 2) -> torch.Tensor:
-    """Pictures of noise."""
-    generator = torch.Generator().manual_seed(1)
-    return torch.randn(num, 3, frames, size, size, generator=generator)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

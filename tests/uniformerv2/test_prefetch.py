@@ -2,12 +2,13 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
 import torch
 
+from support.waiting import wait_until
 from uniformerv2.prefetch import made_ahead
 
 NONE = torch.device("cpu")
@@ -57,13 +58,6 @@ def numbered(made: list[Any], stop: int | None = None) -> Generator[Any, None, N
         made.append("closed")
 
 
-def soon(is_so: Callable[[], bool]) -> None:
-    until = time.monotonic() + 10
-    while not is_so():
-        assert time.monotonic() < until
-        time.sleep(0.001)
-
-
 def test_all_come_in_their_order_and_one_ahead() -> None:
     made: list[Any] = []
     assert [batch["number"] for batch in ahead(numbered(made, 5))] == [0, 1, 2, 3, 4]
@@ -72,7 +66,7 @@ def test_all_come_in_their_order_and_one_ahead() -> None:
     batches = ahead(numbered(made))
     for number in range(3):
         assert next(batches)["number"] == number
-        soon(lambda number=number: made[-1] == number + 1)
+        wait_until(lambda number=number: made[-1] == number + 1, "none is made ahead")
         time.sleep(0.02)
         assert made[-1] == number + 1
     batches.close()
@@ -86,7 +80,7 @@ def test_memory_is_held_until_it_has_been_copied() -> None:
     time.sleep(0.05)
     assert first["held"]
     Stream.is_done = True
-    soon(lambda: not first["held"])
+    wait_until(lambda: not first["held"], "its memory is held for ever")
     batches.close()
 
 

@@ -23,7 +23,7 @@ from k710.errors import MissingExtra, RecipeError, StageError, TrainingError, We
 from k710.files import locked
 from k710.labels.orders import labels_sha256
 from k710_cli import app
-from k710_cli.train import _watching
+from k710_cli.train import _show_progress
 from support.small_runs import log_of, small, work_in
 from uniformerv2.augment.mixup import Mixing, draw_mix
 from uniformerv2.augment.transforms import CLIP, training_clip
@@ -446,10 +446,10 @@ def test_a_process_that_has_nothing_to_show_draws_no_bar(
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     line = {"loss": 1.0, "accuracy": 0.5, "clips_per_s": 1.0, "data_wait_s": 0.0, "mfu": None}
-    with _watching():
+    with _show_progress():
         time.sleep(0.2)
     assert not capsys.readouterr().err
-    with _watching() as watch:
+    with _show_progress() as watch:
         watch(Seen(3, 7, [line]))
     assert "3/7" in capsys.readouterr().err
 

@@ -74,13 +74,18 @@ def killed_and_gone_on_with(folder: Path, kills: int, seed: int) -> None:
     assert all(torch.equal(kept["weights"][name], one) for name, one in wanted["weights"].items())
 
 
-def test_killed_at_three_moments(tmp_path: Path) -> None:
-    killed_and_gone_on_with(tmp_path, 3, seed=0)
-
-
-@pytest.mark.slow
-def test_killed_at_ten_moments(tmp_path: Path) -> None:
-    killed_and_gone_on_with(tmp_path, 10, seed=1)
+@pytest.mark.parametrize(
+    ("kills", "seed"),
+    [
+        (1, 0),
+        pytest.param(3, 0, marks=pytest.mark.slow),
+        pytest.param(10, 1, marks=pytest.mark.slow),
+    ],
+)
+def test_killed_at_any_moment_it_goes_on_as_if_nothing_had_been(
+    tmp_path: Path, kills: int, seed: int
+) -> None:
+    killed_and_gone_on_with(tmp_path, kills, seed)
 
 
 @pytest.mark.slow
@@ -102,7 +107,9 @@ def test_a_signal_to_torchrun_ends_all_with_a_checkpoint(tmp_path: Path, to_all:
     assert [line["step"] for line in log_of(run)] == list(range(1, step + 1))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_a_signal_ends_it_with_a_checkpoint_and_no_error(
     tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -171,7 +171,7 @@ def test_json_test_lists_may_have_no_label(read_text: Reader) -> None:
     assert read_text(entry, "test.json")[0]["label"] is None
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     blanks=st.lists(st.integers(0, 2), min_size=1, max_size=40),
     block_bytes=st.sampled_from([70, 100, 4 << 20]),
@@ -193,7 +193,7 @@ def test_lines_are_those_of_the_file_whatever_the_blocks(
     assert [(row["youtube_id"], row["source_line"]) for row in rows] == expected
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(chunk=st.integers(64, 400), count=st.integers(1, 30))
 def test_json_is_the_same_whatever_the_chunks(
     tmp_path_factory: pytest.TempPathFactory, chunk: int, count: int

@@ -251,7 +251,7 @@ def test_a_cut_that_no_length_betrays_is_seen_when_unpacked(
     assert_nothing(root)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(cuts=st.lists(st.integers(1, 30_000), max_size=12), resumes=st.booleans())
 @pytest.mark.usefixtures("quick")
 def test_whatever_the_cuts_the_same_files_arrive(cuts: list[int], resumes: bool) -> None:

@@ -229,10 +229,8 @@ def test_the_lock_a_kill_and_the_run_after_it(server: Loopback, sources: Path, r
     server.tell("/k400.tar.gz", Answer(body=body, stall=80_000), Answer(body=body))
     part = root / ".downloads/k400.tar.gz.part"
     with subprocess.Popen([sys.executable, "-c", FETCH, root, sources]) as process:
-        deadline = time.monotonic() + 30
         while not part.exists() or part.stat().st_size < 64_000:
             assert process.poll() is None
-            assert time.monotonic() < deadline
             time.sleep(0.005)
         with pytest.raises(
             StageError, match=f"{part.parent} is in use by process {process.pid} on "

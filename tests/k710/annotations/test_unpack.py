@@ -205,7 +205,7 @@ def test_a_flipped_bit_is_found_by_the_checksum(
     assert_nothing(root)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     edits=st.lists(st.tuples(st.integers(0, 1100), st.integers(0, 255)), min_size=1, max_size=8),
     form=st.sampled_from([tarfile.PAX_FORMAT, tarfile.GNU_FORMAT]),

@@ -14,7 +14,6 @@ import pytest
 
 from k710.doctor.checks import decoder, downloads, extras, packages, run_checks
 from k710.doctor.machine import Check, Version, gpu, installed, machine
-from k710.machine import cores_allowed, memory_allowed
 
 ROOT = Path(__file__).resolve().parents[3]
 TODAY = datetime.date(2026, 1, 1)
@@ -340,32 +339,6 @@ def test_a_disk_without_room_is_broken(tmp_path: Path) -> None:
 def test_a_name_does_not_act_on_the_terminal() -> None:
     (check,) = (check for check in machine(Path("w\x1b[31m")) if "disk" in check.name)
     assert check.name == "disk of w\\x1b[31m"
-
-
-def test_limits_of_a_container_are_those_of_all_its_groups(tmp_path: Path) -> None:
-    groups, root = tmp_path / "cgroup", tmp_path / "fs"
-    assert (memory_allowed(groups, root), cores_allowed(groups, root)) == (None, None)
-    (root / "pod" / "one").mkdir(parents=True)
-    groups.write_text("0::/pod/one\n")
-    (root / "pod" / "one" / "memory.max").write_text("max\n")
-    (root / "pod" / "one" / "cpu.max").write_text("max 100000\n")
-    assert (memory_allowed(groups, root), cores_allowed(groups, root)) == (None, None)
-    (root / "pod" / "memory.max").write_text("2147483648\n")
-    (root / "pod" / "cpu.max").write_text("150000 100000\n")
-    assert (memory_allowed(groups, root), cores_allowed(groups, root)) == (2 << 30, 1.5)
-
-
-def test_limits_are_read_of_the_first_version_of_groups_too(tmp_path: Path) -> None:
-    groups, root = tmp_path / "cgroup", tmp_path / "fs"
-    groups.write_text("5:memory:/a\n2:cpu:/a\n")
-    for folder in (root / "memory", root / "cpu"):  # a container sees its own group as the root
-        folder.mkdir(parents=True)
-    (root / "memory" / "memory.limit_in_bytes").write_text("1073741824\n")
-    (root / "cpu" / "cpu.cfs_quota_us").write_text("-1\n")
-    (root / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
-    assert (memory_allowed(groups, root), cores_allowed(groups, root)) == (1 << 30, None)
-    (root / "cpu" / "cpu.cfs_quota_us").write_text("400000\n")
-    assert cores_allowed(groups, root) == 4
 
 
 def test_this_machine_is_described() -> None:

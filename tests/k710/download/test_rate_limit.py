@@ -70,7 +70,7 @@ def test_processes_take_turns_with_a_pause_between_all_of_them(tmp_path: Path) -
         assert taker.stdin is not None
         taker.stdin.write("go\n")
         taker.stdin.flush()
-    said = [taker.communicate(timeout=60)[0].split() for taker in takers]
+    said = [taker.communicate()[0].split() for taker in takers]
     turns = sorted(float(word) for words in said for word in words)
     assert len(turns) >= 2
     assert turns[-1] - began >= 0.05 * (len(turns) - 1)
@@ -80,7 +80,7 @@ def test_bytes_of_processes_together_are_held_to_the_rate(tmp_path: Path) -> Non
     began = time.monotonic()
     eaters = [python(_EATER, pace(tmp_path).path, 100_000) for _ in range(2)]
     for eater in eaters:
-        eater.communicate(timeout=60)
+        eater.communicate()
         assert eater.returncode == 0
     assert time.monotonic() - began >= 2 * 20 * 1000 / 100_000
 

@@ -138,7 +138,7 @@ NAMES = st.sets(st.text("abcdefgh-_XYZ019", min_size=11, max_size=11), max_size=
 
 @pytest.mark.parametrize("examples", [5, pytest.param(50, marks=pytest.mark.slow)])
 def test_parts_share_out_the_videos_each_to_one(examples: int) -> None:
-    @settings(max_examples=examples, deadline=None)
+    @settings(max_examples=examples)
     @given(names=NAMES, num_parts=st.integers(1, 5))
     def law(names: set[str], num_parts: int) -> None:
         rows = [row(name) for name in sorted(names)]

@@ -90,7 +90,8 @@ PLAIN = "Unable to download webpage: HTTP Error"
 def test_every_answer_has_its_status_and_its_true_words(
     server: Loopback, tmp_path: Path, answer: Answer, status: str, detail: str | None
 ) -> None:
-    fetched = fetch(tmp_path, tell(server, "a", answer), stall_s=0.5)
+    stall_s = 60.0 if answer.stall is None else 1.0
+    fetched = fetch(tmp_path, tell(server, "a", answer), stall_s=stall_s)
     assert fetched.status + "!" * fetched.is_wall == status
     if detail is None:
         assert fetched.detail is None

@@ -16,14 +16,13 @@ from k710.video.encode import Encoding
 from k710.video.frames import read_frames
 from support.list_files import vid
 from support.loopback import Answer, Loopback
+from support.made_videos import number_in, numbers_by_time
 from support.small_shards import clip_task
 from support.small_site import (
     fetch,
     ffmpeg_on_path,
     files_below,
     good,
-    number_in,
-    numbers_in,
     page,
     tell,
     video,
@@ -87,7 +86,7 @@ def test_a_transport_stream_becomes_a_video_that_can_be_cut(
     assert (fetched.status, fetched.detail) == ("ok", None)
     (file,) = fetched.files
     assert Path(file.uri).suffix == ".mp4"
-    frames = numbers_in(file.uri)
+    frames = numbers_by_time(Path(file.uri))
     assert [number for _, number in frames] == list(range(40))
     assert [number_in(picture) for picture in read_frames(file.uri, [7, 33])] == [7, 33]
     assert fetched.num_bytes == len(video(format="mpegts"))
@@ -154,13 +153,13 @@ def test_a_window_of_a_section_has_the_pictures_that_it_has_in_the_whole(
         assert file.num_bytes < len(body) / 2
         name = f"{vid('a')}.{start - 1}-{end + 1}{ending}"
         assert Path(file.uri).name == name
-        for shown_at, number in numbers_in(file.uri)[:1]:
+        for shown_at, number in numbers_by_time(Path(file.uri))[:1]:
             assert (round(shown_at, 6), number) == (file.starts_at_s, round(10 * file.starts_at_s))
         cut = encoded(tmp_path / clip_id, file.uri, (start, end), file.starts_at_s)
         assert (cut.seen.status, cut.seen.detail) == ("ok", None)
         of_whole = encoded(tmp_path / f"{clip_id}w", str(whole), (start, end), 0.0)
-        found = numbers_in(str(tmp_path / clip_id / "clip.mp4"))
-        assert found == numbers_in(str(tmp_path / f"{clip_id}w" / "clip.mp4"))
+        found = numbers_by_time(tmp_path / clip_id / "clip.mp4")
+        assert found == numbers_by_time(tmp_path / f"{clip_id}w" / "clip.mp4")
         assert [number for _, number in found] == list(range(10 * start, 10 * end))
         assert cut.stored is not None and of_whole.stored is not None
         assert cut.stored.num_frames == of_whole.stored.num_frames
@@ -245,7 +244,7 @@ def test_a_section_that_breaks_off_is_no_shorter_one(
     clips = (("clip", 15, 18),)
     fetched = fetch(tmp_path, url, policy="sections", clips=clips, stall_s=0.5)
     if fetched.status == "ok":  # it has asked for the rest
-        numbers = [number for _, number in numbers_in(fetched.files[0].uri)]
+        numbers = [number for _, number in numbers_by_time(Path(fetched.files[0].uri))]
         assert set(range(150, 180)) <= set(numbers)
     else:
         assert fetched.status == "transient"

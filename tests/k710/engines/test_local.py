@@ -1,7 +1,6 @@
 """Tasks run on worker processes: what kills, hangs or raises costs itself alone."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -12,62 +11,18 @@ import pytest
 
 from k710.engines.local import Failed, run_local
 from k710.errors import MediaError, SourceError
+from support.engine_tasks import (
+    die_once,
+    double,
+    meet_another,
+    num_running,
+    parent_alive,
+    refuse,
+    refuse_media,
+    stumble,
+)
 from support.paths import PYTHONPATH
-
-
-def double(number: int) -> int:
-    return 2 * number
-
-
-def moody(number: int) -> int:
-    if number == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-    if number == 5:
-        os._exit(7)
-    if number == 7:
-        raise ValueError("no [bold]seven[/bold]")
-    if number == 9:
-        time.sleep(60)
-    return number
-
-
-def dies_once(marker: str) -> str:
-    path = Path(marker)
-    if not path.exists():
-        path.touch()
-        os._exit(1)
-    return "done"
-
-
-def is_alone(folder: str) -> int:
-    """How many tasks run now, this one counted; the first of `second` dies."""
-    mine = Path(folder) / str(os.getpid())
-    mine.touch()
-    time.sleep(0.2)
-    running = len(list(Path(folder).glob("[0-9]*")))
-    if not (Path(folder) / "died").exists():
-        (Path(folder) / "died").touch()
-        mine.unlink()
-        os._exit(1)
-    mine.unlink()
-    return running
-
-
-def refuses(number: int) -> int:
-    raise SourceError(f"number {number} is refused")
-
-
-def refuses_media(number: int) -> int:
-    raise MediaError("x")
-
-
-def pid(number: int) -> int:
-    time.sleep(0.05)
-    return os.getpid()
-
-
-def parent_alive(seconds: float) -> None:
-    time.sleep(seconds)
+from support.waiting import wait_until
 
 
 def results(function: object, tasks: object, workers: int = 2, timeout_s: float = 60) -> dict:  # type: ignore[type-arg]
@@ -83,23 +38,24 @@ def test_nothing_to_do_starts_no_worker() -> None:
     assert results(double, []) == {}
 
 
-def test_workers_work_at_the_same_time_and_are_used_again() -> None:
-    assert len(set(results(pid, range(8)).values())) == 2
+def test_workers_work_at_the_same_time_and_are_used_again(tmp_path: Path) -> None:
+    tasks = [f"{tmp_path}/{'./' * number}" for number in range(8)]
+    assert len(set(results(meet_another, tasks).values())) == 2
 
 
 def test_what_kills_hangs_or_raises_costs_itself_alone() -> None:
-    done = results(moody, range(12), timeout_s=1)
+    done = results(stumble, range(12), timeout_s=8)
     assert {n: r for n, r in done.items() if not isinstance(r, Failed)} == {
         n: n for n in (0, 1, 2, 4, 6, 8, 10, 11)
     }
     assert done[3].why == "the worker died (SIGKILL)"
     assert done[5].why == "the worker died (exit code 7)"
     assert done[7].why == "ValueError: no [bold]seven[/bold]"
-    assert done[9].why == "not done after 1 s"
+    assert done[9].why == "not done after 8 s"
 
 
 def test_what_died_once_is_tried_again(tmp_path: Path) -> None:
-    assert results(dies_once, [str(tmp_path / "marker")]) == {str(tmp_path / "marker"): "done"}
+    assert results(die_once, [str(tmp_path / "marker")]) == {str(tmp_path / "marker"): "done"}
 
 
 def test_the_second_try_is_alone(tmp_path: Path) -> None:
@@ -107,13 +63,11 @@ def test_the_second_try_is_alone(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     folder = tmp_path / "a"
     tasks = [str(folder), f"{folder}/.", f"{folder}/./."]
-    done = results(is_alone, tasks, workers=3)
+    done = results(num_running, tasks, workers=3)
     assert min(done.values()) == 1
 
 
-@pytest.mark.parametrize(
-    ("function", "kind"), [(refuses, SourceError), (refuses_media, MediaError)]
-)
+@pytest.mark.parametrize(("function", "kind"), [(refuse, SourceError), (refuse_media, MediaError)])
 def test_a_worded_error_ends_the_run(function: object, kind: type[Exception]) -> None:
     with pytest.raises(kind):
         results(function, range(5))
@@ -147,7 +101,7 @@ def test_a_task_that_is_not_ready_holds_up_no_other() -> None:
 
 def test_without_a_second_try_the_first_counts(tmp_path: Path) -> None:
     marker = str(tmp_path / "marker")
-    done = dict(run_local(dies_once, [marker], workers=2, timeout_s=60, second_try=False))
+    done = dict(run_local(die_once, [marker], workers=2, timeout_s=60, second_try=False))
     assert isinstance(done[marker], Failed)
 
 
@@ -163,13 +117,13 @@ def test_no_worker_is_left_however_the_iteration_ends() -> None:
     engine = run_local(parent_alive, [30, 30], workers=2, timeout_s=60)
     engine.close()
     with pytest.raises(SourceError):
-        results(refuses, range(5))
+        results(refuse, range(5))
     assert len(children()) <= before + 1  # ps itself
 
 
 def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     code = (
-        "from tests.k710.engines.test_local import parent_alive\n"
+        "from support.engine_tasks import parent_alive\n"
         "from k710.engines.local import run_local\n"
         "for done in run_local(parent_alive, [0.0, 60.0, 60.0, 60.0], workers=2, timeout_s=99):\n"
         "    print('one', flush=True)\n"
@@ -191,7 +145,7 @@ def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     process.kill()
     process.wait()
     process.stdout.close()
-    until = time.monotonic() + 20
-    while any(Path(f"/proc/{worker}").exists() for worker in workers):
-        assert time.monotonic() < until, "workers outlive their parent"
-        time.sleep(0.05)
+    wait_until(
+        lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers),
+        "workers outlive their parent",
+    )

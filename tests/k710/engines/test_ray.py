@@ -24,6 +24,19 @@ from k710.shards.summary import ShardProgress
 from k710.sources.index import index_videos
 from k710.video.cut import Window
 from k710.video.encode import Encoding
+from support.engine_tasks import (
+    OnlyInRay,
+    die_once,
+    double,
+    kill_every_ray_worker,
+    kill_ray_worker,
+    kill_ray_worker_and_count,
+    parent_alive,
+    pid,
+    refuse,
+    sleep_long,
+    stumble,
+)
 from support.paths import PYTHONPATH
 from support.small_shards import (
     build,
@@ -35,7 +48,7 @@ from support.small_shards import (
     tars,
     write_videos,
 )
-from tests.k710.engines.test_local import dies_once, double, moody, parent_alive, pid, refuses
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -44,49 +57,11 @@ ROWS = [("yoga", f"y{number}", number, number + 2) for number in range(48)]
 NODE = {"num_cpus": 1, "object_store_memory": 80_000_000}
 
 
-def kills_ray_worker(number: int) -> int:
-    if number == 3:
-        os.kill(os.getppid(), signal.SIGKILL)
-        time.sleep(60)
-    return number
-
-
-def kills_every_ray_worker(number: int) -> int:
-    os.kill(os.getppid(), signal.SIGKILL)
-    time.sleep(60)
-    return number
-
-
-def kills_ray_worker_and_counts(tries: str) -> None:
-    with Path(tries).open("a") as file:
-        file.write("x")
-    kills_every_ray_worker(0)
-
-
-def sleeps(number: int) -> int:
-    time.sleep(60)
-    return number
-
-
-class OnlyInRay:
-    """A function that a Ray worker can load, and the process that it starts can't."""
-
-    def __call__(self, number: int) -> int:
-        return number
-
-    def __setstate__(self, state: Any) -> None:
-        if not ray.is_initialized():
-            raise SystemExit("not here")
-
-    def __getstate__(self) -> Any:
-        return {"some": "state"}
-
-
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """A head and a second node."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", PYTHONPATH)  # Ray workers import this module
+        patch.setenv("PYTHONPATH", PYTHONPATH)  # Ray workers import support
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         started = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
         started.add_node(**NODE)
@@ -116,7 +91,7 @@ def test_both_nodes_work_and_keep_their_worker(on: Callable[..., dict[Any, Any]]
 
 @pytest.mark.slow
 def test_what_kills_hangs_or_raises_costs_itself_alone(on: Callable[..., dict[Any, Any]]) -> None:
-    done = on(moody, range(12), timeout_s=1)
+    done = on(stumble, range(12), timeout_s=1)
     assert {n: r for n, r in done.items() if not isinstance(r, Failed)} == {
         n: n for n in (0, 1, 2, 4, 6, 8, 10, 11)
     }
@@ -127,12 +102,12 @@ def test_what_kills_hangs_or_raises_costs_itself_alone(on: Callable[..., dict[An
 
 
 def test_what_died_once_is_tried_again(on: Callable[..., dict[Any, Any]], tmp_path: Path) -> None:
-    assert on(dies_once, [str(tmp_path / "marker")]) == {str(tmp_path / "marker"): "done"}
+    assert on(die_once, [str(tmp_path / "marker")]) == {str(tmp_path / "marker"): "done"}
 
 
 @pytest.mark.slow
 def test_what_ray_gives_up_costs_itself_alone(on: Callable[..., dict[Any, Any]]) -> None:
-    done = on(kills_ray_worker, range(6), max_retries=0)
+    done = on(kill_ray_worker, range(6), max_retries=0)
     assert done.pop(3) == Failed("Ray gave it up (WorkerCrashedError)")
     assert done == {n: n for n in (0, 1, 2, 4, 5)}
 
@@ -142,7 +117,7 @@ def test_a_group_is_tried_anew_as_often_as_asked(
     on: Callable[..., dict[Any, Any]], tmp_path: Path
 ) -> None:
     tries = tmp_path / "tries"
-    done = on(kills_ray_worker_and_counts, [str(tries)], max_retries=1)
+    done = on(kill_ray_worker_and_count, [str(tries)], max_retries=1)
     assert done == {str(tries): Failed("Ray gave it up (WorkerCrashedError)")}
     assert len(tries.read_text()) == 2 * 2, "in its group, and by itself"
 
@@ -150,7 +125,7 @@ def test_a_group_is_tried_anew_as_often_as_asked(
 @pytest.mark.slow
 def test_it_is_not_the_tasks_fault_if_all_are_given_up(on: Callable[..., dict[Any, Any]]) -> None:
     with pytest.raises(StageError, match=r"lost 8 groups of tasks in a row[\s\S]*same command"):
-        on(kills_every_ray_worker, range(20), max_retries=0)
+        on(kill_every_ray_worker, range(20), max_retries=0)
 
 
 @pytest.mark.slow
@@ -159,14 +134,14 @@ def test_kills_for_want_of_memory_have_an_end_and_print_nothing(
 ) -> None:
     monkeypatch.setenv("RAY_memory_usage_threshold", "0.001")
     monkeypatch.setenv("RAY_memory_monitor_refresh_ms", "100")
-    done = dict(Ray(workers=1, max_retries=1).run(sleeps, [1], timeout_s=60))
+    done = dict(Ray(workers=1, max_retries=1).run(sleep_long, [1], timeout_s=60))
     assert done == {1: Failed("Ray gave it up (OutOfMemoryError)")}
     assert capfd.readouterr() == ("", "")
 
 
 def test_a_worded_error_ends_the_run_and_names_the_node(on: Callable[..., dict[Any, Any]]) -> None:
     with pytest.raises(SourceError, match=r"^On \S+: number \d+ is refused$"):
-        on(refuses, range(5))
+        on(refuse, range(5))
 
 
 @pytest.mark.slow
@@ -229,10 +204,8 @@ def test_what_is_in_flight_is_stopped_at_the_end(cluster: Cluster) -> None:
     engine = Ray(cluster.address).run(parent_alive, iter(tasks), timeout_s=99)
     next(engine)
     engine.close()
-    until = time.monotonic() + 20
-    while any(workers_of(raylet) for raylet in map(raylet_of, cluster.list_all_nodes())):
-        assert time.monotonic() < until, "workers outlive the run"
-        time.sleep(0.1)
+    raylets = [raylet_of(node) for node in cluster.list_all_nodes()]
+    wait_until(lambda: not any(map(workers_of, raylets)), "workers outlive the run")
 
 
 @pytest.mark.slow
@@ -342,7 +315,7 @@ def workers_of(raylet: int) -> list[int]:
     found = []
     for number in below(raylet):
         with contextlib.suppress(OSError):
-            if b"k710.engines import _serve" in Path(f"/proc/{number}/cmdline").read_bytes():
+            if b"k710.engines.local import _serve" in Path(f"/proc/{number}/cmdline").read_bytes():
                 found.append(number)
     return found
 
@@ -407,12 +380,12 @@ def test_a_run_that_was_stopped_goes_on(
             assert process.poll() is None
             time.sleep(0.01)
         process.send_signal(number)
-        said = process.communicate(timeout=60)
+        said = process.communicate()
     if number == signal.SIGTERM:
         assert process.returncode == 1
         assert said == ("", "Stopped. Run the same k710 shard again: it goes on from here.\n")
     with start(work, cluster) as process:
-        assert process.communicate(timeout=120)[1] == ""
+        assert process.communicate()[1] == ""
     assert tars(work) == plain
     assert not (work / "staging").exists()
 
@@ -431,7 +404,7 @@ def test_a_node_that_dies_in_the_middle_costs_nothing(
             time.sleep(0.01)
         for number in (raylet_of(node), *below(raylet_of(node))):
             os.kill(number, signal.SIGKILL)
-        said = process.communicate(timeout=120)
+        said = process.communicate()
     assert (process.returncode, said[1]) == (0, "")
     assert json.loads(said[0])["part"] is None, "and Ray says nothing"
     assert tars(work) == plain
@@ -452,7 +425,7 @@ def test_a_cluster_that_is_lost_ends_the_run_and_no_clip_is_given_up(
                 assert process.poll() is None
                 time.sleep(0.01)
             os.kill(raylet_of(lost.head_node), signal.SIGKILL)
-            said = process.communicate(timeout=120)
+            said = process.communicate()
     finally:
         lost.shutdown()
     assert (process.returncode, said[0]) == (1, "")

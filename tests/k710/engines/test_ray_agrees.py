@@ -26,7 +26,7 @@ def start(work: Path, *options: str) -> "subprocess.Popen[str]":
 
 def ended(*processes: "subprocess.Popen[str]") -> list[str]:
     """What they printed; all must end well and say nothing else."""
-    said = [process.communicate(timeout=200) for process in processes]
+    said = [process.communicate() for process in processes]
     assert [err for _, err in said] == [""] * len(said)
     assert {process.returncode for process in processes} == {0}
     return [out for out, _ in said]

@@ -103,7 +103,7 @@ FOLDERS = st.text(st.sampled_from(" ,'\"()#;é%-_=a"), max_size=6).map(lambda na
 def test_each_line_names_a_file_that_is_there_and_its_true_class(
     tmp_path_factory: pytest.TempPathFactory, examples: int
 ) -> None:
-    @settings(max_examples=examples, deadline=None)
+    @settings(max_examples=examples)
     @given(
         folders=st.lists(FOLDERS, min_size=5, max_size=5),
         view=st.sampled_from(("k400/train", "k600/val", "k710/train")),

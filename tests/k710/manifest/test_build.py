@@ -8,7 +8,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from k710.errors import SourceError, StageError
@@ -288,7 +288,7 @@ def test_the_leak_matrix_counts_ids_clips_and_labels(build: Build) -> None:
 def test_counts_close_and_nothing_leaks(
     tmp_path_factory: pytest.TempPathFactory, examples: int
 ) -> None:
-    @settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=examples)
     @given(
         named=ANY_LISTS,
         protect=st.sampled_from([(), ("val",), ("test",), ("val", "test")]),

@@ -7,7 +7,7 @@ from typing import Any
 import duckdb
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from k710.demo.lists import write_demo_lists
@@ -84,7 +84,7 @@ def test_other_rules_too(real_lists: Path, tmp_path: Path, rules: dict[str, Any]
 
 @pytest.mark.parametrize("examples", [6, pytest.param(60, marks=pytest.mark.slow)])
 def test_any_lists_too(tmp_path_factory: pytest.TempPathFactory, examples: int) -> None:
-    @settings(max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=examples)
     @given(named=ANY_LISTS, rules=st.sampled_from(RULES))
     def law(named: Lists, rules: dict[str, Any]) -> None:
         root = tmp_path_factory.mktemp("any")

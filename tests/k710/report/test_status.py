@@ -1,26 +1,21 @@
 """What has come of the clips of each view: every clip is counted once, whatever befell it."""
 
-import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from k710.demo.lists import write_demo_lists
 from k710.errors import StageError
-from k710.files import write_json
 from k710.manifest.build import build_manifest
 from k710.report.status import ViewStatus, read_status
-from k710.tables.schemas import TABLES, table_path
-from k710.tables.sidecar import Sidecar
 from support.list_files import vid
-from support.small_manifest import clip, manifest_of, table
+from support.small_manifest import clip, manifest_of
 from support.small_shards import TRAIN, VAL, all_made, build, copy_of, name_of, rows_of
+from support.small_tables import put_shard, put_table
 
 STATES = {
     "ok": "to_shard",
@@ -41,25 +36,6 @@ CLIPS = [(CLASSES[number % 3], f"v{number}", 0, 10) for number in range(9)]
 NAMES = [clip(short_id) for _, short_id, _, _ in CLIPS]
 
 
-def put_table(
-    work: Path,
-    name: str,
-    rows: Sequence[Mapping[str, Any]],
-    *,
-    file: str | None = None,
-    notes: Mapping[str, Any] | None = None,
-) -> None:
-    """Write a table of these rows, and a sidecar that says it is done."""
-    path = table_path(work, file or name)
-    path.parent.mkdir(exist_ok=True)
-    pq.write_table(table(name, rows), path)
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    sidecar = Sidecar(
-        "", sha256, len(rows), dict(TABLES[name].columns), {}, {}, "", dict(notes or {}), {}, ""
-    )
-    write_json(path.with_name(path.name + ".json"), asdict(sidecar))
-
-
 def put_sources(work: Path, **statuses: str) -> None:
     """sources.parquet: the status of each clip, with a copy where that says that there is one."""
     rows = [
@@ -71,18 +47,6 @@ def put_sources(work: Path, **statuses: str) -> None:
         for name, status in statuses.items()
     ]
     put_table(work, "sources", rows)
-
-
-def put_shard(work: Path, *outcomes: Mapping[str, Any], number: int = 0) -> None:
-    """A shard that is done, of these outcomes."""
-    stored = sum(outcome["stored"] for outcome in outcomes)
-    file = f"{number:06d}"
-    put_table(work, "index", [], file=f"shards/{file}")
-    if stored:
-        (work / "shards" / f"{file}.tar").write_bytes(bytes(100))
-    notes = {"tar_bytes": 100 if stored else None, "num_stored": stored}
-    rows = [{"shard": number, "position": n, **one} for n, one in enumerate(outcomes)]
-    put_table(work, "outcomes", rows, file=f"outcomes/{file}", notes=notes)
 
 
 def view_of(work: Path, view: str = "k400/train") -> ViewStatus:
@@ -108,7 +72,7 @@ CLIP = st.tuples(
 def test_the_four_states_close_whatever_the_tables_say(
     tmp_path_factory: pytest.TempPathFactory, examples: int
 ) -> None:
-    @settings(max_examples=examples, deadline=None)
+    @settings(max_examples=examples)
     @given(clips=st.lists(CLIP, min_size=len(CLIPS), max_size=len(CLIPS)))
     def law(clips: Sequence[tuple[str | None, bool, bool | None]]) -> None:
         work = manifest_of(tmp_path_factory.mktemp("law"), *CLIPS, k600_val=CLIPS[:4])

@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import k710
 from k710.errors import StageError
@@ -61,26 +59,6 @@ def plain() -> dict[str, bytes]:
 @pytest.fixture
 def work(untouched: Path, tmp_path: Path) -> Path:
     return copy_of(untouched, tmp_path / "work")
-
-
-# --- which shards
-
-
-@given(of=st.integers(1, 50), number=st.integers(0, 1_000_000))
-def test_each_shard_is_exactly_one_parts(of: int, number: int) -> None:
-    assert [Part(n, of).has(number) for n in range(1, of + 1)].count(True) == 1
-
-
-@pytest.mark.parametrize("text", ["", "3", "0/4", "5/4", "1/0", "-1/4", "1/16/2", "a/b", "²/3"])
-def test_what_is_no_part_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is no part"):
-        Part.parse(text)
-
-
-def test_a_part_is_read_as_it_is_written() -> None:
-    assert Part.parse("3/16") == Part(3, 16)
-    assert str(Part(3, 16)) == "3/16"
-    assert Part(3, 16).name == "003_of_016"
 
 
 # --- one after the other
@@ -380,7 +358,7 @@ def test_a_part_that_was_killed_goes_on(
     while process.poll() is None and not list(work.glob("staging/001_of_002/*.json")):
         time.sleep(0.001)
     process.send_signal(number)
-    process.communicate(timeout=20)
+    process.communicate()
     assert process.returncode != 0
     for part in (Part(1, 2), Part(2, 2)):
         shard(work, part=part)

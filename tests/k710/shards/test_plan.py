@@ -72,7 +72,7 @@ CLIPS = st.dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(clips=CLIPS, seed=st.integers(0, 3), per_shard=st.integers(1, 100))
 def test_each_clip_has_one_place_and_places_have_no_gaps(
     clips: dict[str, int], seed: int, per_shard: int
@@ -89,7 +89,7 @@ def test_each_clip_has_one_place_and_places_have_no_gaps(
         assert seconds < per_shard + longest
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(clips=CLIPS)
 def test_the_order_in_which_clips_come_does_not_matter(clips: dict[str, int]) -> None:
     assert planned(clips) == planned(dict(reversed(clips.items())))

@@ -84,14 +84,14 @@ def check_drawn_flips(work: Path, data: st.DataObject) -> None:
     check_flips(work, flips)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(data=st.data())
 def test_one_flipped_byte_anywhere_in_a_shard_is_found(done: Path, data: st.DataObject) -> None:
     check_drawn_flips(done, data)
 
 
 @pytest.mark.slow
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.data())
 def test_many_flipped_bytes_are_found(done: Path, data: st.DataObject) -> None:
     check_drawn_flips(done, data)

@@ -205,7 +205,7 @@ def test_a_member_too_large_for_a_video(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("packed", [False, True])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(share=st.floats(0, 1))
 def test_what_is_whole_before_the_cut_counts(packed: bool, share: float) -> None:
     files = some_files(5)
@@ -331,7 +331,7 @@ def test_no_more_members_than_there_can_be(tmp_path: Path, monkeypatch: pytest.M
     assert listed(path)[1] == f"{path} holds more than 3 members."
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     edits=st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 255)), min_size=1, max_size=8),
     form=st.sampled_from(sorted(FORMATS.values())),
@@ -354,7 +354,7 @@ def test_a_mangled_tar_is_read_or_refused(
         assert said.startswith(str(path)) or not said
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.binary(max_size=4000), packed=st.booleans())
 def test_junk_is_refused(data: bytes, packed: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -96,7 +96,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("examples", [3, pytest.param(30, marks=pytest.mark.slow)])
 def test_junk_names_are_only_counted(built: Path, examples: int) -> None:
-    @settings(max_examples=examples, deadline=None)
+    @settings(max_examples=examples)
     @given(names=st.lists(NAMES, max_size=20), members=st.lists(st.text(max_size=40), max_size=20))
     @example(
         names=["%s", "'", '"; drop table manifest; --', "$roots", "\x1b[31m", "*?[a]"], members=[]
@@ -158,7 +158,7 @@ COPIES = st.lists(
 
 @pytest.mark.parametrize("examples", [5, pytest.param(50, marks=pytest.mark.slow)])
 def test_the_choice_is_a_law_and_does_not_depend_on_order(built: Path, examples: int) -> None:
-    @settings(max_examples=examples, deadline=None)
+    @settings(max_examples=examples)
     @given(copies=COPIES, seed=st.integers(0, 99))
     def law(copies: Any, seed: int) -> None:
         with tempfile.TemporaryDirectory() as folder:

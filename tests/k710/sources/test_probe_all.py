@@ -4,7 +4,6 @@ import io
 import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
-from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from k710.sources.index import index_videos
 from k710.sources.probe_all import probe_copies, window_in_file
 from k710.video.cut import Window
 from support.list_files import vid
+from support.made_videos import Format, make_video
 from support.small_manifest import clip, manifest_of, outcome, refresh, sources
 
 TOOL = f"probe av {av.__version__}"
@@ -28,16 +28,14 @@ TOOL = f"probe av {av.__version__}"
 @cache
 def video(seconds: int, *, fps: int = 4) -> bytes:
     """An MP4 of that length, 32 x 16, as small as can be."""
-    file = io.BytesIO()
-    with av.open(file, "w", format="mp4") as container:
-        stream = container.add_stream("mpeg4", rate=fps)
-        stream.width, stream.height, stream.pix_fmt = 32, 16, "yuv420p"
-        for number in range(seconds * fps):
-            frame = av.VideoFrame.from_ndarray(np.full((16, 32, 3), number % 256, np.uint8))
-            frame.pts, frame.time_base = number, Fraction(1, fps)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return file.getvalue()
+    return make_video(
+        io.BytesIO(),
+        range(seconds * fps),
+        format=Format(codec="mpeg4"),
+        rate=fps,
+        size=(32, 16),
+        draw=lambda number, _: np.full((16, 32, 3), number % 256, np.uint8),
+    ).getvalue()
 
 
 def write(path: Path, data: bytes) -> None:

@@ -13,7 +13,7 @@ from k710.video.cut import Window, decoder_log
 from k710.video.encode import Encoding, encode_window
 from k710.video.frames import open_video
 from k710.video.probe import probe_clip
-from support.video_files import make_video
+from support.made_videos import FORMATS, make_video
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("b.mkv", "open in mkv"),
         ("c.avi", "h264 in avi"),
     ):
-        make_video(folder / name, range(50), kind=kind)
+        make_video(folder / name, range(50), format=FORMATS[kind])
     with tarfile.open(folder / "all.tar", "w") as tar:
         for name in ("a.mp4", "b.mkv", "c.avi"):
             tar.add(folder / name, name)
@@ -63,7 +63,7 @@ def test_a_part_has_the_bytes_of_its_file(folder: Path, name: str) -> None:
     assert part.size_bytes() == len(data)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     offset=st.integers(0, 300),
     num_bytes=st.integers(0, 300),

@@ -18,17 +18,10 @@ from k710.errors import MediaError
 from k710.video.cut import Cut, decoder_log
 from k710.video.frames import open_video
 from k710.video.streams import constant_rate
+from support.damaged_videos import overwritten, packets_of, remux
 from support.list_files import shared
+from support.made_videos import FORMATS, make_video, number_in, numbers_in
 from support.paths import SHARED
-from support.video_files import (
-    KINDS,
-    copied,
-    make_video,
-    number_in,
-    numbers_in,
-    overwritten,
-    packets_of,
-)
 
 NUM_FRAMES = 100  # of the made videos: four seconds
 
@@ -40,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @cache
 def made(kind: str, folder: Path) -> Path:
-    return make_video(folder / f"{kind}.video", range(NUM_FRAMES), kind=kind)
+    return make_video(folder / f"{kind}.video", range(NUM_FRAMES), format=FORMATS[kind])
 
 
 @cache
@@ -74,7 +67,7 @@ def expected(times: dict[int, Fraction], start_s: int, seconds: int, fps: Fracti
     return wanted
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FORMATS)
 def test_any_window_shows_its_own_pictures(folder: Path, kind: str) -> None:
     path = made(kind, folder)
     for start_s, end_s in ((0, 1), (0, 4), (1, 2), (1, 4), (2, 3), (3, 4)):
@@ -85,7 +78,7 @@ def test_any_window_shows_its_own_pictures(folder: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("rate", [Fraction(30000, 1001), Fraction(24000, 1001), Fraction(2160, 77)])
 def test_windows_at_whole_seconds_of_a_broken_rate(tmp_path: Path, rate: Fraction) -> None:
-    path = make_video(tmp_path / "a.mp4", range(150), rate=rate, kind="one group")
+    path = make_video(tmp_path / "a.mp4", range(150), rate=rate, format=FORMATS["one group"])
     times = {number: number / rate for number in range(150)}
     for start_s in range(4):
         cut, numbers = cut_of(path, start_s, 1)
@@ -96,12 +89,13 @@ def test_windows_at_whole_seconds_of_a_broken_rate(tmp_path: Path, rate: Fractio
 @pytest.mark.parametrize("form", ["mp4", "matroska"])
 @pytest.mark.parametrize("examples", [6, pytest.param(60, marks=pytest.mark.slow)])
 def test_pictures_at_any_times(folder: Path, form: str, examples: int) -> None:
-    @settings(max_examples=examples, deadline=None)
+    @settings(max_examples=examples)
     @given(seed=st.integers(0, 1 << 30), fps=st.sampled_from([None, Fraction(10), Fraction(60)]))
     def law(seed: int, fps: Fraction | None) -> None:
         at_ms = np.cumsum(np.random.default_rng(seed).integers(5, 120, 60)).tolist()
         path = folder / "any.video"
-        make_video(path, range(60), at_ms=lambda number: at_ms[number] - at_ms[0], form=form)
+        format = FORMATS["short groups"].but(container=form)
+        make_video(path, range(60), format=format, at_ms=lambda number: at_ms[number] - at_ms[0])
         times = {number: Fraction(at_ms[number] - at_ms[0], 1000) for number in range(60)}
         for start_s in (0, 1):
             cut, numbers = cut_of(path, start_s, 1, fps=fps)
@@ -112,7 +106,8 @@ def test_pictures_at_any_times(folder: Path, form: str, examples: int) -> None:
 
 def test_a_gap_is_filled_with_the_picture_before_it(tmp_path: Path) -> None:
     numbers = [*range(30), *range(70, 100)]
-    path = make_video(tmp_path / "a.mkv", numbers, at_ms=lambda n: n * 40, form="matroska")
+    format = FORMATS["short groups"].but(container="matroska")
+    path = make_video(tmp_path / "a.mkv", numbers, format=format, at_ms=lambda n: n * 40)
     _, shown = cut_of(path, 1, 2, fps=Fraction(25))
     assert shown == [25, 26, 27, 28, *[29] * 41, *range(70, 75)]
 
@@ -120,8 +115,7 @@ def test_a_gap_is_filled_with_the_picture_before_it(tmp_path: Path) -> None:
 def test_avi_that_counts_pictures_shown_twice(tmp_path: Path) -> None:
     numbers = [number for number in range(100) if number % 4 == 0 or number > 60]
     path = tmp_path / "a.avi"
-    kind, options = "mpeg4 in avi", {"bf": "0"}
-    make_video(path, numbers, at_ms=lambda n: n * 40, kind=kind, options=options)
+    make_video(path, numbers, format=FORMATS["plain avi"], at_ms=lambda n: n * 40)
     _, shown = cut_of(path, 1, 2, fps=Fraction(25))
     assert shown == [n // 4 * 4 if n <= 60 else n for n in range(25, 75)]
 
@@ -131,7 +125,7 @@ def test_a_file_begins_with_its_first_picture_whatever_its_time(
     folder: Path, tmp_path: Path, form: str
 ) -> None:
     path = tmp_path / "late.video"
-    copied(made("short groups", folder), path, shift=7, form=form)
+    remux(made("short groups", folder), path, shift=7, container=form)
     assert cut_of(path, 0, 1)[1] == list(range(25))
     assert cut_of(path, 2, 1)[1] == list(range(50, 75))
 
@@ -139,16 +133,16 @@ def test_a_file_begins_with_its_first_picture_whatever_its_time(
 def test_pictures_before_the_beginning_are_cut_off_by_an_edit_list(
     folder: Path, tmp_path: Path
 ) -> None:
-    path = copied(made("one group", folder), tmp_path / "a.mp4", shift=-1)
+    path = remux(made("one group", folder), tmp_path / "a.mp4", shift=-1)
     assert cut_of(path, 0, 1)[1] == list(range(25, 50))
     assert cut_of(path, 2, 1)[1] == list(range(75, 100))
 
 
 def test_a_file_without_times_has_the_constant_rate(folder: Path, tmp_path: Path) -> None:
-    path = copied(
+    path = remux(
         *(made("short groups", folder), tmp_path / "a.mkv"),
         shift=-20,
-        form="matroska",
+        container="matroska",
         options={"avoid_negative_ts": "disabled"},
     )
     with av.open(str(path)) as container:
@@ -165,7 +159,7 @@ def test_a_stream_copy_from_an_open_group_is_sound(
     source = made("open groups", folder)
     first = [n for n, packet in enumerate(packets_of(source)) if packet[3]][number // 10]
     at = packets_of(source)[first][0]
-    path = copied(source, tmp_path / "copy.video", from_packet=first, shift=-at, form=form)
+    path = remux(source, tmp_path / "copy.video", from_packet=first, shift=-at, container=form)
     cut, numbers = cut_of(path, 0, 2)
     assert cut.status() == ("ok", None, True)
     assert numbers == list(range(number, number + 50)), "the pictures before it need others"
@@ -198,7 +192,11 @@ def test_length_is_of_the_window_in_a_file_that_ends_in_it(folder: Path) -> None
     assert cut_of(path, 0, 4)[0].at_end
 
 
-BROKEN = [kind for kind in KINDS if kind not in ("hevc", "vp9", "one group", "intra")]
+BROKEN = [
+    kind
+    for kind in FORMATS
+    if kind not in ("hevc", "vp8", "vp9", "hidden frames", "one group", "intra")
+]
 
 
 @pytest.mark.parametrize("kind", BROKEN)
@@ -220,7 +218,7 @@ def test_damage_long_before_the_window_is_none_of_it(folder: Path, kind: str) ->
 
 
 def test_damage_directly_after_the_window_is_none_of_it(tmp_path: Path) -> None:
-    path = make_video(tmp_path / "a.mp4", options={"bf": "0"})
+    path = make_video(tmp_path / "a.mp4", format=FORMATS["short groups"].but({"bf": "0"}))
     for end_s in (1, 2, 3):
         data = overwritten(path, end_s, end_s + 0.3)
         assert cut_of(data, 0, end_s)[1] == list(range(end_s * 25))
@@ -247,7 +245,7 @@ def test_damage_is_found_a_second_time(folder: Path) -> None:
 
 @pytest.mark.parametrize("examples", [20, pytest.param(200, marks=pytest.mark.slow)])
 def test_a_hole_in_a_file_is_found(folder: Path, examples: int) -> None:
-    @settings(max_examples=examples, deadline=None)
+    @settings(max_examples=examples)
     @given(kind=st.sampled_from(["one group", "open in mkv", "hevc"]), where=st.floats(0, 1))
     def law(kind: str, where: float) -> None:
         path = made(kind, folder)
@@ -280,7 +278,8 @@ def test_wrong_bytes_in_h264_are_mostly_found(
     tmp_path: Path, options: str, least: float, times: int
 ) -> None:
     # With CABAC anything decodes to something; in a larger picture it soon shows.
-    path = make_video(tmp_path / "a.mp4", range(50), options={"x264-params": options})
+    format = FORMATS["short groups"].but({"x264-params": options})
+    path = make_video(tmp_path / "a.mp4", range(50), format=format)
     assert share_found(path, times) >= least
 
 
@@ -290,7 +289,7 @@ def test_wrong_bytes_in_real_videos_are_mostly_found(name: str) -> None:
     assert share_found(shared("videos", name), 80) >= 0.8
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_no_bytes_whatever_raise_anything_but_media_errors(
     folder: Path, data: st.DataObject
@@ -310,7 +309,7 @@ def test_a_file_that_breaks_off_is_damaged_where_it_does(
     path = made(kind, folder)
     if kind == "short groups":  # its header lies at the end
         options = {"movflags": "faststart"}
-        path = copied(path, folder / "faststart.mp4", options=options)
+        path = remux(path, folder / "faststart.mp4", options=options)
     data = path.read_bytes()
     data = data[: int(len(data) * share)]
     assert cut_of(data, 0, 4)[0].status()[0] == "damaged"

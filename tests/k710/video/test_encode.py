@@ -1,11 +1,10 @@
 """A clip shows what its source shows, upright, in its colours, at its rate, with its sound."""
 
-import hashlib
 import io
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -20,18 +19,17 @@ from hypothesis import strategies as st
 
 from k710.video.encode import Encoded, encoder_versions, scaled_size
 from k710.video.frames import open_video, read_frames
+from support.cut_clips import clip_of, cut_and_encode
 from support.list_files import shared
-from support.paths import PYTHONPATH
-from support.video_files import (
-    KINDS,
+from support.made_videos import (
+    FORMATS,
     Pixels,
-    clip_of,
-    encoded,
+    make_loud_video,
     make_video,
+    numbered,
     numbers_in,
-    picture,
-    with_sound,
 )
+from support.paths import PYTHONPATH
 
 Matrix = tuple[int, int, int, int]
 
@@ -43,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @cache
 def made(kind: str, folder: Path) -> Path:
-    return make_video(folder / f"{kind}.video", kind=kind)
+    return make_video(folder / f"{kind}.video", format=FORMATS[kind])
 
 
 def frames_of(clip: Encoded) -> Pixels:
@@ -84,8 +82,8 @@ def test_sizes_by_example(
 
 @pytest.mark.parametrize("size", [(127, 95), (1, 64), (64, 1), (2, 2), (170, 34)])
 def test_odd_and_tiny_sources_are_encoded(tmp_path: Path, size: tuple[int, int]) -> None:
-    raw = {"form": "matroska", "kind": "intra", "pix_fmt": "yuv444p"}
-    path = make_video(tmp_path / "a.mkv", range(25), size=size, **raw)  # type: ignore[arg-type]
+    format = FORMATS["intra"].but(container="matroska", pix_fmt="yuv444p")
+    path = make_video(tmp_path / "a.mkv", range(25), format=format, size=size)
     clip = clip_of(path)
     assert (clip.width, clip.height) == scaled_size(*size, 320)
     assert frames_of(clip).shape == (25, clip.height, clip.width, 3)
@@ -100,7 +98,9 @@ def test_a_source_that_changes_its_size_keeps_the_first(tmp_path: Path) -> None:
             codec: Any = av.CodecContext.create("libvpx", "w")
             codec.width, codec.height, codec.pix_fmt = *size, "yuv420p"
             codec.time_base, codec.options = Fraction(1, 25), {"deadline": "realtime"}
-            frames = [av.VideoFrame.from_ndarray(picture(n, size), format="rgb24") for n in numbers]
+            frames = [
+                av.VideoFrame.from_ndarray(numbered(n, size), format="rgb24") for n in numbers
+            ]
             for number, frame in zip(numbers, frames, strict=True):
                 frame.pts, frame.time_base = number, Fraction(1, 25)
             for packet in [p for frame in [*frames, None] for p in codec.encode(frame)]:
@@ -122,7 +122,8 @@ def test_a_source_that_changes_its_size_keeps_the_first(tmp_path: Path) -> None:
 def test_the_shape_of_pixels_is_noted_unless_it_is_square(
     tmp_path: Path, shape: Fraction, matrix: Matrix, expected: Fraction | None
 ) -> None:
-    path = make_video(tmp_path / "a.mp4", range(25), shape=shape)
+    format = FORMATS["short groups"].but(pixel_shape=shape)
+    path = make_video(tmp_path / "a.mp4", range(25), format=format)
     clip = clip_of(turned(path.read_bytes(), matrix), short_side=48)
     with av.open(io.BytesIO(clip.data)) as container:
         assert (container.streams.video[0].sample_aspect_ratio or None) == expected
@@ -166,7 +167,7 @@ def test_pictures_are_turned_upright(folder: Path, matrix: Matrix) -> None:
 # Rate and length
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("fps", [None, Fraction(10), Fraction(30000, 1001)])
 def test_frames_are_seconds_by_rate(folder: Path, kind: str, fps: Fraction | None) -> None:
     clip = clip_of(made(kind, folder), 1, 3, fps=fps)
@@ -191,9 +192,9 @@ def test_an_average_rate_is_kept_where_the_source_has_none(tmp_path: Path) -> No
 
 def test_what_is_not_kept_is_not_encoded(folder: Path) -> None:
     path = made("one group", folder)
-    assert encoded(path, 3, 6)[1] is None, "a third of the window"
-    assert encoded(path, 3, 5)[1] is not None, "half"
-    assert encoded(path, 5, 6)[1] is None
+    assert cut_and_encode(path, 3, 6)[1] is None, "a third of the window"
+    assert cut_and_encode(path, 3, 5)[1] is not None, "half"
+    assert cut_and_encode(path, 5, 6)[1] is None
 
 
 def test_groups_are_as_long_as_told(folder: Path) -> None:
@@ -295,7 +296,7 @@ def assert_like_ffmpeg(path: Path, start_s: int, seconds: int, least: float, **m
     assert np.abs(channels).max() <= 2
 
 
-@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"intra"}))
+@pytest.mark.parametrize("kind", sorted(set(FORMATS) - {"intra"}))
 def test_made_videos_are_cut_as_by_ffmpeg(folder: Path, kind: str) -> None:
     assert_like_ffmpeg(made(kind, folder), 1, 2, 30, short_side=80)
 
@@ -332,34 +333,19 @@ def test_real_videos_are_cut_as_by_ffmpeg(name: str) -> None:
 # The same bytes
 
 
-def digests() -> str:
-    """Of clips of many looks, made of videos that the caller's folder has; for a process alone."""
-    folder = Path(sys.argv[1])
-    looks: list[Mapping[str, Any]] = [
-        {},
-        {"short_side": 54},
-        {"profile": "compact"},
-        {"audio": True},
-    ]
-    clips = [
-        clip_of(path, 0, 1, **look).data
-        for path in sorted(folder.glob("*.mp4")) + sorted(folder.glob("*.mkv"))
-        for look in looks * 2
-    ]
-    assert clips == [clip for at in range(0, len(clips), 8) for clip in clips[at : at + 4] * 2]
-    return hashlib.sha256(b"".join(clips)).hexdigest()
-
-
 @pytest.mark.parametrize(
     "fills", [("0", "165"), pytest.param(("0", "1", "85", "165", "255"), marks=pytest.mark.slow)]
 )
 def test_fresh_memory_decides_no_byte(folder: Path, tmp_path: Path, fills: Sequence[str]) -> None:
-    make_video(tmp_path / "odd.mkv", range(50), size=(170, 94), pix_fmt="yuv444p", form="matroska")
-    make_video(tmp_path / "deep.mp4", range(50), size=(126, 90), pix_fmt="yuv420p10le")
-    with_sound(tmp_path / "loud.mp4", "aac", "stereo", rate=44_100)
+    short = FORMATS["short groups"]
+    odd = short.but(container="matroska", pix_fmt="yuv444p")
+    make_video(tmp_path / "odd.mkv", range(50), format=odd, size=(170, 94))
+    deep = short.but(pix_fmt="yuv420p10le")
+    make_video(tmp_path / "deep.mp4", range(50), format=deep, size=(126, 90))
+    make_loud_video(tmp_path / "loud.mp4", "aac", "stereo", rate=44_100)
     lying = turned(made("one group", folder).read_bytes(), (0, 1, -1, 0))
     (tmp_path / "lying.mp4").write_bytes(lying)
-    code = "from tests.k710.video import test_encode; print(test_encode.digests())"
+    code = "from support.cut_clips import print_digest; print_digest()"
     found = set()
     for fill in fills:
         command = [sys.executable, "-c", code, str(tmp_path)]
@@ -393,7 +379,7 @@ def test_many_clips_leave_nothing_open_and_no_memory(folder: Path, times: int) -
     for number in range(50 + times):
         if number == 50:
             before = used()
-        encoded(path, 3, 4 + number % 3, short_side=48)
+        cut_and_encode(path, 3, 4 + number % 3, short_side=48)
     after = used()
     assert after[0] == before[0]
     assert after[1] - before[1] < min(times * (80 << 10), 8 << 20)

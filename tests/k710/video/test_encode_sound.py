@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from k710.video.encode import Encoded
-from support.video_files import clip_of, encoded, make_video, numbers_in, with_sound
+from support.cut_clips import clip_of, cut_and_encode
+from support.made_videos import make_loud_video, make_video, numbers_in
 
 
 def clicks_in(clip: Encoded) -> list[float]:
@@ -34,7 +35,7 @@ SOUNDS = {
 @pytest.mark.parametrize("name", SOUNDS)
 def test_sound_is_in_time_and_as_long_as_the_pictures(tmp_path: Path, name: str) -> None:
     codec, layout, more = SOUNDS[name]
-    path = with_sound(tmp_path / name, codec, layout, **more)
+    path = make_loud_video(tmp_path / name, codec, layout, **more)
     for start_s, end_s in ((0, 4), (1, 4), (2, 3)):
         found = clicks_in(clip_of(path, start_s, end_s, audio=True))
         expected = [at - start_s for at in (1.0, 2.5) if start_s <= at < end_s]
@@ -42,7 +43,7 @@ def test_sound_is_in_time_and_as_long_as_the_pictures(tmp_path: Path, name: str)
 
 
 def test_sound_that_begins_late_or_ends_early_is_filled_with_silence(tmp_path: Path) -> None:
-    short = with_sound(tmp_path / "a.mp4", "aac", "stereo", seconds=2)
+    short = make_loud_video(tmp_path / "a.mp4", "aac", "stereo", seconds=2)
     assert clicks_in(clip_of(short, 0, 4, audio=True)) == pytest.approx([1.0], abs=0.03)
     assert clicks_in(clip_of(short, 1, 4, audio=True)) == pytest.approx([0.0], abs=0.03)
     assert not has_sound(clip_of(short, 3, 4, audio=True))
@@ -54,14 +55,14 @@ def has_sound(clip: Encoded) -> bool:
 
 
 def test_no_sound_unless_asked_for_and_there(tmp_path: Path) -> None:
-    loud = with_sound(tmp_path / "a.mp4", "aac", "stereo")
+    loud = make_loud_video(tmp_path / "a.mp4", "aac", "stereo")
     assert has_sound(clip_of(loud, audio=True))
     assert not has_sound(clip_of(loud))
     assert not has_sound(clip_of(make_video(tmp_path / "b.mp4"), audio=True))
 
 
 def test_broken_sound_harms_no_picture(tmp_path: Path) -> None:
-    path = with_sound(tmp_path / "a.mp4", "aac", "stereo")
+    path = make_loud_video(tmp_path / "a.mp4", "aac", "stereo")
     with av.open(str(path)) as container:
         places = [(p.pos, p.size, p.pts * p.time_base) for p in container.demux(audio=0) if p.size]
     data, half = bytearray(path.read_bytes()), bytearray(path.read_bytes())
@@ -70,7 +71,7 @@ def test_broken_sound_harms_no_picture(tmp_path: Path) -> None:
         data[place : place + size] = rng.bytes(size)
         if at < 2:
             half[place : place + size] = rng.bytes(size)
-    cut, clip = encoded(bytes(data), 0, 4, audio=True)
+    cut, clip = cut_and_encode(bytes(data), 0, 4, audio=True)
     assert cut.status()[0] == "ok"
     assert clip is not None
     assert numbers_in(clip.data) == list(range(100))

@@ -16,18 +16,10 @@ import pytest
 
 from k710.errors import MediaError
 from k710.video.frames import open_video, read_frames
+from support.damaged_videos import damaged, remux
 from support.list_files import shared
 from support.loopback import Answer, Loopback
-from support.noise import (
-    FPS,
-    HEIGHT,
-    NUM_FRAMES,
-    WIDTH,
-    all_frames,
-    damaged,
-    encoded,
-    remuxed,
-)
+from support.noise_videos import FPS, HEIGHT, NUM_FRAMES, WIDTH, all_frames, noise_video
 
 
 @pytest.fixture(scope="session")
@@ -46,7 +38,7 @@ def test_what_is_no_video_is_said(tmp_path: Path) -> None:
 
 
 def test_a_playlist_called_mp4_opens_no_other_file(folder: Path, tmp_path: Path) -> None:
-    path = encoded("intra", folder)
+    path = noise_video("intra", folder)
     playlist = tmp_path / "clip.mp4"
     playlist.write_text(f"ffconcat version 1.0\nfile '{path}'\n")
     with av.open(str(playlist), options={"safe": "0"}) as container:
@@ -58,7 +50,7 @@ def test_a_playlist_called_mp4_opens_no_other_file(folder: Path, tmp_path: Path)
 def test_a_playlist_called_mp4_asks_no_server(folder: Path, tmp_path: Path) -> None:
     playlist = tmp_path / "clip.mp4"
     with Loopback() as server:
-        url = server.tell("/part.ts", Answer(body=encoded("intra", folder).read_bytes()))
+        url = server.tell("/part.ts", Answer(body=noise_video("intra", folder).read_bytes()))
         playlist.write_text(
             f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{url}\n#EXT-X-ENDLIST\n"
         )
@@ -77,12 +69,12 @@ def test_a_name_is_no_protocol(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("concat:a|b.mp4", "http:clip.mp4", "pipe:0", "-x.mp4"):
-        Path(name).write_bytes(encoded("intra", folder).read_bytes())
+        Path(name).write_bytes(noise_video("intra", folder).read_bytes())
         assert read_frames(name, [0]).shape == (1, HEIGHT, WIDTH, 3)
 
 
 def test_a_title_in_any_encoding_is_no_matter(folder: Path, tmp_path: Path) -> None:
-    path = remuxed(encoded("intra", folder), tmp_path / "clip.mkv", title="caf\xe9")
+    path = remux(noise_video("intra", folder), tmp_path / "clip.mkv", title="caf\xe9")
     path.write_bytes(path.read_bytes().replace("caf\xe9".encode(), b"caf\xe9\x00"))
     with pytest.raises(UnicodeDecodeError):
         av.open(str(path))  # or else this would prove nothing
@@ -97,7 +89,7 @@ def test_names_and_messages_are_safe_to_print(tmp_path: Path) -> None:
 
 
 def test_open_video_takes_a_file_and_leaves_it_open(folder: Path) -> None:
-    with encoded("intra", folder).open("rb") as file:
+    with noise_video("intra", folder).open("rb") as file:
         with open_video(file) as (_, stream):
             assert stream.frames == NUM_FRAMES
             assert stream.codec_context.thread_count == 1
@@ -107,7 +99,7 @@ def test_open_video_takes_a_file_and_leaves_it_open(folder: Path) -> None:
 
 
 def test_what_the_block_raises_itself_is_left_alone(folder: Path) -> None:
-    path = encoded("intra", folder)
+    path = noise_video("intra", folder)
     with pytest.raises(OSError, match="disk full"), open_video(path):
         raise OSError("disk full")
 
@@ -133,7 +125,7 @@ def test_sound_with_a_cover_is_no_video(tmp_path: Path) -> None:
 
 
 def test_a_codec_that_ffmpeg_lacks_is_said(folder: Path, tmp_path: Path) -> None:
-    path = remuxed(encoded("intra", folder), tmp_path / "clip.mkv")
+    path = remux(noise_video("intra", folder), tmp_path / "clip.mkv")
     path.write_bytes(path.read_bytes().replace(b"V_MPEG4/ISO/AVC", b"V_MPEG4/ISO/XYZ"))
     with pytest.raises(MediaError, match=r"clip\.mkv can't be decoded: FFmpeg knows no decoder"):
         read_frames(path, [0])
@@ -161,14 +153,16 @@ def test_frames_of_two_sizes_need_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["one group", "short groups", "open groups"])
 def test_a_start_that_is_edited_out_does_not_count(folder: Path, tmp_path: Path, kind: str) -> None:
     def earlier(packet: Any, number: int) -> None:
-        shift = round(17 / FPS / packet.time_base)
+        shift = round(Fraction(17, FPS) / packet.time_base)
         packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
 
     path = tmp_path / "clip.mp4"
-    remuxed(encoded(kind, folder), path, earlier, avoid_negative_ts="disabled")
+    remux(
+        noise_video(kind, folder), path, change=earlier, options={"avoid_negative_ts": "disabled"}
+    )
     frames = all_frames(path)
     assert len(frames) == NUM_FRAMES - 17
-    assert np.array_equal(frames[0], all_frames(encoded(kind, folder))[17])
+    assert np.array_equal(frames[0], all_frames(noise_video(kind, folder))[17])
     for index in range(len(frames)):
         assert np.array_equal(read_frames(path, [index])[0], frames[index])
 
@@ -178,7 +172,7 @@ def test_frames_with_the_same_time_are_told_apart(folder: Path, tmp_path: Path) 
         packet.time_base = Fraction(1, 1000)  # as Matroska has it
         packet.pts = packet.dts = number // 2
 
-    path = remuxed(encoded("intra", folder), tmp_path / "clip.mkv", closer)
+    path = remux(noise_video("intra", folder), tmp_path / "clip.mkv", change=closer)
     frames = all_frames(path)
     assert len(frames) == NUM_FRAMES
     assert np.array_equal(read_frames(path, range(NUM_FRAMES)), np.stack(frames))
@@ -190,7 +184,7 @@ def open_files() -> int:
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux")
 def test_files_are_closed_whatever_happens(folder: Path, tmp_path: Path) -> None:
-    path = encoded("balanced", folder)
+    path = noise_video("balanced", folder)
     cut = tmp_path / "cut.mp4"
     cut.write_bytes(path.read_bytes()[:-20_000])
     broken = tmp_path / "broken.mp4"
@@ -212,7 +206,7 @@ def test_files_are_closed_whatever_happens(folder: Path, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("times", [600, pytest.param(2000, marks=pytest.mark.slow)])
 def test_reading_many_clips_takes_no_more_memory(folder: Path, times: int) -> None:
-    data = encoded("balanced", folder).read_bytes()
+    data = noise_video("balanced", folder).read_bytes()
     resource = importlib.import_module("resource")
     for number in range(times):
         read_frames(data, [number % NUM_FRAMES])

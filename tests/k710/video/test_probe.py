@@ -15,17 +15,11 @@ from k710.errors import MediaError
 from k710.video.byte_range import ByteRange
 from k710.video.cut import Window
 from k710.video.probe import Facts, Probed, is_window, probe_clip
+from support.cut_clips import cut_and_encode
+from support.damaged_videos import overwritten, packets_of, remux
 from support.list_files import shared
 from support.loopback import Answer, Loopback
-from support.video_files import (
-    copied,
-    encoded,
-    make_video,
-    overwritten,
-    packets_of,
-    picture,
-    with_sound,
-)
+from support.made_videos import FORMATS, make_loud_video, make_video, numbered
 
 
 @pytest.fixture(scope="session")
@@ -102,8 +96,8 @@ def test_an_unknown_length_is_no_window() -> None:
 
 
 def test_a_matroska_file_and_an_avi_tell_as_much(tmp_path: Path) -> None:
-    mkv = probed(make_video(tmp_path / "a.mkv", form="matroska"), 0, 4, None)
-    avi = probed(make_video(tmp_path / "a.avi", kind="mpeg4 in avi"), 0, 4, None)
+    mkv = probed(make_video(tmp_path / "a.mkv", format=FORMATS["open in mkv"]), 0, 4, None)
+    avi = probed(make_video(tmp_path / "a.avi", format=FORMATS["mpeg4 in avi"]), 0, 4, None)
     assert (mkv.status, mkv.trimmed, mkv.facts) == ("ok", True, Facts(160, 96, 25, 100, 4, "h264"))
     assert (avi.status, avi.trimmed, avi.facts) == ("ok", True, Facts(160, 96, 25, 100, 4, "mpeg4"))
 
@@ -126,7 +120,7 @@ def test_damage_after_the_window_harms_nothing_but_the_count(video: Path, tmp_pa
 
 
 def test_a_whole_video_that_breaks_off_after_the_window(video: Path, tmp_path: Path) -> None:
-    front = copied(video, tmp_path / "b.mp4", options={"movflags": "faststart"})
+    front = remux(video, tmp_path / "b.mp4", options={"movflags": "faststart"})
     place = next(place for at, place, *_ in packets_of(front) if at >= 3)
     path = written(tmp_path / "a.mp4", front.read_bytes()[: place + 20])
     assert probed(path, 0, 2, trimmed=False).status == "ok"
@@ -146,7 +140,7 @@ def test_what_is_no_video(tmp_path: Path) -> None:
 
 
 def test_a_file_of_sound_alone(video: Path, tmp_path: Path) -> None:
-    loud = with_sound(tmp_path / "a.mp4", "aac", "stereo")
+    loud = make_loud_video(tmp_path / "a.mp4", "aac", "stereo")
     path = tmp_path / "b.mp4"
     with av.open(str(loud)) as reading, av.open(str(path), "w") as writing:
         sound = writing.add_stream_from_template(reading.streams.audio[0])
@@ -162,7 +156,7 @@ def test_still_pictures(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "a.png"), "w", format="image2") as container:
         stream: Any = container.add_stream("png", rate=1)
         stream.width, stream.height, stream.pix_fmt = 160, 96, "rgb24"
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(1), format="rgb24")))
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(numbered(1), format="rgb24")))
         container.mux(stream.encode(None))
     assert probed((tmp_path / "a.png").rename(tmp_path / "a.mp4"), 0, 4).status == "damaged"
     one = make_video(tmp_path / "b.mp4", [7])
@@ -171,7 +165,7 @@ def test_still_pictures(tmp_path: Path) -> None:
 
 
 def test_sound_is_none_of_its_business(tmp_path: Path) -> None:
-    path = with_sound(tmp_path / "a.mp4", "aac", "stereo", seconds=9)
+    path = make_loud_video(tmp_path / "a.mp4", "aac", "stereo", seconds=9)
     assert probed(path, 10, 14, None).trimmed
     assert probed(path, 10, 14, None).status == "ok"
     with av.open(str(path)) as container:
@@ -194,7 +188,7 @@ def test_a_playlist_called_mp4_opens_no_other_file(video: Path, tmp_path: Path) 
     for trimmed in (False, None):
         assert probed(playlist, 0, 4, trimmed).status == "damaged"
     with pytest.raises(MediaError, match=r"clip\.mp4 can't be decoded"):
-        encoded(playlist, 0, 1)
+        cut_and_encode(playlist, 0, 1)
 
 
 def test_a_playlist_called_mp4_asks_no_server(video: Path, tmp_path: Path) -> None:
@@ -211,7 +205,7 @@ def test_a_playlist_called_mp4_asks_no_server(video: Path, tmp_path: Path) -> No
         assert asked, "or else this would prove nothing"
         assert probed(playlist, 0, 4).status == "damaged"
         with pytest.raises(MediaError, match=r"clip\.mp4 can't be decoded"):
-            encoded(playlist, 0, 1)
+            cut_and_encode(playlist, 0, 1)
         assert len(server.seen) == asked
 
 

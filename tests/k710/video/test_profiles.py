@@ -26,33 +26,15 @@ from k710.video.profiles import (
     add_stream,
     profile_of,
 )
-from support.noise import NUM_FRAMES, all_frames, damaged, decoded_as_it_is, encoded
+from support.damaged_videos import damaged, frames_without_doubt
+from support.noise_videos import FPS, NUM_FRAMES, all_frames, noise_video
 from support.paths import PYTHONPATH
-
-# A width that is no multiple of 16: x264 core 165 with AVX-512 reads memory beyond it.
-WIDTH, HEIGHT = 170, 96
+from support.profile_clips import HEIGHT, WIDTH, clip
 
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("videos")
-
-
-def clip(profile: Profile, *, fps: Fraction = Fraction(30), colour: Colour | None = None) -> bytes:
-    """40 frames in which a picture moves and fades."""
-    rng = np.random.default_rng(0)
-    picture = rng.integers(0, 255, (HEIGHT * 3 // 2, WIDTH), np.uint8)
-    picture = np.sort(picture, axis=1)
-    file = io.BytesIO()
-    with av.open(file, "w", format="mp4") as container:
-        stream = add_stream(container, profile, size=(WIDTH, HEIGHT), fps=fps, colour=colour)
-        for number in range(40):
-            moved = np.roll(picture, number * 3, 1) // (1 + number / 40)
-            frame = av.VideoFrame.from_ndarray(moved.astype(np.uint8), format="yuv420p")
-            frame.pts, frame.time_base = number, 1 / fps
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return file.getvalue()
 
 
 def test_names() -> None:
@@ -117,9 +99,10 @@ def test_bytes_are_the_same_on_every_processor(name: str) -> None:
 
 PRINT_HASHES = """
 import hashlib
-from tests.k710.video import test_profiles
-for profile in test_profiles.PROFILES.values():
-    print(hashlib.sha256(test_profiles.clip(profile)).hexdigest())
+from k710.video.profiles import PROFILES
+from support.profile_clips import clip
+for profile in PROFILES.values():
+    print(hashlib.sha256(clip(profile)).hexdigest())
 """
 
 
@@ -143,7 +126,7 @@ def test_bytes_are_the_same_whatever_was_in_memory_before(fillings: Sequence[str
 @pytest.mark.parametrize("times", [40, pytest.param(60, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", PROFILES)
 def test_damage_gives_no_other_picture(folder: Path, name: str, times: int) -> None:
-    path = encoded(name, folder)
+    path = noise_video(name, folder)
     sound = all_frames(path)
     rng = random.Random(0)
     num_errors = 0
@@ -156,7 +139,7 @@ def test_damage_gives_no_other_picture(folder: Path, name: str, times: int) -> N
             num_errors += 1
             continue
         # What is no error to the decoder is as the decoder has it.
-        decoded = decoded_as_it_is(data)
+        decoded = frames_without_doubt(data, FPS)
         for index, frame in zip(indices, frames, strict=True):
             assert np.array_equal(frame, sound[index]) or np.array_equal(frame, decoded[index])
     assert num_errors

@@ -27,7 +27,7 @@ def test_mixup_is_a_mean_by_shares() -> None:
 
 
 @given(seed=st.integers(0, 2**32), size=st.sampled_from([7, 8, 32]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_cutmix_gives_each_class_its_share_of_the_pixels(seed: int, size: int) -> None:
     mix = draw_mix(np.random.default_rng(seed), Mixing(cutmix_alpha=1.0))
     out, targets = mixed(clips(2, size), torch.tensor([0, 1]), [mix], 2)
@@ -50,7 +50,7 @@ def test_shares_are_drawn_as_defined() -> None:
 
 
 @given(positions=st.integers(0, 50), pairs=st.integers(2, 8), split=st.integers(1, 7))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_ranks_change_no_mix(positions: int, pairs: int, split: int) -> None:
     first = 2 * positions
     order = list(range(first, first + 2 * pairs))

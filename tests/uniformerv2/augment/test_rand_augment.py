@@ -139,7 +139,7 @@ def test_draws_are_those_of_the_definition() -> None:
 
 
 @given(seed=st.integers(0, 2**63))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_number_of_draws_is_always_the_same(seed: int) -> None:
     one, two = np.random.default_rng(seed), np.random.default_rng(seed)
     draw_ops(one)

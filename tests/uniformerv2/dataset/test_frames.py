@@ -1,17 +1,14 @@
-"""Frames and pictures of a view, exactly as the reference takes them."""
+"""Frames of a view, exactly as the reference takes them."""
 
 import itertools
 import json
 from collections import Counter
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import load_file
 
 from support.list_files import shared
-from uniformerv2.augment.transforms import evaluation_clip
 from uniformerv2.dataset.draws import generator_of
 from uniformerv2.dataset.frames import Sampling, train_bounds, view_frames
 
@@ -99,15 +96,3 @@ def test_a_window_is_a_video_of_its_own(
 def test_what_is_no_view_is_refused(arguments: tuple[int, int, int, int]) -> None:
     with pytest.raises(ValueError):
         view_frames(*arguments)
-
-
-@pytest.mark.parametrize("name", ["landscape", "portrait", "rounding"])
-def test_pictures_are_those_of_the_reference(name: str) -> None:
-    tensors = load_file(shared("reference/uniformerv2") / f"spatial_{name}.safetensors")
-    frames = next(t for t in tensors.values() if t.dtype == torch.uint8)
-    crops = {k: t for k, t in tensors.items() if t.dtype == torch.float32}
-    assert len(crops) == 3
-    for key, expected in crops.items():
-        crop = int(key.removeprefix("crop")[0])
-        got = evaluation_clip(frames, expected.shape[-1], crop)
-        assert torch.allclose(got, expected, atol=1e-5), key

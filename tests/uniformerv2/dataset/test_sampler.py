@@ -23,7 +23,7 @@ def made(sizes: list[int], seed: int = 0, epoch: int = 0, **options: int) -> Ord
 
 
 @given(num=st.integers(1, 3000), key=st.integers(0, 2**64 - 1))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_permutation_is_one(num: int, key: int) -> None:
     places = permuted(np.arange(num), num, key)
     assert sorted(places.tolist()) == list(range(num))
@@ -46,7 +46,7 @@ def test_permutations_are_mixed_as_drawn_ones() -> None:
 
 
 @given(sizes=SIZES, seed=st.integers(0, 99), epoch=st.integers(0, 99), window=st.integers(1, 25))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_each_clip_comes_once_and_windows_one_after_the_other(
     sizes: list[int], seed: int, epoch: int, window: int
 ) -> None:
@@ -66,7 +66,7 @@ def test_each_clip_comes_once_and_windows_one_after_the_other(
     start=st.integers(0, 5),
     is_training=st.booleans(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_ranks_and_resume_points_change_no_batch(
     sizes: list[int], share: int, ranks: int, start: int, is_training: bool
 ) -> None:

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from timm.layers import resample_abs_pos_embed
 
 from k710.errors import WeightsError
-from tests.uniformerv2.test_model import TINY, clips, drawn
+from support.tiny_models import TINY, clips, drawn
 from uniformerv2.config import SIZES, Config
 from uniformerv2.model import UniFormerV2, resize_positions
 from uniformerv2.weights.image_vits import arm, from_timm, image_vit

@@ -19,25 +19,11 @@ from torch.nn.functional import linear
 
 from k710.errors import LabelError, StageError, WeightsError
 from k710.labels.orders import class_names, head_map, k710_order, labels_sha256
-from tests.uniformerv2.test_model import TEMPORAL, TINY, clips, drawn
-from uniformerv2.config import Config
-from uniformerv2.model import UniFormerV2
+from support.tiny_models import CONFIG, TEMPORAL, clips, drawn, published
 from uniformerv2.weights.convert import convert, remap_head
 from uniformerv2.weights.files import read_tensors, write_tensors
 from uniformerv2.weights.load import load_model, read, renamed
 from uniformerv2.weights.names import head_names
-
-# Heads of 64 channels, as those whose config no file tells.
-CONFIG = replace(TINY, num_classes=710, width=128, heads=2, depth=3, global_layers=(1, 2))
-
-
-def published(path: Path, config: Config = CONFIG, family: Any = "opengvlab") -> UniFormerV2:
-    """Write a checkpoint as `family` publishes them, without any record of ours."""
-    model = drawn(config).eval()
-    tensors = renamed(model.state_dict(), config, family)
-    wrapper = {"opengvlab": "model_state", "mmaction2": "state_dict"}[family]
-    torch.save({wrapper: tensors, "epoch": 3, "optimizer_state": {"state": {}}}, path)
-    return model
 
 
 @pytest.mark.parametrize("family", ["opengvlab", "mmaction2"])
@@ -106,7 +92,8 @@ def test_something_something_is_turned_to_rgb_and_back(tmp_path: Path) -> None:
     family=st.sampled_from(["opengvlab", "alphabetical", None]),
 )
 @settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_a_remapped_head_scores_the_same_classes_the_same(
     tmp_path: Path, seed: int, target: Any, source: Any, family: Any

@@ -11,8 +11,7 @@ import torch
 from k710.errors import MissingExtra, WeightsError
 from k710.labels.orders import class_names
 from support.command_line import k710
-from tests.uniformerv2.test_model import TINY, clips, drawn
-from tests.uniformerv2.weights.test_load import CONFIG, published
+from support.tiny_models import CONFIG, TINY, clips, drawn, published
 from uniformerv2.weights import onnx as onnx_graph
 from uniformerv2.weights.onnx import write_onnx
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from k710.errors import StageError
+from support.small_batches import reading, said
 from support.small_shards import all_made
-from tests.uniformerv2.test_data import reading, said
 from uniformerv2.data import Loader
 from uniformerv2.dataset import shard_reader
 from uniformerv2.dataset.clips import read_view
