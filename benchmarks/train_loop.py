@@ -36,7 +36,7 @@ from k710.demo.lists import (
 from k710.shards.run import make_shards
 from k710.sources.index import index_videos
 from uniformerv2.recipe import Recipe
-from uniformerv2.recipe_toml import RECIPES, changed, read_recipe
+from uniformerv2.recipe_toml import RECIPES, change_recipe, read_recipe
 from uniformerv2.train import train_model
 from uniformerv2.training.init import started
 from uniformerv2.training.optim import parameter_groups
@@ -98,7 +98,7 @@ def measured(name: str, rounds: int, steps: int) -> dict[str, Any]:
         recipe = read_recipe(RECIPES / "demo" / f"{name}.toml", ["data.val=none"])
         epoch = len(k710.load_view(recipe.data.train, work=work)) // recipe.data.batch
         settings = [f"optim.epochs={(WARM_UP + steps) / epoch}", "run.log_steps=1"]
-        recipe = changed(recipe, [*settings, "optim.warmup_epochs=0"])
+        recipe = change_recipe(recipe, [*settings, "optim.warmup_epochs=0"])
         turns = []
         for number in range(rounds):
             alone = bare(recipe, steps)

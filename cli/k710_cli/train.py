@@ -121,14 +121,15 @@ def finetune(
     """
     needs_torch()
     from uniformerv2.evaluate import recipe_of
-    from uniformerv2.recipe_toml import fine_tuning_recipe, read_recipe
+    from uniformerv2.recipe_toml import read_recipe
+    from uniformerv2.training.init import find_fine_tuning_recipe
     from uniformerv2.weights.load import read
 
     path = run_or_checkpoint(work, source)
     if recipe is None:
         theirs = recipe_of(path)
         found = frames or (theirs.data.frames if theirs else 8)
-        recipe = fine_tuning_recipe(target.value, read(path).config, found)
+        recipe = find_fine_tuning_recipe(target.value, read(path).config, found)
     elif frames is not None:
         settings = [*(settings or []), f"data.frames={frames}"]
     chosen = read_recipe(recipe, _settings(settings, keep))

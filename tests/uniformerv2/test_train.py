@@ -38,7 +38,7 @@ from uniformerv2.evaluate import Views, evaluate_model
 from uniformerv2.evaluation.scoring import Scores, scores_of
 from uniformerv2.model import UniFormerV2
 from uniformerv2.recipe import Precision, Recipe
-from uniformerv2.recipe_toml import changed, to_toml
+from uniformerv2.recipe_toml import change_recipe, to_toml
 from uniformerv2.train import Seen, train_model
 from uniformerv2.training import checkpoint
 from uniformerv2.training.init import started
@@ -599,6 +599,6 @@ def test_what_a_recipe_starts_from_must_be_there(
 
 
 def test_the_same_seed_draws_the_same_weights() -> None:
-    models = [started(changed(small(), [f"run.seed={seed}"]), None)[0] for seed in (1, 1, 2)]
+    models = [started(change_recipe(small(), [f"run.seed={seed}"]), None)[0] for seed in (1, 1, 2)]
     one, same, other = (model.head.weight for model in models)
     assert torch.equal(one, same) and not torch.equal(one, other)

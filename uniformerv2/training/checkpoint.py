@@ -12,22 +12,21 @@ another number of GPUs.
 
 import contextlib
 import itertools
-import json
 import os
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from k710.errors import StageError, WeightsError, shown
 from k710.files import replacing, word_os_errors, write_json
-from uniformerv2.config import check_type
 from uniformerv2.weights.files import (
     MODEL,
     READ_ERRORS,
@@ -132,14 +131,11 @@ def read_state(folder: Path) -> State:
     """The state of a step's folder. StageError if it is none."""
     path = folder / "state.json"
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        state = State(**{name: said[name] for name in State.__slots__})
-        for part in fields(state):
-            check_type(part.name, part.type, getattr(state, part.name))
+        state = msgspec.json.decode(path.read_bytes(), type=State)
         if not 0 <= state.step <= state.total_steps:
             raise ValueError(f"step {state.step} of {state.total_steps}")
         return state
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StageError(f"{shown(path)} is no state of a run: {error}.") from error
 
 

@@ -29,8 +29,8 @@ from uniformerv2.dataset.shard_reader import ShardReader
 from uniformerv2.distributed import Ranks
 from uniformerv2.evaluation.scoring import DTYPES, TOP, Look, columns_of, scores_of
 from uniformerv2.model import UniFormerV2
-from uniformerv2.recipe import Recipe
-from uniformerv2.recipe_toml import differences, read_recipe, to_toml
+from uniformerv2.recipe import Recipe, list_differences
+from uniformerv2.recipe_toml import read_recipe, to_toml
 from uniformerv2.training import checkpoint
 from uniformerv2.training.checkpoint import State
 from uniformerv2.training.init import started
@@ -130,7 +130,7 @@ def _claimed(folder: Path, recipe: Recipe, stack: contextlib.ExitStack) -> Path 
                 f"{path} is missing: nothing tells what {last.name} was trained with.\n"
                 "Put it back, or give this run another --run."
             )
-        apart = differences(recipe, read_recipe(path))
+        apart = list_differences(recipe, read_recipe(path))
         if apart:
             raise StageError(
                 "\n  ".join([f"{folder} is a run of another recipe:", *apart])
@@ -186,7 +186,7 @@ def _loader(recipe: Recipe, view: View, reader: ShardReader, ranks: Ranks) -> Lo
     reading = Reading(
         reader,
         Sampling(data.frames, data.stride),
-        chances=recipe.chances,
+        chances=recipe.augment.chances,
         repetitions=data.repetitions,
         seed=run.seed,
     )
