@@ -38,7 +38,7 @@ from k710.sources.index import index_videos
 from uniformerv2.recipe import Recipe
 from uniformerv2.recipe_toml import RECIPES, change_recipe, read_recipe
 from uniformerv2.train import train_model
-from uniformerv2.training.init import started
+from uniformerv2.training.init import init_model
 from uniformerv2.training.optim import parameter_groups
 
 HERE = Path(__file__).resolve().parent
@@ -65,7 +65,7 @@ def clips(work: Path, name: str) -> None:
 
 def bare(recipe: Recipe, steps: int) -> float:
     """Seconds of a step on a batch in memory, the median."""
-    model, _ = started(recipe, None)
+    model, _ = init_model(recipe, None)
     optimizer = torch.optim.AdamW(parameter_groups(model), lr=1e-4)
     size, frames = recipe.model.size, recipe.data.frames
     pixels = torch.randn(recipe.data.batch, 3, frames, size, size)

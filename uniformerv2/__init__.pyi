@@ -1,7 +1,7 @@
 from .config import Config as Config
 from .data import Batch as Batch
 from .data import Loader as Loader
-from .dataset import View as View
+from .dataset import ViewIndex as ViewIndex
 from .dataset import read_view as read_view
 from .dataset import train_bounds as train_bounds
 from .dataset import view_frames as view_frames

@@ -17,24 +17,28 @@ from pathlib import Path
 
 from k710.errors import WeightsError, shown
 from k710.files import sha256_of, word_os_errors, write_json
-from uniformerv2.augment.transforms import COLOURS
-from uniformerv2.data import Loader
-from uniformerv2.dataset.clips import View, read_view
+from uniformerv2.augment.colours import COLOURS
+from uniformerv2.dataset.clips import read_view
 from uniformerv2.dataset.decode import Reading
 from uniformerv2.dataset.frames import Sampling
 from uniformerv2.dataset.shard_reader import ShardReader
-from uniformerv2.distributed import Ranks, ranks_of_torchrun
+from uniformerv2.distributed import join_ranks
 from uniformerv2.evaluation.predictions import hash_list, write_predictions
-from uniformerv2.evaluation.scoring import DTYPES, TOP, Look, Scores, columns_of, scores_of
-from uniformerv2.model import UniFormerV2
+from uniformerv2.evaluation.scoring import (
+    DTYPES,
+    TOP,
+    Look,
+    columns_of,
+    score_view,
+)
 from uniformerv2.recipe import Precision, Published, Recipe
 from uniformerv2.recipe_toml import read_recipe
 from uniformerv2.weights.files import MODEL, model_of_run
-from uniformerv2.weights.load import load_model, read
+from uniformerv2.weights.load import load_model, read_checkpoint
 
 __all__ = [
+    "EvalViews",
     "Evaluated",
-    "Views",
     "evaluate_model",
     "recipe_of",
 ]
@@ -67,12 +71,12 @@ class Evaluated:
 
 
 @dataclass(frozen=True, slots=True)
-class Views:
+class EvalViews:
     """What is looked at of each video, and how."""
 
-    clips: int | None = None  # times; None, here and below: as the recipe has it
-    crops: int | None = None
-    frames: int | None = None
+    num_clips: int | None = None  # times; None, here and below: as the recipe has it
+    num_crops: int | None = None
+    num_frames: int | None = None  # of a clip
     precision: Precision = "fp32"
     shuffle_seed: int | None = None  # frames of each clip out of order
     skip_broken: bool = False
@@ -83,7 +87,7 @@ class Views:
 def evaluate_model(
     path: Path,
     view_name: str,
-    views: Views,
+    views: EvalViews,
     *,
     work: Path,
     recipe: Recipe | None = None,
@@ -100,26 +104,27 @@ def evaluate_model(
     WeightsError, LabelError where clips and model don't fit; MediaError for a broken clip, unless
     such are skipped.
     """
-    with ranks_of_torchrun(device) as ranks:
+    with join_ranks(device) as ranks:
         # A run that goes on makes steps, and removes old ones: all test the same one.
         file, sha256 = ranks.by_first(lambda: _weights_of(path))
-        found = read(file)
+        found = read_checkpoint(file)
         if found.order is None:
             raise WeightsError(f"{shown(path)} has classes of none of Kinetics: no view has them.")
         recipe = recipe or recipe_of(path) or Recipe("none")
         view = read_view(work, view_name)
         listed, list_sha256 = hash_list(work, view_name)
         heads, classes = columns_of(found.order, view_name.partition("/")[0])
-        clips, crops = views.clips or recipe.eval.clips, views.crops or recipe.eval.crops
-        frames = views.frames or recipe.data.frames
-        how = Look(
+        clips = views.num_clips or recipe.eval.clips
+        crops = views.num_crops or recipe.eval.crops
+        frames = views.num_frames or recipe.data.frames
+        look = Look(
             heads,
             classes,
-            found.config.size,
-            crops,
-            COLOURS[recipe.augment.colours],
-            DTYPES[views.precision],
-            views.shuffle_seed,
+            size=found.config.size,
+            crops=crops,
+            colours=COLOURS[recipe.augment.colours],
+            dtype=DTYPES[views.precision],
+            shuffle_seed=views.shuffle_seed,
         )
         reading = Reading(
             ShardReader(shards or work / "shards", cache),
@@ -130,9 +135,18 @@ def evaluate_model(
             view_name, f"{frames}x{crops}x{clips}", views
         )
         ranks.by_first(lambda: _check_room(folder))  # before the hours that a test may take
-        model = load_model(found).to(ranks.device)
-        batch = views.batch or recipe.run.clips_per_gpu
-        scores = _scores(model, view, reading, ranks, how, views, batch, report)
+        share = -(-len(view.clip_ids) // ranks.ranks)
+        scores = score_view(
+            load_model(found).to(ranks.device),
+            view,
+            reading,
+            look,
+            ranks=ranks,
+            batch=views.batch or recipe.run.clips_per_gpu,
+            workers=views.workers,
+            skip_broken=views.skip_broken,
+            report=lambda done: report(min(done, share), share),
+        )
         if not ranks.is_first:
             return None
     made_of = {"checkpoint": sha256, "view": view.sha256}
@@ -179,32 +193,6 @@ def _check_room(folder: Path) -> None:
             pass
 
 
-def _scores(
-    model: UniFormerV2,
-    view: View,
-    reading: Reading,
-    ranks: Ranks,
-    how: Look,
-    views: Views,
-    batch: int,
-    report: Callable[[int, int], object],
-) -> Scores:
-    total = -(-len(view.clip_ids) // ranks.ranks)
-    workers = views.workers
-    with Loader(
-        view,
-        reading,
-        batch=batch * ranks.ranks,
-        rank=ranks.rank,
-        ranks=ranks.ranks,
-        workers=ranks.share_of_cores() if workers is None else workers,
-        device=ranks.device,
-        ahead=ranks.device.type == "cuda",
-        skip_broken=views.skip_broken,
-    ) as loader:
-        return scores_of(model, loader, ranks, how, lambda done: report(min(done, total), total))
-
-
 def recipe_of(path: Path) -> Recipe | None:
     """The recipe of the run that a checkpoint is of, or None if it is of none."""
     folder = path if path.is_dir() else path.parent
@@ -214,7 +202,7 @@ def recipe_of(path: Path) -> Recipe | None:
     return None
 
 
-def _published(recipe: Recipe, view_name: str, views: Views) -> Published | None:
+def _published(recipe: Recipe, view_name: str, views: EvalViews) -> Published | None:
     """What was published of the recipe, if it is of that dataset's validation list."""
     is_of_it = view_name == f"{recipe.dataset}/val" and views.shuffle_seed is None
     return recipe.published if is_of_it else None
@@ -230,7 +218,7 @@ def _name(path: Path, sha256: str) -> str:
     return path.name if path.is_dir() else f"{path.stem}_{sha256[:8]}"
 
 
-def _folder_name(view_name: str, numbers: str, views: Views) -> str:
+def _folder_name(view_name: str, numbers: str, views: EvalViews) -> str:
     precision = "" if views.precision == "fp32" else f"_{views.precision}"
     order = "" if views.shuffle_seed is None else f"_shuffled{views.shuffle_seed}"
     return f"{view_name.replace('/', '-')}_{numbers}{precision}{order}"

@@ -106,6 +106,11 @@ class Augment(Checked):
                 raise ValueError(f"{name} ({low}, {high}) must have the smaller first")
 
     @property
+    def is_mixed(self) -> bool:
+        """Whether clips are mixed in pairs."""
+        return bool(self.mixup or self.cutmix)
+
+    @property
     def chances(self) -> Chances:
         """What may be drawn for a training clip."""
         return Chances(
@@ -198,18 +203,13 @@ class Recipe(Checked):
         Checked.__post_init__(self)
         if not self.status.isprintable():
             raise ValueError(f"status ({shown(self.status)}) must be one line")
-        if self.is_mixed and self.data.batch % 2:
+        if self.augment.is_mixed and self.data.batch % 2:
             raise ValueError(f"data.batch ({self.data.batch}) must be even with mixup or cutmix")
 
     @property
     def dataset(self) -> str:
         """Whose classes the head has: k710, k400, k600, k700."""
         return self.data.train.partition("/")[0]
-
-    @property
-    def is_mixed(self) -> bool:
-        """Whether clips are mixed in pairs."""
-        return bool(self.augment.mixup or self.augment.cutmix)
 
 
 _FREE = {  # they change nothing that comes out, but for rounding

@@ -17,7 +17,7 @@ from k710_cli.weights import needs_torch
 
 if TYPE_CHECKING:
     from uniformerv2.recipe import Recipe
-    from uniformerv2.training.metrics import Seen
+    from uniformerv2.training.metrics import RunProgress
 
 __all__ = ["Cache", "Device", "Settings", "Shards", "add_to", "run_or_checkpoint"]
 
@@ -123,13 +123,13 @@ def finetune(
     from uniformerv2.evaluate import recipe_of
     from uniformerv2.recipe_toml import read_recipe
     from uniformerv2.training.init import find_fine_tuning_recipe
-    from uniformerv2.weights.load import read
+    from uniformerv2.weights.load import read_checkpoint
 
     path = run_or_checkpoint(work, source)
     if recipe is None:
         theirs = recipe_of(path)
         found = frames or (theirs.data.frames if theirs else 8)
-        recipe = find_fine_tuning_recipe(target.value, read(path).config, found)
+        recipe = find_fine_tuning_recipe(target.value, read_checkpoint(path).config, found)
     elif frames is not None:
         settings = [*(settings or []), f"data.frames={frames}"]
     chosen = read_recipe(recipe, _settings(settings, keep))
@@ -227,7 +227,7 @@ def _next_command(
 
 
 @contextlib.contextmanager
-def _watching() -> Iterator[Callable[["Seen"], None]]:
+def _watching() -> Iterator[Callable[["RunProgress"], None]]:
     """A bar on stderr, where that is a terminal; else a line now and then on stdout."""
     if not sys.stderr.isatty():
         yield _Lines()
@@ -253,7 +253,7 @@ def _watching() -> Iterator[Callable[["Seen"], None]]:
     )
     task = bar.add_task("steps", total=None, said="")
 
-    def show(seen: "Seen") -> None:
+    def show(seen: "RunProgress") -> None:
         line = seen.lines[-1]
         if "loss" in line:
             bar.update(task, completed=seen.step, total=seen.total_steps, said=_said(line))
@@ -273,7 +273,7 @@ class _Lines:
     def __init__(self) -> None:
         self.last = -_SECONDS_BETWEEN_LINES
 
-    def __call__(self, seen: "Seen") -> None:
+    def __call__(self, seen: "RunProgress") -> None:
         line = seen.lines[-1]
         if "loss" not in line:
             print(_looked_at(line), flush=True)

@@ -141,9 +141,9 @@ def predict(
     needs_torch()
     from k710.errors import printable
     from uniformerv2.predict import predict_videos
-    from uniformerv2.weights.load import load_model, read
+    from uniformerv2.weights.load import load_model, read_checkpoint
 
-    found = read(checkpoint)
+    found = read_checkpoint(checkpoint)
     model = load_model(found)
     (best,) = predict_videos(
         model,

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from uniformerv2.prefetch import made_ahead
+from uniformerv2.prefetch import make_ahead
 
 NONE = torch.device("cpu")
 
@@ -42,7 +42,7 @@ def without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def ahead(batches: Generator[Any, None, None]) -> Generator[Any, None, None]:
-    return made_ahead(batches, lambda batch: [], lambda batch: batch["held"], NONE)
+    return make_ahead(batches, lambda batch: [], lambda batch: batch["held"], NONE)
 
 
 def numbered(made: list[Any], stop: int | None = None) -> Generator[Any, None, None]:

@@ -33,7 +33,7 @@ from k710.errors import K710Error, StageError
 from k710.machine import free_memory
 from uniformerv2.dataset.decode import Bytes, ClipRead, Reading, Request, read_request, spread
 
-__all__ = ["Answer", "Workers", "answers_here"]
+__all__ = ["Answer", "Workers", "answer_here"]
 
 _WAITING = 2  # requests that a worker has at once: one is decoded while bytes of the next come
 _TIDY_EVERY = 50  # requests
@@ -51,7 +51,7 @@ class Answer:
     block: Bytes
 
 
-def answers_here(reading: Reading, requests: Iterable[Request]) -> Generator[Answer, None, None]:
+def answer_here(reading: Reading, requests: Iterable[Request]) -> Generator[Answer, None, None]:
     """The answers without any worker: each is made when it is asked for."""
     for request in requests:
         block = np.empty(spread(reading, request.places)[1], np.uint8)
@@ -372,6 +372,6 @@ def _unexpected() -> RuntimeError:
 def _fetched(reading: Reading, request: Request) -> list[tuple[bytes, float]]:
     """The bytes of each clip, and the seconds that they took."""
     began = time.perf_counter()
-    data = reading.reader.read([place.part for place in request.places])
+    data = reading.reader.read([place.span for place in request.places])
     each_s = (time.perf_counter() - began) / max(len(data), 1)
     return [(content, each_s) for content in data]

@@ -36,11 +36,11 @@ from uniformerv2.weights.files import (
 )
 
 __all__ = [
-    "State",
+    "RunState",
     "load_moments",
     "load_weights",
     "moments_of",
-    "placed",
+    "place_tensors",
     "read_optim",
     "read_state",
     "remove_old",
@@ -55,7 +55,7 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class RunState:
     """What a checkpoint is of: a run goes on only with the same."""
 
     step: int  # that are done
@@ -75,7 +75,7 @@ def step_folder(run: Path, step: int) -> Path:
 
 def save(
     run: Path,
-    state: State,
+    state: RunState,
     *,
     weights: Mapping[str, Tensor],
     record: Mapping[str, Any],
@@ -127,11 +127,11 @@ def remove_old(run: Path, keep: int) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def read_state(folder: Path) -> State:
+def read_state(folder: Path) -> RunState:
     """The state of a step's folder. StageError if it is none."""
     path = folder / "state.json"
     try:
-        state = msgspec.json.decode(path.read_bytes(), type=State)
+        state = msgspec.json.decode(path.read_bytes(), type=RunState)
         if not 0 <= state.step <= state.total_steps:
             raise ValueError(f"step {state.step} of {state.total_steps}")
         return state
@@ -170,7 +170,7 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     if {k: t.shape for k, t in state.items()} != {k: t.shape for k, t in weights.items()}:
         raise WeightsError("The checkpoint is of another model than the run's recipe.")
     for name, tensor in state.items():
-        tensor.copy_(_placed(weights[name], tensor))
+        tensor.copy_(_place(weights[name], tensor))
 
 
 def moments_of(
@@ -198,7 +198,7 @@ def load_moments(
         if any(shape != parameter.shape for shape in shapes.values()) or "step" not in kept:
             raise WeightsError(f"The checkpoint's optim.pt has no moments of {shown(name)}.")
         optimizer.state[parameter] = {
-            key: _count(optimizer, parameter, value) if key == "step" else _placed(value, parameter)
+            key: _count(optimizer, parameter, value) if key == "step" else _place(value, parameter)
             for key, value in kept.items()
         }
 
@@ -216,12 +216,12 @@ def whole(tensor: Tensor, *, keep: bool = True) -> Tensor:
     return tensor.detach().to("cpu", copy=True) if keep else torch.empty(0)
 
 
-def placed(tensors: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def place_tensors(tensors: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copies of whole tensors where those of the same names lie, and sharded as those are."""
-    return {name: _placed(tensors[name], other) for name, other in like.items()}
+    return {name: _place(tensors[name], other) for name, other in like.items()}
 
 
-def _placed(tensor: Tensor, like: Tensor) -> Tensor:
+def _place(tensor: Tensor, like: Tensor) -> Tensor:
     if isinstance(like, DTensor):
         return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements)
     return tensor.to(like.device, copy=True)

@@ -19,15 +19,15 @@ from uniformerv2.recipe import Recipe
 from uniformerv2.recipe_toml import published_recipes, read_recipe
 from uniformerv2.weights.class_order import Classes, ClassOrder, positions
 from uniformerv2.weights.image_vits import arm, image_vit
-from uniformerv2.weights.load import compare, ours, read, shapes_of
+from uniformerv2.weights.load import check_shapes, our_tensors, read_checkpoint, shapes_of
 from uniformerv2.weights.names import shapes_in
 
-__all__ = ["ORDER", "find_fine_tuning_recipe", "model_of", "started"]
+__all__ = ["ORDER", "draw_model", "find_fine_tuning_recipe", "init_model"]
 
 ORDER: Family = "opengvlab"  # of the head of a model that starts anew
 
 
-def model_of(recipe: Recipe) -> UniFormerV2:
+def draw_model(recipe: Recipe) -> UniFormerV2:
     """A model with the recipe's shapes and drawn weights, on the CPU."""
     torch.manual_seed(_seed(recipe))
     return UniFormerV2(recipe.model)
@@ -65,7 +65,7 @@ def _seed(recipe: Recipe) -> int:
     return int(np.random.SeedSequence(words).generate_state(1)[0])
 
 
-def started(recipe: Recipe, init: str | None) -> tuple[UniFormerV2, ClassOrder]:
+def init_model(recipe: Recipe, init: str | None) -> tuple[UniFormerV2, ClassOrder]:
     """The model that the recipe starts from, in training mode, and the order of its classes.
 
     `init` is a file, a run's folder, or timm:NAME, as the recipe's `start` needs it. RecipeError
@@ -78,7 +78,7 @@ def started(recipe: Recipe, init: str | None) -> tuple[UniFormerV2, ClassOrder]:
                 f"Recipe {shown(recipe.name)} starts from nothing: {shown(init)} has no use.\n"
                 "Leave it out, or --set start.kind=image."
             )
-        return model_of(recipe).train(), order
+        return draw_model(recipe).train(), order
     if init is None:
         raise RecipeError(_lacking(recipe))
     if recipe.start.kind == "image":
@@ -103,10 +103,12 @@ def _lacking(recipe: Recipe) -> str:
 
 def _remade(recipe: Recipe, path: Path) -> tuple[UniFormerV2, ClassOrder]:
     """A video model whose head gets the classes of the recipe's dataset, by class."""
-    checkpoint = read(path)
-    tensors = ours(checkpoint)
+    checkpoint = read_checkpoint(path)
+    tensors = our_tensors(checkpoint)
     shapes = shapes_in(replace(recipe.model, num_classes=checkpoint.config.num_classes), "k710")
-    compare(shapes, shapes_of(tensors), f"{shown(path)} ({recipe.arch} of {recipe.name} is asked)")
+    check_shapes(
+        shapes, shapes_of(tensors), f"{shown(path)} ({recipe.arch} of {recipe.name} is asked)"
+    )
     # What else the weights decide is theirs: activation, epsilon, where the global blocks are.
     theirs = checkpoint.config
     config = replace(

@@ -31,7 +31,7 @@ from k710.errors import MissingExtra, WeightsError, shown
 from uniformerv2.config import Config
 from uniformerv2.model import UniFormerV2, resize_positions
 from uniformerv2.weights.files import READ_ERRORS, is_torchscript, named, read_tensors
-from uniformerv2.weights.load import compare, shapes_of
+from uniformerv2.weights.load import check_shapes, shapes_of
 from uniformerv2.weights.names import names_in, shapes_in
 
 _jit_load: Callable[..., Any] = torch.jit.load
@@ -121,7 +121,7 @@ def arm(vit: ImageViT, config: Config) -> UniFormerV2:
         tensors["positions"] = torch.cat([places[:1], resize_positions(places[1:], (side, side))])
     state = model.state_dict()
     wanted = {name: tuple(t.shape) for name, t in state.items() if _is_of_vit(name)}
-    compare(wanted, shapes_of(tensors), f"{shown(vit.name)} as a ViT")
+    check_shapes(wanted, shapes_of(tensors), f"{shown(vit.name)} as a ViT")
     model.load_state_dict(state | {n: t.float() for n, t in tensors.items()})
     return model
 
@@ -244,7 +244,7 @@ def _from_clip(tensors: Mapping[str, Tensor], name: str, activation: Activation)
     wanted = {theirs[o]: shape for o, shape in shapes_in(like, "k710").items() if o in theirs}
     wanted["conv1.weight"] = (width, 3, patch, patch)
     found = {k: tuple(t.shape) for k, t in clip.items() if not k.startswith(dropped)}
-    compare(wanted, found, Path(name))
+    check_shapes(wanted, found, Path(name))
     ours = {mine: clip[k] for mine, k in theirs.items()}
     return ImageViT(name, ours, heads, activation, norm_eps=1e-5, norm_before=True)
 

@@ -14,10 +14,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from k710.errors import MissingExtra, WeightsError, shown
 from k710.files import replacing, word_os_errors
-from uniformerv2.augment.transforms import MEAN, STD
+from uniformerv2.augment.colours import MEAN, STD
 from uniformerv2.model import UniFormerV2
 from uniformerv2.weights.class_order import ClassOrder
-from uniformerv2.weights.load import record_of
+from uniformerv2.weights.load import make_record
 
 __all__ = ["write_onnx"]
 
@@ -42,7 +42,7 @@ def write_onnx(
     if path.suffix != ".onnx":
         raise WeightsError(f"{shown(path)} should end with .onnx.")
     metadata = {
-        "k710": record_of(model.config, order, "k710"),
+        "k710": make_record(model.config, order, "k710"),
         "mean": MEAN,
         "std": STD,
         **({} if order is None else {"classes": order.names()}),

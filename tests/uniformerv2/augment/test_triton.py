@@ -17,7 +17,7 @@ from uniformerv2.augment.transforms import training_clip
 from uniformerv2.dataset.draws import OPS, Box, Chances, Draw, Op, draw, draw_ops, generator_of
 
 pytest.importorskip("triton")
-from uniformerv2.augment.triton import training_batch
+from uniformerv2.augment.transforms import training_batch
 
 IS_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if IS_INTERPRETED else "cuda"
