@@ -8,17 +8,19 @@ forward, loss, backward, clipping and AdamW on one batch that lies in memory. In
 once, so that what slows the machine down for a while slows both. Validation and checkpoints, which
 come once in a while, are left out.
 """
+# ruff: noqa: E402
 
 import argparse
 import json
-import os
 import statistics
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the command has it; of both, before torch
+from uniformerv2.dataset.workers import shorten_openmp_spin
+
+shorten_openmp_spin()  # as the commands do, of both contenders: before torch
 
 import torch
 import torch.nn.functional as F

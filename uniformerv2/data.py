@@ -98,11 +98,24 @@ class Totals:
 
 
 class Loader:
-    """Batches of a view; `reading` says what is read of each clip, and whether it is for training.
+    """Batches of a view, decoded by worker processes.
 
-    `batch` is the number of clips of a step on all ranks, in its `accumulate` micro-batches. With
-    `workers` 0 all is done by the process itself. ValueError where ranks and micro-batches don't
-    divide the batch; StageError where the view can't be trained on.
+    Args:
+        view: The clips, as of `read_view`.
+        reading: What is read of each clip, and whether it is for training.
+        batch: Clips of a step, on all ranks and in all of its micro-batches.
+        accumulate: Micro-batches of a step on each rank.
+        rank, ranks: Which process this is, and of how many.
+        workers: Processes that decode; with 0 this one does it itself.
+        window_shards: Shards whose clips are shuffled among each other.
+        device: Where frames and labels lie.
+        ahead: Decode the next batch while the one before is in use.
+        skip_broken: In evaluation, leave out broken clips.
+        memory_bytes: Memory shared with the workers; by default room for two batches.
+
+    Raises:
+        ValueError: Ranks and micro-batches don't divide the batch.
+        StageError: The view can't be trained on.
     """
 
     def __init__(

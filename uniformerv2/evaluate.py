@@ -34,14 +34,9 @@ from uniformerv2.evaluation.scoring import (
 from uniformerv2.recipe import Precision, Published, Recipe
 from uniformerv2.recipe_toml import read_recipe
 from uniformerv2.weights.files import MODEL, model_of_run
-from uniformerv2.weights.load import load_model, read_checkpoint
+from uniformerv2.weights.load import Checkpoint, load_model, read_checkpoint
 
-__all__ = [
-    "EvalViews",
-    "Evaluated",
-    "evaluate_model",
-    "recipe_of",
-]
+__all__ = ["EvalViews", "Evaluated", "evaluate_model", "recipe_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,40 +92,44 @@ def evaluate_model(
     out: Path | None = None,
     report: Callable[[int, int], object] = lambda done, total: None,
 ) -> Evaluated | None:
-    """Test the checkpoint at `path`; on several processes each has its share of the clips.
+    """Test a checkpoint on a view, and write what it says of each clip.
 
-    Frames, colours and what was published are those of `recipe`, or of the run that made the
-    checkpoint. Returns what came out, on the first process, and None on others. StageError,
-    WeightsError, LabelError where clips and model don't fit; MediaError for a broken clip, unless
-    such are skipped.
+    Under torchrun each process has its share of the clips.
+
+    Args:
+        path: A run's folder, or the file of a checkpoint.
+        view_name: Whose clips are tested, like "k400/val".
+        views: How many clips and crops of each video, and how they are computed.
+        work: The work directory, with manifest.parquet and index.parquet.
+        recipe: Whose frames, colours and published numbers count; by default those of the run
+            that made the checkpoint.
+        shards: A folder or a URL; by default `work`/shards.
+        cache: A folder that keeps what comes over a network.
+        device: "cuda" or "cpu"; by default CUDA where there is a GPU.
+        out: Where predictions.parquet and summary.json go; by default below `work`/evaluations.
+        report: Called with the clips that this process has tested, and has to test.
+
+    Returns:
+        The accuracies, on the first process; None on the others.
+
+    Raises:
+        StageError, WeightsError, LabelError: Clips and model do not fit together.
+        MediaError: A clip is broken, and `views` does not say that such are skipped.
     """
     with join_ranks(device) as ranks:
         # A run that goes on makes steps, and removes old ones: all test the same one.
         file, sha256 = ranks.by_first(lambda: _weights_of(path))
         found = read_checkpoint(file)
-        if found.order is None:
-            raise WeightsError(f"{shown(path)} has classes of none of Kinetics: no view has them.")
         recipe = recipe or recipe_of(path) or Recipe("none")
         view = read_view(work, view_name)
         listed, list_sha256 = hash_list(work, view_name)
-        heads, classes = columns_of(found.order, view_name.partition("/")[0])
-        clips = views.num_clips or recipe.eval.clips
-        crops = views.num_crops or recipe.eval.crops
-        frames = views.num_frames or recipe.data.frames
-        look = Look(
-            heads,
-            classes,
-            size=found.config.size,
-            crops=crops,
-            colours=COLOURS[recipe.augment.colours],
-            dtype=DTYPES[views.precision],
-            shuffle_seed=views.shuffle_seed,
-        )
+        look = _look(found, view_name, views, recipe)
         reading = Reading(
             ShardReader(shards or work / "shards", cache),
-            Sampling(frames, recipe.data.stride),
-            views=clips,
+            Sampling(views.num_frames or recipe.data.frames, recipe.data.stride),
+            views=views.num_clips or recipe.eval.clips,
         )
+        frames, crops, clips = reading.sampling.clip_frames, look.crops, reading.views
         folder = out or work / "evaluations" / _name(path, sha256) / _folder_name(
             view_name, f"{frames}x{crops}x{clips}", views
         )
@@ -150,7 +149,6 @@ def evaluate_model(
         if not ranks.is_first:
             return None
     made_of = {"checkpoint": sha256, "view": view.sha256}
-    table = write_predictions(folder, view, scores, clips * crops, made_of)
     result = Evaluated(
         checkpoint=str(file),
         view=view_name,
@@ -166,14 +164,28 @@ def evaluate_model(
         precision=views.precision,
         shuffle_seed=views.shuffle_seed,
         published=_published(recipe, view_name, views),
-        path=table,
+        path=write_predictions(folder, view, scores, clips * crops, made_of),
     )
+    summary = {**asdict(result), "missing": result.missing, "path": result.path.name}
     with word_os_errors(folder):
-        write_json(
-            folder / "summary.json",
-            {**asdict(result), "missing": result.missing, "path": table.name},
-        )
+        write_json(folder / "summary.json", summary)
     return result
+
+
+def _look(found: Checkpoint, view_name: str, views: EvalViews, recipe: Recipe) -> Look:
+    if found.order is None:
+        path = shown(found.path)
+        raise WeightsError(f"{path} has classes of none of Kinetics: no view has them.")
+    heads, classes = columns_of(found.order, view_name.partition("/")[0])
+    return Look(
+        heads,
+        classes,
+        size=found.config.size,
+        crops=views.num_crops or recipe.eval.crops,
+        colours=COLOURS[recipe.augment.colours],
+        dtype=DTYPES[views.precision],
+        shuffle_seed=views.shuffle_seed,
+    )
 
 
 def _weights_of(path: Path) -> tuple[Path, str]:

@@ -73,9 +73,25 @@ def train_model(
 ) -> TrainResult:
     """Train in `work`/runs/`run`, or go on where that run stopped, up to the end or a signal.
 
-    `init` is what the recipe's `start` needs; it is read only where there is no checkpoint.
-    SIGTERM and SIGINT end it after the step that is under way, with a checkpoint. K710Error where
-    files, recipe and clips do not fit together; TrainingError if the loss is no number any more.
+    SIGTERM and SIGINT end it after the step that is under way, with a checkpoint. On a CPU call
+    `shorten_openmp_spin` before the first import of torch.
+
+    Args:
+        recipe: All that decides what is computed.
+        work: The work directory, with manifest.parquet and index.parquet.
+        run: The name of the run's folder.
+        init: What the recipe's `start` needs; it is read only where there is no checkpoint.
+        shards: A folder or a URL; by default `work`/shards.
+        cache: A folder that keeps what comes over a network.
+        device: "cuda" or "cpu"; by default CUDA where there is a GPU.
+        watch: Called on the first process with the lines of the log since the last call.
+
+    Returns:
+        How far the run has come.
+
+    Raises:
+        TrainingError: The loss is no number any more.
+        K710Error: Files, recipe and clips do not fit together.
     """
     folder = work / "runs" / run
     with (
@@ -174,7 +190,7 @@ def _step(
 
 def _is_time_to_validate(session: Session, step: int) -> bool:
     every = session.recipe.eval.every_epochs
-    if session.validation is None or every is None or not step:
+    if session.validate is None or every is None or not step:
         return False
     epoch, rest = divmod(step, session.began.steps)
     if step == session.began.total_steps:
@@ -188,8 +204,8 @@ def _has_validated(session: Session) -> bool:
 
 
 def _validate(session: Session, step: int, watch: Callable[[RunProgress], None]) -> None:
-    assert session.validation is not None
-    line = {"step": step, **session.validation.run(session.trainee, session.ranks)}
+    assert session.validate is not None
+    line = {"step": step, **session.validate()}
     _report(session, watch, RunProgress(step, session.began.total_steps, [line]))
 
 

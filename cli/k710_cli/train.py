@@ -89,6 +89,9 @@ def pretrain(
     Example: k710 pretrain --work ./work --recipe k710_b16_f8x224 --init ViT-B-16.pt
     """
     needs_torch()
+    from uniformerv2.dataset.workers import shorten_openmp_spin
+
+    shorten_openmp_spin()  # before torch
     from uniformerv2.recipe_toml import read_recipe
 
     chosen = read_recipe(recipe, _settings(settings, keep))
@@ -120,6 +123,9 @@ def finetune(
     Example: k710 finetune --work ./work --target k400 --from k710_b16_f8x224
     """
     needs_torch()
+    from uniformerv2.dataset.workers import shorten_openmp_spin
+
+    shorten_openmp_spin()  # before torch
     from uniformerv2.evaluate import recipe_of
     from uniformerv2.recipe_toml import read_recipe
     from uniformerv2.training.init import find_fine_tuning_recipe

@@ -8,3 +8,4 @@ from .frames import view_frames as view_frames
 from .sampler import EpochOrder as EpochOrder
 from .sampler import Shuffle as Shuffle
 from .shard_reader import ShardReader as ShardReader
+from .workers import shorten_openmp_spin as shorten_openmp_spin

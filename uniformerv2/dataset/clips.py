@@ -46,10 +46,18 @@ class ViewIndex:
 
 
 def read_view(work: Path, name: str) -> ViewIndex:
-    """The clips of the view `name`, from manifest.parquet and index.parquet of a work directory.
+    """Read which clips of a view are in shards.
 
-    StageError where a table is not built, there is no such view, or none of its clips is in a
-    shard; SchemaError where the index has what no clip can have.
+    Args:
+        work: A work directory with manifest.parquet and index.parquet.
+        name: The view, like "k400/train".
+
+    Returns:
+        One row per clip, by shard and by place in it.
+
+    Raises:
+        StageError: A table is not built, there is no such view, or none of its clips is in a shard.
+        SchemaError: The index has what no clip can have.
     """
     with duckdb.connect() as con:
         for table in (MANIFEST, INDEX):

@@ -6,7 +6,7 @@ Where there is a checkpoint all is as that has it; else as the recipe starts.
 import contextlib
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from uniformerv2.training import checkpoint
 from uniformerv2.training.checkpoint import RunState
 from uniformerv2.training.log import RunLog
 from uniformerv2.training.trainee import Trainee, make_trainee
-from uniformerv2.training.validate import Validation, prepare_validation
+from uniformerv2.training.validate import prepare_validation
 from uniformerv2.weights.files import step_of_run, write_tensors
 
 __all__ = [
@@ -48,7 +48,7 @@ class Session:
     ranks: Ranks
     trainee: Trainee
     loader: Loader
-    validation: Validation | None
+    validate: Callable[[], dict[str, float]] | None
     log: RunLog | None  # of the first process
     asked: list[int]  # signals that ask to stop
 
@@ -80,7 +80,7 @@ def open_run(
             _write_start(folder, trainee, ranks)
         logs: list[RunLog] = []
         ranks.by_first(lambda: logs.append(_open_log(recipe.run, folder, began.step, stack)))
-        validation = prepare_validation(recipe, trainee, ranks, work=work, reader=reader)
+        validate = prepare_validation(recipe, trainee, ranks, work=work, reader=reader)
         yield Session(
             recipe=recipe,
             folder=folder,
@@ -88,7 +88,7 @@ def open_run(
             ranks=ranks,
             trainee=trainee,
             loader=loader,
-            validation=validation,
+            validate=validate,
             log=logs[0] if logs else None,
             asked=asked,
         )

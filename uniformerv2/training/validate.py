@@ -1,6 +1,6 @@
 """Tests of a model while it trains: one clip in the middle of each video of a view, one crop."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 from torch.compiler import set_stance
@@ -9,7 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from k710.errors import StageError
 from uniformerv2.augment.colours import COLOURS
-from uniformerv2.dataset.clips import ViewIndex, read_view
+from uniformerv2.dataset.clips import read_view
 from uniformerv2.dataset.decode import Reading
 from uniformerv2.dataset.frames import Sampling
 from uniformerv2.dataset.shard_reader import ShardReader
@@ -18,48 +18,17 @@ from uniformerv2.evaluation.scoring import DTYPES, TOP, Look, columns_of, score_
 from uniformerv2.recipe import Recipe
 from uniformerv2.training.trainee import Trainee, average_in_place, precision_of
 
-__all__ = ["Validation", "prepare_validation"]
-
-
-@dataclass(frozen=True, slots=True)
-class Validation:
-    """What is looked at, and how."""
-
-    view: ViewIndex
-    reading: Reading
-    look: Look
-    batch: int  # clips of each process at a time
-    workers: int | None
-
-    def run(self, trainee: Trainee, ranks: Ranks) -> dict[str, float]:
-        """Test the model, or the average of its weights if there is one; returns a line's keys."""
-        is_ddp = isinstance(trainee.model, DistributedDataParallel)
-        model = trainee.module if is_ddp else trainee.model  # DDP has nothing to exchange
-        # No compilation for the one batch that is smaller.
-        with average_in_place(trainee), set_stance("force_eager"):
-            scores = score_view(
-                model,
-                self.view,
-                self.reading,
-                self.look,
-                ranks=ranks,
-                batch=self.batch,
-                workers=self.workers,
-                skip_broken=True,
-            )
-            if isinstance(model, FSDPModule):
-                model.reshard()  # without a backward pass it would keep what it gathered
-        return {
-            "val_top1": scores.accuracy(),
-            "val_top5": scores.accuracy(TOP),
-            "val_clips": len(scores.rows),
-        }
+__all__ = ["prepare_validation"]
 
 
 def prepare_validation(
     recipe: Recipe, trainee: Trainee, ranks: Ranks, *, work: Path, reader: ShardReader
-) -> Validation | None:
-    """Read `data.val` of a recipe; None where it is never looked at. StageError if it can't be."""
+) -> Callable[[], dict[str, float]] | None:
+    """Read the view `data.val`; returns what tests the model on it, or the average of its weights.
+
+    What that returns are keys of a line of the log. None where the recipe never asks for a test;
+    StageError where the view can't be tested on.
+    """
     data = recipe.data
     if data.val is None or recipe.eval.every_epochs is None:
         return None
@@ -78,4 +47,28 @@ def prepare_validation(
         dtype=DTYPES[precision_of(recipe.run, ranks.device)],
     )
     reading = Reading(reader, Sampling(data.frames, data.stride))
-    return Validation(view, reading, look, recipe.run.clips_per_gpu, recipe.run.workers)
+    is_ddp = isinstance(trainee.model, DistributedDataParallel)
+    model = trainee.module if is_ddp else trainee.model  # DDP has nothing to exchange
+
+    def validate() -> dict[str, float]:
+        # No compilation for the one batch that is smaller.
+        with average_in_place(trainee), set_stance("force_eager"):
+            scores = score_view(
+                model,
+                view,
+                reading,
+                look,
+                ranks=ranks,
+                batch=recipe.run.clips_per_gpu,
+                workers=recipe.run.workers,
+                skip_broken=True,
+            )
+            if isinstance(model, FSDPModule):
+                model.reshard()  # without a backward pass it would keep what it gathered
+        return {
+            "val_top1": scores.accuracy(),
+            "val_top5": scores.accuracy(TOP),
+            "val_clips": len(scores.rows),
+        }
+
+    return validate

@@ -107,9 +107,22 @@ def our_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
     return tensors
 
 
-def load_model(checkpoint: Checkpoint) -> UniFormerV2:
-    """The model of a checkpoint, in float32, in evaluation mode, for RGB frames."""
-    return _filled(checkpoint.config, our_tensors(checkpoint)).eval()
+def load_model(checkpoint: Checkpoint | str | Path) -> UniFormerV2:
+    """Make the model of a checkpoint, in float32 and evaluation mode, on the CPU.
+
+    Args:
+        checkpoint: What `read_checkpoint` gives, or the path of a checkpoint or of a run's folder.
+
+    Returns:
+        A model from RGB clips, float (N, 3, T, size, size), to logits (N, classes).
+
+    Raises:
+        WeightsError: The file is no checkpoint of a UniFormerV2.
+        LabelError: It records an order of classes that it can't have.
+    """
+    if not isinstance(checkpoint, Checkpoint):
+        checkpoint = read_checkpoint(checkpoint)
+    return _fill_model(checkpoint.config, our_tensors(checkpoint)).eval()
 
 
 def from_reference(config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> UniFormerV2:
@@ -121,7 +134,7 @@ def from_reference(config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) 
     """
     built = _config_of_reference(config)
     check_shapes(shapes_in(built, "opengvlab"), shapes_of(state_dict), "The state dict")
-    return _filled(built, from_names(state_dict, built, "opengvlab"))
+    return _fill_model(built, from_names(state_dict, built, "opengvlab"))
 
 
 def rename_tensors(
@@ -178,7 +191,7 @@ def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
-def _filled(config: Config, tensors: Mapping[str, Tensor]) -> UniFormerV2:
+def _fill_model(config: Config, tensors: Mapping[str, Tensor]) -> UniFormerV2:
     with torch.device("meta"):
         model = UniFormerV2(config)  # nothing is drawn that would be overwritten
     model.to_empty(device="cpu")
