@@ -18,7 +18,7 @@ from pathlib import Path
 from k710.errors import WeightsError, shown
 from k710.files import sha256_of, word_os_errors, write_json
 from uniformerv2.augment.colours import COLOURS
-from uniformerv2.dataset.clips import read_view
+from uniformerv2.dataset.clips import ViewIndex, read_view
 from uniformerv2.dataset.decode import Reading
 from uniformerv2.dataset.frames import Sampling
 from uniformerv2.dataset.shard_reader import ShardReader
@@ -28,6 +28,7 @@ from uniformerv2.evaluation.scoring import (
     DTYPES,
     TOP,
     Look,
+    Scores,
     columns_of,
     score_view,
 )
@@ -122,17 +123,14 @@ def evaluate_model(
         found = read_checkpoint(file)
         recipe = recipe or recipe_of(path) or Recipe("none")
         view = read_view(work, view_name)
-        listed, list_sha256 = hash_list(work, view_name)
-        look = _look(found, view_name, views, recipe)
         reading = Reading(
             ShardReader(shards or work / "shards", cache),
             Sampling(views.num_frames or recipe.data.frames, recipe.data.stride),
             views=views.num_clips or recipe.eval.clips,
         )
-        frames, crops, clips = reading.sampling.clip_frames, look.crops, reading.views
-        folder = out or work / "evaluations" / _name(path, sha256) / _folder_name(
-            view_name, f"{frames}x{crops}x{clips}", views
-        )
+        look = _look(found, view_name, views, recipe)
+        test = _Test(file, sha256, recipe, view, views, reading, look)
+        folder = out or work / "evaluations" / _name(path, sha256) / test.name
         ranks.by_first(lambda: _check_room(folder))  # before the hours that a test may take
         share = -(-len(view.clip_ids) // ranks.ranks)
         scores = score_view(
@@ -146,13 +144,41 @@ def evaluate_model(
             skip_broken=views.skip_broken,
             report=lambda done: report(min(done, share), share),
         )
-        if not ranks.is_first:
-            return None
-    made_of = {"checkpoint": sha256, "view": view.sha256}
+    return _write_result(test, scores, folder, work) if ranks.is_first else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Test:
+    """A test of a checkpoint, with all that is left open decided."""
+
+    file: Path
+    sha256: str  # of the file
+    recipe: Recipe
+    view: ViewIndex
+    views: EvalViews
+    reading: Reading
+    look: Look
+
+    @property
+    def name(self) -> str:
+        """Of its folder, like k400-val_8x3x4_bf16: frames x crops x clips."""
+        frames, clips = self.reading.sampling.clip_frames, self.reading.views
+        name = f"{self.view.name.replace('/', '-')}_{frames}x{self.look.crops}x{clips}"
+        precision, seed = self.views.precision, self.views.shuffle_seed
+        name += "" if precision == "fp32" else f"_{precision}"
+        return name + ("" if seed is None else f"_shuffled{seed}")
+
+
+def _write_result(test: _Test, scores: Scores, folder: Path, work: Path) -> Evaluated:
+    """Write predictions.parquet and summary.json to `folder`; returns the accuracies."""
+    view, views, clips, crops = test.view, test.views, test.reading.views, test.look.crops
+    is_own_list = view.name == f"{test.recipe.dataset}/val" and views.shuffle_seed is None
+    made_of = {"checkpoint": test.sha256, "view": view.sha256}
+    listed, list_sha256 = hash_list(work, view.name)
     result = Evaluated(
-        checkpoint=str(file),
-        view=view_name,
-        frames=frames,
+        checkpoint=str(test.file),
+        view=view.name,
+        frames=test.reading.sampling.clip_frames,
         crops=crops,
         clips=clips,
         top1=scores.accuracy(),
@@ -163,7 +189,7 @@ def evaluate_model(
         list_sha256=list_sha256,
         precision=views.precision,
         shuffle_seed=views.shuffle_seed,
-        published=_published(recipe, view_name, views),
+        published=test.recipe.published if is_own_list else None,
         path=write_predictions(folder, view, scores, clips * crops, made_of),
     )
     summary = {**asdict(result), "missing": result.missing, "path": result.path.name}
@@ -214,12 +240,6 @@ def recipe_of(path: Path) -> Recipe | None:
     return None
 
 
-def _published(recipe: Recipe, view_name: str, views: EvalViews) -> Published | None:
-    """What was published of the recipe, if it is of that dataset's validation list."""
-    is_of_it = view_name == f"{recipe.dataset}/val" and views.shuffle_seed is None
-    return recipe.published if is_of_it else None
-
-
 def _name(path: Path, sha256: str) -> str:
     """The run's, or the file's: of which there are many called best.pt."""
     path = Path(os.path.abspath(path))
@@ -228,9 +248,3 @@ def _name(path: Path, sha256: str) -> str:
     if path.name.startswith("step_"):
         return f"{path.parent.name}_{path.name}"
     return path.name if path.is_dir() else f"{path.stem}_{sha256[:8]}"
-
-
-def _folder_name(view_name: str, numbers: str, views: EvalViews) -> str:
-    precision = "" if views.precision == "fp32" else f"_{views.precision}"
-    order = "" if views.shuffle_seed is None else f"_shuffled{views.shuffle_seed}"
-    return f"{view_name.replace('/', '-')}_{numbers}{precision}{order}"

@@ -39,8 +39,6 @@ _TrainView = Annotated[
     ),
 ]
 _View = Annotated[str, Meta(pattern=r"^[a-z0-9]+/[a-z0-9_]+\Z", description="a view like k710/val")]
-_Area = Annotated[tuple[Above0, Share], Meta(description="two shares, the smaller first")]
-_Aspect = Annotated[tuple[Above0, Above0], Meta(description="two ratios, the smaller first")]
 _Betas = Annotated[tuple[Rate, Rate], Meta(description="two shares below 1")]
 _Seed = Annotated[
     int, Meta(ge=0, le=(1 << 63) - 1, description="a whole number from 0 to below 2**63")
@@ -86,40 +84,18 @@ class Data(Checked):
 
 
 @dataclass(frozen=True, slots=True)
-class Augment(Checked):
-    """What may become of a training clip."""
+class Augment(Chances):
+    """What may become of a training clip: what is drawn for it, and what is not."""
 
-    rand_augment: bool = True
-    flip: Share = 0.5
-    area: _Area = (0.08, 1.0)  # of the box that is cut out, as a share of the frame
-    aspect: _Aspect = (0.75, 1.3333)  # of the box, width to height
-    erase: Share = 0.0
     antialias: bool = False
     colours: Literal["reference", "clip"] = "reference"  # mean and deviation; in tests too
     mixup: From0 = 0.0  # parameters of Beta distributions
     cutmix: From0 = 0.0
 
-    def __post_init__(self) -> None:
-        Checked.__post_init__(self)
-        for name, (low, high) in (("area", self.area), ("aspect", self.aspect)):
-            if low > high:
-                raise ValueError(f"{name} ({low}, {high}) must have the smaller first")
-
     @property
     def is_mixed(self) -> bool:
         """Whether clips are mixed in pairs."""
         return bool(self.mixup or self.cutmix)
-
-    @property
-    def chances(self) -> Chances:
-        """What may be drawn for a training clip."""
-        return Chances(
-            with_ops=self.rand_augment,
-            flip_probability=self.flip,
-            area=self.area,
-            aspect=self.aspect,
-            erase_probability=self.erase,
-        )
 
 
 @dataclass(frozen=True, slots=True)

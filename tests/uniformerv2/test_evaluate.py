@@ -118,7 +118,7 @@ def by_hand(path: Path, work: Path, clips: int, crops: int, frames: int) -> dict
 
 @pytest.mark.parametrize(("clips", "crops"), [(1, 1), (3, 3)])
 def test_scores_are_sums_of_probabilities(model: Path, work: Path, clips: int, crops: int) -> None:
-    found = evaluated(model, work, dataclasses.replace(SHORT, clips=clips, crops=crops))
+    found = evaluated(model, work, dataclasses.replace(SHORT, num_clips=clips, num_crops=crops))
     expected = by_hand(model, work, clips, crops, 4)
     classes = head_map("k400", "alphabetical")
     rows = rows_of(found)
@@ -314,7 +314,7 @@ def test_a_gpu_that_is_not_there_is_said(model: Path, work: Path) -> None:
 
 def test_frames_out_of_order(model: Path, work: Path) -> None:
     def tested(seed: int | None, frames: int = 4) -> list[Any]:
-        views = dataclasses.replace(SHORT, shuffle_seed=seed, frames=frames)
+        views = dataclasses.replace(SHORT, shuffle_seed=seed, num_frames=frames)
         return [row[3:5] for row in rows_of(evaluated(model, work, views))]
 
     assert tested(1) == tested(1)

@@ -472,7 +472,7 @@ def test_a_step_is_what_its_keys_say(work: Path) -> None:
     reading = Reading(
         ShardReader(work / "shards"),
         Sampling(4, None),
-        chances=recipe.chances,
+        chances=recipe.augment,
         repetitions=2,
         seed=recipe.run.seed,
     )

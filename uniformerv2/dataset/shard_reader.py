@@ -54,9 +54,9 @@ class ShardReader:
         """
         if not is_url(self.folder):
             return [_check_clip(self._path(span), span, self._pread(span)) for span in spans]
-        found = {span: data for span in spans if (data := self._cached(span)) is not None}
+        found = {span: data for span in spans if (data := self._read_cached(span)) is not None}
         missing = [span for span in dict.fromkeys(spans) if span not in found]
-        for span, data in zip(missing, self._over_network(missing), strict=True):
+        for span, data in zip(missing, self._fetch(missing), strict=True):
             found[span] = _check_clip(self._path(span), span, data)
             if hashlib.sha256(found[span]).hexdigest() != span.digest:
                 raise StageError(
@@ -83,7 +83,7 @@ class ShardReader:
             words = printable(error.strerror or str(error))
             raise StageError(f"{printable(path)} can't be read: {words}.") from error
 
-    def _over_network(self, spans: Sequence[ByteSpan]) -> list[bytes]:
+    def _fetch(self, spans: Sequence[ByteSpan]) -> list[bytes]:
         if not spans:
             return []
         paths = [self._path(span) for span in spans]
@@ -118,7 +118,7 @@ class ShardReader:
                 raise StageError(f"{shown(self.folder)}: {printable(str(error))}") from error
         return self._remote
 
-    def _cached(self, span: ByteSpan) -> bytes | None:
+    def _read_cached(self, span: ByteSpan) -> bytes | None:
         if self.cache is None:
             return None
         try:

@@ -65,7 +65,7 @@ def answer_here(reading: Reading, requests: Iterable[Request]) -> Generator[Answ
     """The answers without any worker: each is made when it is asked for."""
     for request in requests:
         block = np.empty(spread(reading, request.places)[1], np.uint8)
-        clips = read_request(reading, request, _fetched(reading, request), block)
+        clips = read_request(reading, request, _fetch(reading, request), block)
         yield Answer(request, clips, block)
 
 
@@ -140,7 +140,7 @@ class Workers:
         finally:
             self.is_running = False
 
-    def taken(self, start: int, num_bytes: int) -> Bytes:
+    def take_block(self, start: int, num_bytes: int) -> Bytes:
         """The block from `start` on; it is released when no array is in it."""
         block = np.frombuffer(self.memory, np.uint8, num_bytes, start)
         weakref.finalize(block, self.released.append, start).atexit = False
@@ -319,7 +319,7 @@ class _Feeder(threading.Thread):
         if start is None:
             block = np.frombuffer(data, np.uint8)
         else:
-            block = self.workers.taken(start, num_bytes)
+            block = self.workers.take_block(start, num_bytes)
         with self.changed:
             self.ready[self.order.pop(number)] = Answer(request, result, block)
             self.changed.notify_all()
@@ -366,7 +366,7 @@ def _fetch_ahead(pipe: Any, reading: Reading, ahead: Any) -> None:
         except (EOFError, OSError):
             os._exit(0)  # the trainer is gone: at once, be it in the middle of a clip
         try:
-            data: Any = _fetched(reading, request)
+            data: Any = _fetch(reading, request)
         except K710Error as error:
             data = error
         except Exception:
@@ -379,7 +379,7 @@ def _unexpected() -> RuntimeError:
     return RuntimeError("in a worker that reads clips:\n" + traceback.format_exc())
 
 
-def _fetched(reading: Reading, request: Request) -> list[tuple[bytes, float]]:
+def _fetch(reading: Reading, request: Request) -> list[tuple[bytes, float]]:
     """The bytes of each clip, and the seconds that they took."""
     began = time.perf_counter()
     data = reading.reader.read([place.span for place in request.places])

@@ -84,7 +84,7 @@ def init_model(recipe: Recipe, init: str | None) -> tuple[UniFormerV2, ClassOrde
     if recipe.start.kind == "image":
         torch.manual_seed(_seed(recipe))
         return arm(image_vit(init), recipe.model).train(), order
-    return _remade(recipe, Path(init))
+    return _replace_head(recipe, Path(init))
 
 
 def _lacking(recipe: Recipe) -> str:
@@ -101,7 +101,7 @@ def _lacking(recipe: Recipe) -> str:
     )
 
 
-def _remade(recipe: Recipe, path: Path) -> tuple[UniFormerV2, ClassOrder]:
+def _replace_head(recipe: Recipe, path: Path) -> tuple[UniFormerV2, ClassOrder]:
     """A video model whose head gets the classes of the recipe's dataset, by class."""
     checkpoint = read_checkpoint(path)
     tensors = our_tensors(checkpoint)

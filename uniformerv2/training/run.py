@@ -19,7 +19,7 @@ from uniformerv2.dataset.decode import Reading
 from uniformerv2.dataset.frames import Sampling
 from uniformerv2.dataset.shard_reader import ShardReader
 from uniformerv2.distributed import Ranks
-from uniformerv2.recipe import Recipe, Run, list_differences
+from uniformerv2.recipe import Recipe, list_differences
 from uniformerv2.recipe_toml import read_recipe, to_toml
 from uniformerv2.training import checkpoint
 from uniformerv2.training.checkpoint import RunState
@@ -79,7 +79,9 @@ def open_run(
         if last is None and recipe.optim.wise is not None:
             _write_start(folder, trainee, ranks)
         logs: list[RunLog] = []
-        ranks.by_first(lambda: logs.append(_open_log(recipe.run, folder, began.step, stack)))
+        ranks.by_first(lambda: logs.append(RunLog(folder, began.step, recipe.run)))
+        for log in logs:
+            stack.enter_context(log)
         validate = prepare_validation(recipe, trainee, ranks, work=work, reader=reader)
         yield Session(
             recipe=recipe,
@@ -120,11 +122,6 @@ def _claim_folder(folder: Path, recipe: Recipe, stack: contextlib.ExitStack) -> 
     return last
 
 
-def _open_log(run: Run, folder: Path, step: int, stack: contextlib.ExitStack) -> RunLog:
-    log = RunLog(folder, step, tensorboard=run.tensorboard, wandb=run.wandb)
-    return stack.enter_context(log)
-
-
 def _find_state(view: ViewIndex, steps: int, epochs: float, last: Path | None) -> RunState:
     """Where the run begins. StageError if the clips are others than it has been trained on."""
     fresh = RunState(
@@ -162,7 +159,7 @@ def _open_loader(recipe: Recipe, view: ViewIndex, reader: ShardReader, ranks: Ra
     reading = Reading(
         reader,
         Sampling(data.frames, data.stride),
-        chances=recipe.augment.chances,
+        chances=recipe.augment,
         repetitions=data.repetitions,
         seed=run.seed,
     )

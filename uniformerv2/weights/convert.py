@@ -77,7 +77,7 @@ def remap_head(
     aim = ClassOrder(target, family or source.family)
     out = Path(out) if out is not None else _beside(checkpoint, f"_{target}")
     rows = positions(source, aim)
-    tensors = _picked(checkpoint, rows) | checkpoint.normalisation
+    tensors = _pick_rows(checkpoint, rows) | checkpoint.normalisation
     config = replace(checkpoint.config, num_classes=len(rows))
     if checkpoint.format == "k710" and out.suffix != ".safetensors":
         raise WeightsError(
@@ -114,7 +114,7 @@ def _source(checkpoint: Checkpoint, told: Family | None) -> ClassOrder:
     return ClassOrder(order.dataset, told)
 
 
-def _picked(checkpoint: Checkpoint, rows: list[int]) -> dict[str, Tensor]:
+def _pick_rows(checkpoint: Checkpoint, rows: list[int]) -> dict[str, Tensor]:
     tensors = dict(checkpoint.tensors)
     for name in head_names(checkpoint.format):
         tensors[name] = tensors[name][rows]
@@ -160,7 +160,7 @@ def convert(
     if source is not None and family != "k710":
         target = ClassOrder(source.dataset, "opengvlab" if to == "opengvlab" else "alphabetical")
         checkpoint = replace(
-            checkpoint, tensors=_picked(checkpoint, positions(source, target)), order=target
+            checkpoint, tensors=_pick_rows(checkpoint, positions(source, target)), order=target
         )
     tensors = rename_tensors(our_tensors(checkpoint), checkpoint.config, family)
     record = make_record(checkpoint.config, target, family)

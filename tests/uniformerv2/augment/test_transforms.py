@@ -107,7 +107,7 @@ def test_frames_are_drawn_from_their_segments_borders_too() -> None:
 
 def test_options_change_no_other_draw() -> None:
     with_ops = draw(generator_of(0, 0, 5), 240, 320)
-    without = draw(generator_of(0, 0, 5), 240, 320, Chances(with_ops=False, flip_probability=0))
+    without = draw(generator_of(0, 0, 5), 240, 320, Chances(rand_augment=False, flip=0))
     assert with_ops.box == without.box
     assert (without.ops, without.is_flipped) == ((), False)
 
