@@ -9,7 +9,7 @@ Keys are written like optim.lr; "none" is the value of what is left out. Needs n
 import difflib
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_type_hints
@@ -94,11 +94,13 @@ def change_recipe(recipe: Recipe, settings: Iterable[str]) -> Recipe:
 
 
 def _build(values: Mapping[str, object], settings: Iterable[str], where: str) -> Recipe:
+    """The recipe of these keys and values, and of settings. RecipeError begins with `where`."""
     found = {key: _as_python(key, value, where) for key, value in values.items()}
-    plain = SIZES.get(str(found.get("model.arch", "b16")))
-    for key in [key for key in found if key.startswith("model.") and key != "model.arch"]:
-        if plain is not None and found[key] == getattr(plain, key.removeprefix("model.")):
-            del found[key]  # another size, if one is set, has its own
+    plain = SIZES.get(str(found.get("model.arch", "b16")), Config())
+    for field in fields(plain):  # another size, if one is set, has its own
+        value, key = getattr(plain, field.name), f"model.{field.name}"
+        if key in found and (type(found[key]), found[key]) == (type(value), value):
+            del found[key]
     for setting in settings:
         key, _, text = setting.partition("=")
         key = key.strip()
@@ -109,9 +111,9 @@ def _build(values: Mapping[str, object], settings: Iterable[str], where: str) ->
     for key, value in found.items():
         section, _, name = key.rpartition(".")
         tables[section][name] = value
-    arch = tables["model"].pop("arch", "b16")
+    arch = str(tables["model"].pop("arch", "b16"))
     if arch not in SIZES:
-        near = _nearest(str(arch), SIZES)
+        near = _nearest(arch, SIZES)
         known = ", ".join(SIZES)
         raise RecipeError(f"{where}: model.arch ({shown(arch)}) must be one of {known}.{near}")
     tables["model"] = asdict(SIZES[arch]) | tables["model"]
