@@ -40,9 +40,10 @@ from gop import CLIPS, VIDEOS
 from k710.video.frames import read_frames
 from loader_shards import encoded, make_view
 from machine import device
-from uniformerv2.augment.transforms import MEAN, STD, training_clip
+from uniformerv2.augment.colours import MEAN, STD
+from uniformerv2.augment.transforms import training_clip
 from uniformerv2.data import Loader
-from uniformerv2.dataset.clips import View
+from uniformerv2.dataset.clips import ViewIndex
 from uniformerv2.dataset.decode import Reading
 from uniformerv2.dataset.draws import Chances, draw, generator_of
 from uniformerv2.dataset.frames import Sampling
@@ -195,7 +196,7 @@ def _open_files(pid: str) -> int:
 
 
 @contextlib.contextmanager
-def loaders(folder: Path, clips: dict[str, bytes]) -> Iterator[tuple[View, dict[int, Loader]]]:
+def loaders(folder: Path, clips: dict[str, bytes]) -> Iterator[tuple[ViewIndex, dict[int, Loader]]]:
     """Loaders with 0, 1 and 2 workers of shards that are made in `folder`."""
     folder.mkdir()
     view = make_view(folder, clips, copies=COPIES)

@@ -9,7 +9,7 @@ import numpy as np
 from k710.shards.write import add_member
 from k710.sources.outcomes import shard_name
 from k710.video.frames import num_frames, read_frames
-from uniformerv2.dataset.clips import View
+from uniformerv2.dataset.clips import ViewIndex
 
 __all__ = ["encoded", "make_view"]
 
@@ -21,7 +21,9 @@ def encoded(profile: str) -> dict[str, bytes]:
     return {name: encode(VIDEOS / f"{name}.mp4", profile) for name in CLIPS}
 
 
-def make_view(folder: Path, clips: dict[str, bytes], *, copies: int = 40, shards: int = 8) -> View:
+def make_view(
+    folder: Path, clips: dict[str, bytes], *, copies: int = 40, shards: int = 8
+) -> ViewIndex:
     """Write shards that hold each of the clips `copies` times; returns the view of all of them."""
     names = [(name, f"{name}_{copy:06d}") for copy in range(copies) for name in clips]
     placed: list[tuple[str, str, int, int]] = []  # clip, its name in the shard, shard, offset
@@ -34,7 +36,7 @@ def make_view(folder: Path, clips: dict[str, bytes], *, copies: int = 40, shards
     frames = {name: num_frames(data) for name, data in clips.items()}
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in clips.items()}
     own = [name for name, *_ in placed]
-    return View(
+    return ViewIndex(
         name="benchmark",
         clip_ids=[clip_id for _, clip_id, *_ in placed],
         labels=np.arange(len(placed)) % 710,

@@ -8,17 +8,19 @@ forward, loss, backward, clipping and AdamW on one batch that lies in memory. In
 once, so that what slows the machine down for a while slows both. Validation and checkpoints, which
 come once in a while, are left out.
 """
+# ruff: noqa: E402
 
 import argparse
 import json
-import os
 import statistics
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the command has it; of both, before torch
+from uniformerv2.dataset.workers import shorten_openmp_spin
+
+shorten_openmp_spin()  # as the commands do, of both contenders: before torch
 
 import torch
 import torch.nn.functional as F
@@ -36,9 +38,9 @@ from k710.demo.lists import (
 from k710.shards.run import make_shards
 from k710.sources.index import index_videos
 from uniformerv2.recipe import Recipe
-from uniformerv2.recipe_toml import RECIPES, changed, read_recipe
+from uniformerv2.recipe_toml import RECIPES, change_recipe, read_recipe
 from uniformerv2.train import train_model
-from uniformerv2.training.init import started
+from uniformerv2.training.init import init_model
 from uniformerv2.training.optim import parameter_groups
 
 HERE = Path(__file__).resolve().parent
@@ -65,7 +67,7 @@ def clips(work: Path, name: str) -> None:
 
 def bare(recipe: Recipe, steps: int) -> float:
     """Seconds of a step on a batch in memory, the median."""
-    model, _ = started(recipe, None)
+    model, _ = init_model(recipe, None)
     optimizer = torch.optim.AdamW(parameter_groups(model), lr=1e-4)
     size, frames = recipe.model.size, recipe.data.frames
     pixels = torch.randn(recipe.data.batch, 3, frames, size, size)
@@ -98,7 +100,7 @@ def measured(name: str, rounds: int, steps: int) -> dict[str, Any]:
         recipe = read_recipe(RECIPES / "demo" / f"{name}.toml", ["data.val=none"])
         epoch = len(k710.load_view(recipe.data.train, work=work)) // recipe.data.batch
         settings = [f"optim.epochs={(WARM_UP + steps) / epoch}", "run.log_steps=1"]
-        recipe = changed(recipe, [*settings, "optim.warmup_epochs=0"])
+        recipe = change_recipe(recipe, [*settings, "optim.warmup_epochs=0"])
         turns = []
         for number in range(rounds):
             alone = bare(recipe, steps)

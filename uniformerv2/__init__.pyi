@@ -1,10 +1,12 @@
 from .config import Config as Config
 from .data import Batch as Batch
 from .data import Loader as Loader
-from .dataset import View as View
+from .dataset import ViewIndex as ViewIndex
 from .dataset import read_view as read_view
+from .dataset import shorten_openmp_spin as shorten_openmp_spin
 from .dataset import train_bounds as train_bounds
 from .dataset import view_frames as view_frames
+from .evaluate import EvalViews as EvalViews
 from .evaluate import evaluate_model as evaluate_model
 from .model import UniFormerV2 as UniFormerV2
 from .predict import Prediction as Prediction

@@ -25,16 +25,16 @@ import torch
 from torch import Tensor
 
 from k710.errors import MediaError, StageError
-from uniformerv2.dataset.clips import View
+from uniformerv2.dataset.clips import ViewIndex
 from uniformerv2.dataset.decode import Place, Reading, Request, read_clip, spread
 from uniformerv2.dataset.draws import Draw, generator_of
 from uniformerv2.dataset.frames import train_bounds, view_frames
-from uniformerv2.dataset.sampler import PADDING, Order, batch_rows, num_steps, order_of
-from uniformerv2.dataset.shard_reader import Part
-from uniformerv2.dataset.workers import Answer, Workers, answers_here
-from uniformerv2.prefetch import made_ahead, pinned
+from uniformerv2.dataset.sampler import PADDING, EpochOrder, batch_rows, num_steps, order_of
+from uniformerv2.dataset.shard_reader import ByteSpan
+from uniformerv2.dataset.workers import Answer, Workers, answer_here
+from uniformerv2.prefetch import make_ahead, pin_memory
 
-__all__ = ["Batch", "Broken", "Loader", "Totals", "train_bounds", "view_frames"]
+__all__ = ["Batch", "BrokenClip", "Loader", "Totals", "train_bounds", "view_frames"]
 
 _CHUNK = 4  # clips that one worker reads at a time
 _REPLACEMENTS = 10  # tries
@@ -46,7 +46,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Broken:
+class BrokenClip:
     """A clip that could not be decoded."""
 
     clip_id: str
@@ -55,17 +55,17 @@ class Broken:
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """One step's clips of this rank, or a part of them where gradients are accumulated."""
+    """The clips of one micro-batch on this rank: of a step, or a share of it."""
 
     step: int  # since the start of the run
-    part: int  # of the step, from 0
+    micro: int  # which micro-batch of the step, from 0
     epoch: int
     positions: list[int]  # of the clips in the order of the epoch
     rows: list[int]  # of the view, one for each clip
     labels: Tensor  # int64 (clips,): rows of K710, -1 where the list has none
     frames: list[Tensor]  # uint8 (T, H, W, 3) of each clip; in evaluation the views' one by one
     draws: list[tuple[Draw, ...]]  # in training, one for each repetition
-    broken: list[Broken]  # not among the clips; in training others stand in their place
+    broken: list[BrokenClip]  # not among the clips; in training others stand in their place
     prepared: Any = None  # what `prepare` made of it
     copied_from: list[Any] = field(default_factory=list)  # memory that a copy may still be read of
 
@@ -79,7 +79,7 @@ class Totals:
     frame_bytes: int = 0
     fetch_s: float = 0.0
     decode_s: float = 0.0
-    broken: list[Broken] = field(default_factory=list)
+    broken: list[BrokenClip] = field(default_factory=list)
 
     def snapshot(self) -> "Totals":
         """What they are now."""
@@ -98,20 +98,33 @@ class Totals:
 
 
 class Loader:
-    """Batches of a view; `reading` says what is read of each clip, and whether it is for training.
+    """Batches of a view, decoded by worker processes.
 
-    `batch` is the number of clips of a step on all ranks and in all of its `parts`. With `workers`
-    0 all is done by the process itself. ValueError where ranks and parts don't divide the batch;
-    StageError where the view can't be trained on.
+    Args:
+        view: The clips, as of `read_view`.
+        reading: What is read of each clip, and whether it is for training.
+        batch: Clips of a step, on all ranks and in all of its micro-batches.
+        accumulate: Micro-batches of a step on each rank.
+        rank, ranks: Which process this is, and of how many.
+        workers: Processes that decode; with 0 this one does it itself.
+        window_shards: Shards whose clips are shuffled among each other.
+        device: Where frames and labels lie.
+        ahead: Decode the next batch while the one before is in use.
+        skip_broken: In evaluation, leave out broken clips.
+        memory_bytes: Memory shared with the workers; by default room for two batches.
+
+    Raises:
+        ValueError: Ranks and micro-batches don't divide the batch.
+        StageError: The view can't be trained on.
     """
 
     def __init__(
         self,
-        view: View,
+        view: ViewIndex,
         reading: Reading,
         *,
         batch: int,
-        parts: int = 1,
+        accumulate: int = 1,
         rank: int = 0,
         ranks: int = 1,
         workers: int = 0,
@@ -121,11 +134,13 @@ class Loader:
         skip_broken: bool = False,
         memory_bytes: int | None = None,
     ) -> None:
-        if batch % (ranks * parts):
-            raise ValueError(f"a batch of {batch} can't be shared by {ranks} ranks x {parts} parts")
+        if batch % (ranks * accumulate):
+            shares = f"{ranks} ranks x {accumulate} micro-batches"
+            raise ValueError(f"a batch of {batch} can't be shared by {shares}")
         self.view, self.reading = view, reading
         self.is_training = reading.chances is not None
-        self.batch, self.parts, self.rank, self.ranks = batch, parts, rank, ranks
+        self.batch, self.accumulate = batch, accumulate
+        self.rank, self.ranks = rank, ranks
         self.window_shards, self.skip_broken = window_shards, skip_broken
         self.ahead = ahead
         self.device = torch.device(device)
@@ -140,7 +155,7 @@ class Loader:
             memory_bytes = memory_bytes or self._memory_bytes(workers)
             self.workers = Workers(workers, reading, memory_bytes)
             if self.device.type == "cuda":
-                self._unpin = pinned(self.workers.memory)
+                self._unpin = pin_memory(self.workers.memory)
 
     def batches(
         self, first_step: int = 0, prepare: Callable[[Batch], Any] | None = None
@@ -154,14 +169,14 @@ class Loader:
         """
         requests = self._requests(first_step)
         answers = (
-            answers_here(self.reading, requests)
+            answer_here(self.reading, requests)
             if self.workers is None
             else self.workers.answers(requests, ahead=self.ahead)
         )
-        batches = self._prepared(self._batches(answers, first_step), prepare)
+        batches = self._prepare(self._batches(answers, first_step), prepare)
         if self.device.type != "cuda":
             return batches
-        return made_ahead(batches, _tensors, lambda batch: batch.copied_from, self.device)
+        return make_ahead(batches, _tensors, lambda batch: batch.copied_from, self.device)
 
     def close(self) -> None:
         """End the workers."""
@@ -191,12 +206,12 @@ class Loader:
             if epoch != of_epoch:
                 order, of_epoch = self.order(epoch), epoch
             assert order is not None
-            for places in self._shared_out(order, epoch, in_epoch):
+            for places in self._share_out(order, epoch, in_epoch):
                 batch = next(batches)
                 for first in range(0, len(places), _CHUNK):
                     yield Request(next(numbers), batch, places[first : first + _CHUNK])
 
-    def order(self, epoch: int) -> Order:
+    def order(self, epoch: int) -> EpochOrder:
         """The order of clips in an epoch."""
         return order_of(
             self.view.shard_sizes,
@@ -207,11 +222,11 @@ class Loader:
             is_shuffled=self.is_training,
         )
 
-    def _shared_out(self, order: Order, epoch: int, step: int) -> list[tuple[Place, ...]]:
-        """The clips of each part of a step on this rank."""
+    def _share_out(self, order: EpochOrder, epoch: int, step: int) -> list[tuple[Place, ...]]:
+        """The clips of each micro-batch of a step on this rank."""
         rows = batch_rows(order, step, self.batch, rank=self.rank, ranks=self.ranks)
         first = step * self.batch + self.rank * len(rows)
-        size = len(rows) // self.parts
+        size = len(rows) // self.accumulate
         places = [
             None if row == PADDING else self._place(row, epoch, first + number)
             for number, row in enumerate(rows.tolist())
@@ -221,23 +236,15 @@ class Loader:
 
     def _place(self, row: int, epoch: int, position: int) -> Place:
         view = self.view
-        part = Part(
+        span = ByteSpan(
             view.clip_ids[row],
             int(view.shards[row]),
             int(view.offsets[row]),
             int(view.num_bytes[row]),
             view.digests[row].decode(),
         )
-        return Place(
-            row,
-            view.clip_ids[row],
-            part,
-            int(view.num_frames[row]),
-            int(view.heights[row]),
-            int(view.widths[row]),
-            epoch,
-            position,
-        )
+        size = int(view.num_frames[row]), int(view.heights[row]), int(view.widths[row])
+        return Place(row, span, *size, epoch, position)
 
     def _memory_bytes(self, workers: int) -> int:
         """Room for the batch in use, the next one, and what workers have in hand.
@@ -245,7 +252,7 @@ class Loader:
         Clips that are much larger than most go through a pipe where there is no room for them.
         """
         sizes = self.view.heights * self.view.widths * 3 * self.reading.num_frames
-        clips = 2 * self.batch // (self.ranks * self.parts) + 3 * _CHUNK * workers
+        clips = 2 * self.batch // (self.ranks * self.accumulate) + 3 * _CHUNK * workers
         return int(1.25 * sizes.mean() * clips)
 
     # --- what comes back
@@ -253,19 +260,19 @@ class Loader:
     def _batches(
         self, answers: Generator[Answer, None, None], first_step: int
     ) -> Generator[Batch, None, None]:
-        share = self.batch // (self.ranks * self.parts)
+        share = self.batch // (self.ranks * self.accumulate)
         with contextlib.closing(answers):
             for step in self._steps_from(first_step):
-                for part in range(self.parts):
+                for micro in range(self.accumulate):
                     num_clips = share
                     if not self.is_training:  # after the last clip there is nothing
-                        start = step * self.batch + (self.rank * self.parts + part) * share
+                        start = step * self.batch + (self.rank * self.accumulate + micro) * share
                         num_clips = min(share, max(len(self.view.clip_ids) - start, 0))
                     needed = -(-num_clips // _CHUNK)
-                    yield self._batch(step, part, itertools.islice(answers, needed))
+                    yield self._batch(step, micro, itertools.islice(answers, needed))
 
-    def _batch(self, step: int, part: int, answers: Iterator[Answer]) -> Batch:
-        batch = Batch(step, part, step // self.steps, [], [], torch.empty(0), [], [], [])
+    def _batch(self, step: int, micro: int, answers: Iterator[Answer]) -> Batch:
+        batch = Batch(step, micro, step // self.steps, [], [], torch.empty(0), [], [], [])
         for answer in answers:
             places = answer.request.places
             block = torch.from_numpy(answer.block).to(self.device, non_blocking=True)
@@ -293,15 +300,15 @@ class Loader:
     def _count(self, place: Place, frame_bytes: int, fetch_s: float, decode_s: float) -> None:
         totals = self.totals
         totals.clips += 1
-        totals.video_bytes += place.part.num_bytes
+        totals.video_bytes += place.span.num_bytes
         totals.frame_bytes += frame_bytes
         totals.fetch_s += fetch_s
         totals.decode_s += decode_s
 
-    def _broken(self, place: Place, error: str) -> Broken:
+    def _broken(self, place: Place, error: str) -> BrokenClip:
         """Count a broken clip. MediaError where it may not be passed over, or too many were."""
-        broken = Broken(place.clip_id, error)
-        where = f"{place.clip_id} (shard {place.part.shard:06d})"
+        broken = BrokenClip(place.span.clip_id, error)
+        where = f"{place.span.clip_id} (shard {place.span.shard:06d})"
         if not self.is_training and not self.skip_broken:
             raise MediaError(
                 f"{where}: {error}\nWith skip_broken such clips count as missed. "
@@ -319,7 +326,7 @@ class Loader:
         return broken
 
     def _replacement(
-        self, place: Place, broken: list[Broken]
+        self, place: Place, broken: list[BrokenClip]
     ) -> tuple[int, tuple[Draw, ...], Tensor]:
         """Another clip for that place in the order: which one, seed and place alone decide."""
         generator = generator_of(self.reading.seed, place.epoch, place.position, _REPLACED)
@@ -327,15 +334,15 @@ class Loader:
             other = self._place(row, place.epoch, place.position)
             out = np.empty(self.reading.shape(other), np.uint8)
             try:
-                (content,) = self.reading.reader.read([other.part])
+                (content,) = self.reading.reader.read([other.span])
                 draws = read_clip(self.reading, other, content, out)
             except MediaError as error:
                 broken.append(self._broken(other, str(error)))
                 continue
             return row, draws, torch.from_numpy(out).to(self.device)
-        raise MediaError(f"{_REPLACEMENTS} clips in place of {place.clip_id} are all broken.")
+        raise MediaError(f"{_REPLACEMENTS} clips in place of {place.span.clip_id} are all broken.")
 
-    def _prepared(
+    def _prepare(
         self, batches: Generator[Batch, None, None], prepare: Callable[[Batch], Any] | None
     ) -> Generator[Batch, None, None]:
         with contextlib.closing(batches):
@@ -347,7 +354,7 @@ class Loader:
                 del batch  # its memory is the workers' while the next one is awaited
 
 
-def _check_trainable(view: View, steps: int, batch: int) -> None:
+def _check_trainable(view: ViewIndex, steps: int, batch: int) -> None:
     if not steps:
         raise StageError(
             f"{view.name} has {len(view.clip_ids):,} clips in shards: fewer than a batch of "

@@ -18,7 +18,7 @@ from torch import Tensor
 from k710.errors import K710Error, StageError
 from k710.machine import usable_cores
 
-__all__ = ["Ranks", "ranks_of_torchrun"]
+__all__ = ["Ranks", "join_ranks"]
 
 _PATIENCE = timedelta(minutes=30)  # one rank may be writing a checkpoint, or reading a slow disk
 
@@ -56,7 +56,7 @@ class Ranks:
             dist.all_reduce(values)
         return values / self.ranks
 
-    def gathered(self, value: Any) -> list[Any]:
+    def gather(self, value: Any) -> list[Any]:
         """What each process has, by rank; of plain values. StageError where one has ended."""
         if self.ranks == 1:
             return [value]
@@ -69,7 +69,7 @@ class Ranks:
             ) from error
         return values
 
-    def _told(self, value: Any) -> Any:
+    def _broadcast(self, value: Any) -> Any:
         """What the first process has."""
         if self.ranks == 1:
             return value
@@ -85,7 +85,7 @@ class Ranks:
                 value = work()
             except K710Error as reason:
                 error = reason
-        value, text = self._told((value, None if error is None else str(error)))
+        value, text = self._broadcast((value, None if error is None else str(error)))
         if error is not None:
             raise error
         if text is not None:
@@ -94,7 +94,7 @@ class Ranks:
 
 
 @contextlib.contextmanager
-def ranks_of_torchrun(device: str | None = None) -> Iterator[Ranks]:
+def join_ranks(device: str | None = None) -> Iterator[Ranks]:
     """The ranks that torchrun's environment tells, or one alone; `device` is cuda or cpu.
 
     StageError where this process has no GPU of its own, or a part of that environment is missing.

@@ -17,28 +17,28 @@ from pathlib import Path
 
 from k710.errors import WeightsError, shown
 from k710.files import sha256_of, word_os_errors, write_json
-from uniformerv2.augment.transforms import COLOURS
+from uniformerv2.augment.colours import COLOURS
 from uniformerv2.config import Precision
-from uniformerv2.data import Loader
-from uniformerv2.dataset.clips import View, read_view
+from uniformerv2.dataset.clips import ViewIndex, read_view
 from uniformerv2.dataset.decode import Reading
 from uniformerv2.dataset.frames import Sampling
 from uniformerv2.dataset.shard_reader import ShardReader
-from uniformerv2.distributed import Ranks, ranks_of_torchrun
+from uniformerv2.distributed import join_ranks
 from uniformerv2.evaluation.predictions import hash_list, write_predictions
-from uniformerv2.evaluation.scoring import DTYPES, TOP, Look, Scores, columns_of, scores_of
-from uniformerv2.model import UniFormerV2
+from uniformerv2.evaluation.scoring import (
+    DTYPES,
+    TOP,
+    Look,
+    Scores,
+    columns_of,
+    score_view,
+)
 from uniformerv2.recipe import Published, Recipe
 from uniformerv2.recipe_toml import read_recipe
 from uniformerv2.weights.files import MODEL, model_of_run
-from uniformerv2.weights.load import load_model, read
+from uniformerv2.weights.load import Checkpoint, load_model, read_checkpoint
 
-__all__ = [
-    "Evaluated",
-    "Views",
-    "evaluate_model",
-    "recipe_of",
-]
+__all__ = ["EvalViews", "Evaluated", "evaluate_model", "recipe_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +68,12 @@ class Evaluated:
 
 
 @dataclass(frozen=True, slots=True)
-class Views:
+class EvalViews:
     """What is looked at of each video, and how."""
 
-    clips: int | None = None  # times; None, here and below: as the recipe has it
-    crops: int | None = None
-    frames: int | None = None
+    num_clips: int | None = None  # times; None, here and below: as the recipe has it
+    num_crops: int | None = None
+    num_frames: int | None = None  # of a clip
     precision: Precision = "fp32"
     shuffle_seed: int | None = None  # frames of each clip out of order
     skip_broken: bool = False
@@ -84,7 +84,7 @@ class Views:
 def evaluate_model(
     path: Path,
     view_name: str,
-    views: Views,
+    views: EvalViews,
     *,
     work: Path,
     recipe: Recipe | None = None,
@@ -94,54 +94,92 @@ def evaluate_model(
     out: Path | None = None,
     report: Callable[[int, int], object] = lambda done, total: None,
 ) -> Evaluated | None:
-    """Test the checkpoint at `path`; on several processes each has its share of the clips.
+    """Test a checkpoint on a view, and write what it says of each clip.
 
-    Frames, colours and what was published are those of `recipe`, or of the run that made the
-    checkpoint. Returns what came out, on the first process, and None on others. StageError,
-    WeightsError, LabelError where clips and model don't fit; MediaError for a broken clip, unless
-    such are skipped.
+    Under torchrun each process has its share of the clips.
+
+    Args:
+        path: A run's folder, or the file of a checkpoint.
+        view_name: Whose clips are tested, like "k400/val".
+        views: How many clips and crops of each video, and how they are computed.
+        work: The work directory, with manifest.parquet and index.parquet.
+        recipe: Whose frames, colours and published numbers count; by default those of the run
+            that made the checkpoint.
+        shards: A folder or a URL; by default `work`/shards.
+        cache: A folder that keeps what comes over a network.
+        device: "cuda" or "cpu"; by default CUDA where there is a GPU.
+        out: Where predictions.parquet and summary.json go; by default below `work`/evaluations.
+        report: Called with the clips that this process has tested, and has to test.
+
+    Returns:
+        The accuracies, on the first process; None on the others.
+
+    Raises:
+        StageError, WeightsError, LabelError: Clips and model do not fit together.
+        MediaError: A clip is broken, and `views` does not say that such are skipped.
     """
-    with ranks_of_torchrun(device) as ranks:
+    with join_ranks(device) as ranks:
         # A run that goes on makes steps, and removes old ones: all test the same one.
         file, sha256 = ranks.by_first(lambda: _weights_of(path))
-        found = read(file)
-        if found.order is None:
-            raise WeightsError(f"{shown(path)} has classes of none of Kinetics: no view has them.")
+        found = read_checkpoint(file)
         recipe = recipe or recipe_of(path) or Recipe("none")
         view = read_view(work, view_name)
-        listed, list_sha256 = hash_list(work, view_name)
-        heads, classes = columns_of(found.order, view_name.partition("/")[0])
-        clips, crops = views.clips or recipe.eval.clips, views.crops or recipe.eval.crops
-        frames = views.frames or recipe.data.frames
-        how = Look(
-            heads,
-            classes,
-            found.config.size,
-            crops,
-            COLOURS[recipe.augment.colours],
-            DTYPES[views.precision],
-            views.shuffle_seed,
-        )
         reading = Reading(
             ShardReader(shards or work / "shards", cache),
-            Sampling(frames, recipe.data.stride),
-            views=clips,
+            Sampling(views.num_frames or recipe.data.frames, recipe.data.stride),
+            views=views.num_clips or recipe.eval.clips,
         )
-        folder = out or work / "evaluations" / _name(path, sha256) / _folder_name(
-            view_name, f"{frames}x{crops}x{clips}", views
-        )
+        look = _look(found, view_name, views, recipe)
+        test = _Test(file, sha256, recipe, view, views, reading, look)
+        folder = out or work / "evaluations" / _name(path, sha256) / test.name
         ranks.by_first(lambda: _check_room(folder))  # before the hours that a test may take
-        model = load_model(found).to(ranks.device)
-        batch = views.batch or recipe.run.clips_per_gpu
-        scores = _scores(model, view, reading, ranks, how, views, batch, report)
-        if not ranks.is_first:
-            return None
-    made_of = {"checkpoint": sha256, "view": view.sha256}
-    table = write_predictions(folder, view, scores, clips * crops, made_of)
+        share = -(-len(view.clip_ids) // ranks.ranks)
+        scores = score_view(
+            load_model(found).to(ranks.device),
+            view,
+            reading,
+            look,
+            ranks=ranks,
+            batch=views.batch or recipe.run.clips_per_gpu,
+            workers=views.workers,
+            skip_broken=views.skip_broken,
+            report=lambda done: report(min(done, share), share),
+        )
+    return _write_result(test, scores, folder, work) if ranks.is_first else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Test:
+    """A test of a checkpoint, with all that is left open decided."""
+
+    file: Path
+    sha256: str  # of the file
+    recipe: Recipe
+    view: ViewIndex
+    views: EvalViews
+    reading: Reading
+    look: Look
+
+    @property
+    def name(self) -> str:
+        """Of its folder, like k400-val_8x3x4_bf16: frames x crops x clips."""
+        frames, clips = self.reading.sampling.clip_frames, self.reading.views
+        name = f"{self.view.name.replace('/', '-')}_{frames}x{self.look.crops}x{clips}"
+        precision, seed = self.views.precision, self.views.shuffle_seed
+        name += "" if precision == "fp32" else f"_{precision}"
+        return name + ("" if seed is None else f"_shuffled{seed}")
+
+
+def _write_result(test: _Test, scores: Scores, folder: Path, work: Path) -> Evaluated:
+    """Write predictions.parquet and summary.json to `folder`; returns the accuracies."""
+    view, views, clips, crops = test.view, test.views, test.reading.views, test.look.crops
+    is_own_list = view.name == f"{test.recipe.dataset}/val" and views.shuffle_seed is None
+    made_of = {"checkpoint": test.sha256, "view": view.sha256}
+    listed, list_sha256 = hash_list(work, view.name)
     result = Evaluated(
-        checkpoint=str(file),
-        view=view_name,
-        frames=frames,
+        checkpoint=str(test.file),
+        view=view.name,
+        frames=test.reading.sampling.clip_frames,
         crops=crops,
         clips=clips,
         top1=scores.accuracy(),
@@ -152,15 +190,29 @@ def evaluate_model(
         list_sha256=list_sha256,
         precision=views.precision,
         shuffle_seed=views.shuffle_seed,
-        published=_published(recipe, view_name, views),
-        path=table,
+        published=test.recipe.published if is_own_list else None,
+        path=write_predictions(folder, view, scores, clips * crops, made_of),
     )
+    summary = {**asdict(result), "missing": result.missing, "path": result.path.name}
     with word_os_errors(folder):
-        write_json(
-            folder / "summary.json",
-            {**asdict(result), "missing": result.missing, "path": table.name},
-        )
+        write_json(folder / "summary.json", summary)
     return result
+
+
+def _look(found: Checkpoint, view_name: str, views: EvalViews, recipe: Recipe) -> Look:
+    if found.order is None:
+        path = shown(found.path)
+        raise WeightsError(f"{path} has classes of none of Kinetics: no view has them.")
+    heads, classes = columns_of(found.order, view_name.partition("/")[0])
+    return Look(
+        heads,
+        classes,
+        size=found.config.size,
+        crops=views.num_crops or recipe.eval.crops,
+        colours=COLOURS[recipe.augment.colours],
+        dtype=DTYPES[views.precision],
+        shuffle_seed=views.shuffle_seed,
+    )
 
 
 def _weights_of(path: Path) -> tuple[Path, str]:
@@ -180,32 +232,6 @@ def _check_room(folder: Path) -> None:
             pass
 
 
-def _scores(
-    model: UniFormerV2,
-    view: View,
-    reading: Reading,
-    ranks: Ranks,
-    how: Look,
-    views: Views,
-    batch: int,
-    report: Callable[[int, int], object],
-) -> Scores:
-    total = -(-len(view.clip_ids) // ranks.ranks)
-    workers = views.workers
-    with Loader(
-        view,
-        reading,
-        batch=batch * ranks.ranks,
-        rank=ranks.rank,
-        ranks=ranks.ranks,
-        workers=ranks.share_of_cores() if workers is None else workers,
-        device=ranks.device,
-        ahead=ranks.device.type == "cuda",
-        skip_broken=views.skip_broken,
-    ) as loader:
-        return scores_of(model, loader, ranks, how, lambda done: report(min(done, total), total))
-
-
 def recipe_of(path: Path) -> Recipe | None:
     """The recipe of the run that a checkpoint is of, or None if it is of none."""
     folder = path if path.is_dir() else path.parent
@@ -213,12 +239,6 @@ def recipe_of(path: Path) -> Recipe | None:
         if (place / "recipe.toml").is_file():
             return read_recipe(place / "recipe.toml")
     return None
-
-
-def _published(recipe: Recipe, view_name: str, views: Views) -> Published | None:
-    """What was published of the recipe, if it is of that dataset's validation list."""
-    is_of_it = view_name == f"{recipe.dataset}/val" and views.shuffle_seed is None
-    return recipe.published if is_of_it else None
 
 
 def _name(path: Path, sha256: str) -> str:
@@ -229,9 +249,3 @@ def _name(path: Path, sha256: str) -> str:
     if path.name.startswith("step_"):
         return f"{path.parent.name}_{path.name}"
     return path.name if path.is_dir() else f"{path.stem}_{sha256[:8]}"
-
-
-def _folder_name(view_name: str, numbers: str, views: Views) -> str:
-    precision = "" if views.precision == "fp32" else f"_{views.precision}"
-    order = "" if views.shuffle_seed is None else f"_shuffled{views.shuffle_seed}"
-    return f"{view_name.replace('/', '-')}_{numbers}{precision}{order}"

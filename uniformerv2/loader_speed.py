@@ -9,7 +9,7 @@ import torch
 
 from uniformerv2.augment.transforms import training_batch
 from uniformerv2.data import Batch, Loader
-from uniformerv2.dataset.clips import View
+from uniformerv2.dataset.clips import ViewIndex
 from uniformerv2.dataset.decode import Reading
 from uniformerv2.dataset.sampler import Shuffle, shuffle_of
 
@@ -42,7 +42,7 @@ class LoaderSpeed:
 
 
 def measure(
-    view: View,
+    view: ViewIndex,
     reading: Reading,
     *,
     batch: int = 64,

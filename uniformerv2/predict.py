@@ -38,9 +38,24 @@ def predict_videos(
     crops: int = 1,
     top: int = 5,
 ) -> list[list[Prediction]]:
-    """The `top` classes of each video, the likeliest first, by `views` clips with 1 or 3 crops.
+    """Predict the classes of videos, by the mean of the probabilities of several views.
 
-    Each frame is decoded once. MediaError where a file is no video.
+    Args:
+        model: From clips, float (N, 3, T, size, size), to logits (N, classes).
+        videos: Video files; each frame is decoded once.
+        order: Which class each row of the head is; without it a row is called "class 7".
+        size: Pixels of the model's square input.
+        clip_frames: Frames of a clip.
+        views: Clips of each video, evenly apart in time.
+        crops: 1, the middle, or 3 along the longer side.
+        top: How many classes are returned.
+
+    Returns:
+        For each video its `top` classes, the likeliest first.
+
+    Raises:
+        MediaError: A file is no video.
+        ValueError: `crops` is neither 1 nor 3.
     """
     if crops not in (1, 3):
         raise ValueError(f"crops ({crops}) must be 1 or 3")

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["made_ahead", "pinned"]
+__all__ = ["make_ahead", "pin_memory"]
 
 T = TypeVar("T")
 
 
-def pinned(memory: Any) -> Callable[[], None]:
+def pin_memory(memory: Any) -> Callable[[], None]:
     """Let the GPU's copy engine read the memory; returns what ends that."""
     runtime = torch.cuda.cudart()
     view = np.frombuffer(memory, np.uint8)
@@ -28,7 +28,7 @@ def pinned(memory: Any) -> Callable[[], None]:
     return unpin
 
 
-def made_ahead(
+def make_ahead(
     batches: Generator[T, None, None],
     tensors: Callable[[T], Iterable[Tensor]],
     copied_from: Callable[[T], list[Any]],

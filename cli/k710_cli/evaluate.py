@@ -77,13 +77,16 @@ def evaluate(
     if crops not in (None, 1, 3):
         raise typer.BadParameter("must be 1 or 3", param_hint="--crops")
     needs_torch()
-    from uniformerv2.evaluate import Views, evaluate_model
+    from uniformerv2.dataset.workers import shorten_openmp_spin
+
+    shorten_openmp_spin()  # before torch
+    from uniformerv2.evaluate import EvalViews, evaluate_model
     from uniformerv2.recipe_toml import read_recipe
 
-    views = Views(
-        clips=clips,
-        crops=crops,
-        frames=frames,
+    views = EvalViews(
+        num_clips=clips,
+        num_crops=crops,
+        num_frames=frames,
         precision=precision,
         skip_broken=skip_broken,
         batch=batch,

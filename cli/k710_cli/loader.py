@@ -40,6 +40,9 @@ def bench_loader(
     Example: k710 bench-loader --work ./work --view k710/train --workers 16
     """
     needs_torch()
+    from uniformerv2.dataset.workers import shorten_openmp_spin
+
+    shorten_openmp_spin()  # before torch
     from k710.machine import usable_cores
     from uniformerv2.dataset.clips import read_view
     from uniformerv2.dataset.decode import Reading

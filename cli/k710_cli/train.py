@@ -16,7 +16,7 @@ from k710_cli.weights import needs_torch
 
 if TYPE_CHECKING:
     from uniformerv2.recipe import Recipe
-    from uniformerv2.training.metrics import Seen
+    from uniformerv2.training.metrics import RunProgress
 
 __all__ = ["Cache", "Device", "Settings", "Shards", "finetune", "pretrain", "run_or_checkpoint"]
 
@@ -78,6 +78,9 @@ def pretrain(
     Example: k710 pretrain --work ./work --recipe k710_b16_f8x224 --init ViT-B-16.pt
     """
     needs_torch()
+    from uniformerv2.dataset.workers import shorten_openmp_spin
+
+    shorten_openmp_spin()  # before torch
     from uniformerv2.recipe_toml import read_recipe
 
     chosen = read_recipe(recipe, _add_keep(settings, keep))
@@ -109,15 +112,19 @@ def finetune(
     Example: k710 finetune --work ./work --target k400 --from k710_b16_f8x224
     """
     needs_torch()
+    from uniformerv2.dataset.workers import shorten_openmp_spin
+
+    shorten_openmp_spin()  # before torch
     from uniformerv2.evaluate import recipe_of
-    from uniformerv2.recipe_toml import fine_tuning_recipe, read_recipe
-    from uniformerv2.weights.load import read
+    from uniformerv2.recipe_toml import read_recipe
+    from uniformerv2.training.init import find_fine_tuning_recipe
+    from uniformerv2.weights.load import read_checkpoint
 
     path = run_or_checkpoint(work, source)
     if recipe is None:
         theirs = recipe_of(path)
         found = frames or (theirs.data.frames if theirs else 8)
-        recipe = fine_tuning_recipe(target, read(path).config, found)
+        recipe = find_fine_tuning_recipe(target, read_checkpoint(path).config, found)
     elif frames is not None:
         settings = [*(settings or []), f"data.frames={frames}"]
     chosen = read_recipe(recipe, _add_keep(settings, keep))
@@ -215,7 +222,7 @@ def _next_command(
 
 
 @contextlib.contextmanager
-def _show_progress() -> Iterator[Callable[["Seen"], None]]:
+def _show_progress() -> Iterator[Callable[["RunProgress"], None]]:
     """A bar on stderr, where that is a terminal; else a line now and then on stdout."""
     if not sys.stderr.isatty():
         yield _Lines()
@@ -241,7 +248,7 @@ def _show_progress() -> Iterator[Callable[["Seen"], None]]:
     )
     task = bar.add_task("steps", total=None, said="")
 
-    def show(seen: "Seen") -> None:
+    def show(seen: "RunProgress") -> None:
         line = seen.lines[-1]
         if "loss" in line:
             bar.update(task, completed=seen.step, total=seen.total_steps, said=_describe_step(line))
@@ -261,7 +268,7 @@ class _Lines:
     def __init__(self) -> None:
         self.last = -_SECONDS_BETWEEN_LINES
 
-    def __call__(self, seen: "Seen") -> None:
+    def __call__(self, seen: "RunProgress") -> None:
         line = seen.lines[-1]
         if "loss" not in line:
             print(_describe_validation(line), flush=True)

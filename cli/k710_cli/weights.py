@@ -23,16 +23,12 @@ _Out = Annotated[Path | None, typer.Option(metavar="FILE", help="Default: beside
 
 def needs_torch() -> None:
     """MissingExtra where what training needs is not installed. Comes before it is imported."""
-    import os
     from importlib.util import find_spec
 
     from k710.errors import MissingExtra
 
     if find_spec("torch") is None or find_spec("safetensors") is None:
         raise MissingExtra("This command needs PyTorch: pip install 'k710[train]'")
-    # GNU OpenMP reads it when it is loaded. On a CPU the threads of a step that is over would look
-    # for more work for 5 ms, on the cores on which workers read the next batch by then.
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 def remap_head(
@@ -132,9 +128,9 @@ def predict(
     needs_torch()
     from k710.errors import printable
     from uniformerv2.predict import predict_videos
-    from uniformerv2.weights.load import load_model, read
+    from uniformerv2.weights.load import load_model, read_checkpoint
 
-    found = read(checkpoint)
+    found = read_checkpoint(checkpoint)
     model = load_model(found)
     (best,) = predict_videos(
         model,

@@ -8,11 +8,11 @@ import pytest
 from support.command_line import k710
 from support.small_runs import small, work_in
 from uniformerv2.recipe import Published
-from uniformerv2.recipe_toml import changed, to_toml
-from uniformerv2.training.init import started
+from uniformerv2.recipe_toml import change_recipe, to_toml
+from uniformerv2.training.init import init_model
 from uniformerv2.weights.class_order import ClassOrder
 from uniformerv2.weights.files import write_tensors
-from uniformerv2.weights.load import record_of
+from uniformerv2.weights.load import make_record
 
 SHORT = ("--clips", "1", "--crops", "1", "--frames", "4", "--device", "cpu")
 
@@ -22,13 +22,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A work directory, and a model of K400 beside it that says `zumba` of all clips."""
     path = tmp_path_factory.mktemp("evaluate")
     work_in(path)
-    recipe = changed(small(), ["eval.clips=1", "eval.crops=1"])
+    recipe = change_recipe(small(), ["eval.clips=1", "eval.crops=1"])
     published = dataclasses.replace(recipe, published=Published(80.0, "8x3x4", 95.0))
     (path / "own.toml").write_text(to_toml(published))
-    model, _ = started(recipe, None)
+    model, _ = init_model(recipe, None)
     order = ClassOrder("k400", "alphabetical")
     model.state_dict()["head.bias"][399] = 1000  # the last of the alphabet
-    record = record_of(recipe.model, order, "k710")
+    record = make_record(recipe.model, order, "k710")
     write_tensors(
         path / "zumba.safetensors", model.state_dict(), record=record, wrapper="model_state"
     )

@@ -42,7 +42,7 @@ def test_one_is_printed_as_a_run_would_have_it(tmp_path: Path) -> None:
 def test_what_is_wrong_is_said_with_the_nearest() -> None:
     done = k710("recipes", "k400_b16_f8x224", "--set", "optim.lrate=1")
     assert done.returncode == 1 and done.stdout == ""
-    assert "No recipe has a key 'optim.lrate'. Near it: optim.lr" in done.stderr
+    assert "no recipe has a key 'optim.lrate'. Near it: optim.lr" in done.stderr
     done = k710("recipes", "k400_b17_f8x224")
     assert done.returncode == 1 and "Near it: k400_b16_f8x224" in done.stderr
     assert k710("recipes", "--set", "optim.lr=1").returncode == 2

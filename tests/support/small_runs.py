@@ -10,7 +10,7 @@ from typing import Any
 
 from support.small_shards import all_made
 from uniformerv2.recipe import Recipe
-from uniformerv2.recipe_toml import changed, to_toml
+from uniformerv2.recipe_toml import change_recipe, to_toml
 
 # Three steps are an epoch of the 12 clips.
 SMALL = (
@@ -36,7 +36,7 @@ CLOCKS = {"clips_per_s", "data_wait_s", "mfu", "mem_bytes"}
 
 def small(*settings: str) -> Recipe:
     """A recipe that a CPU trains in a second."""
-    return changed(Recipe("small"), [*SMALL, *settings])
+    return change_recipe(Recipe("small"), [*SMALL, *settings])
 
 
 def work_in(folder: Path) -> Path:

@@ -8,7 +8,7 @@ import torch
 
 from uniformerv2.config import SIZES, Config
 from uniformerv2.model import UniFormerV2
-from uniformerv2.weights.load import renamed
+from uniformerv2.weights.load import rename_tensors
 
 TINY = replace(SIZES["tiny"], num_classes=7, head_dropout=0.0, global_dropout=0.0)
 TEMPORAL = replace(TINY, temporal_downsample=True, local="double")
@@ -38,7 +38,7 @@ def clips(frames: int = 4, size: int = 64, num: int = 2) -> torch.Tensor:
 def published(path: Path, config: Config = CONFIG, family: Any = "opengvlab") -> UniFormerV2:
     """Write a checkpoint as `family` publishes them, without any record of ours."""
     model = drawn(config).eval()
-    tensors = renamed(model.state_dict(), config, family)
+    tensors = rename_tensors(model.state_dict(), config, family)
     wrapper = {"opengvlab": "model_state", "mmaction2": "state_dict"}[family]
     torch.save({wrapper: tensors, "epoch": 3, "optimizer_state": {"state": {}}}, path)
     return model

@@ -23,25 +23,25 @@ from support.small_batches import reading, said
 from support.small_shards import all_made, copy_of
 from support.waiting import wait_until
 from uniformerv2.data import Loader
-from uniformerv2.dataset.clips import View, read_view
+from uniformerv2.dataset.clips import ViewIndex, read_view
 from uniformerv2.dataset.frames import Sampling
 
 NUM_CLIPS = 12
 
 
 @pytest.fixture(scope="module")
-def view() -> View:
+def view() -> ViewIndex:
     view = read_view(all_made(), "k400/train")
     assert len(view.clip_ids) == NUM_CLIPS and len(view.shard_sizes) > 1
     return view
 
 
-def taken(view: View, steps: int, first_step: int = 0, **options: Any) -> dict[int, list[Any]]:
+def taken(view: ViewIndex, steps: int, first_step: int = 0, **options: Any) -> dict[int, list[Any]]:
     """Step -> what its clips are, of one rank."""
     own = options.pop("reading", None) or reading()
     found: dict[int, list[Any]] = {}
     with Loader(view, own, **{"batch": 4, **options}) as loader:
-        parts = options.get("parts", 1)
+        parts = options.get("accumulate", 1)
         for batch in itertools.islice(loader.batches(first_step), steps * parts):
             assert len(batch.frames) == len(batch.rows) == len(batch.labels)
             found.setdefault(batch.step, []).extend(said(batch))
@@ -56,18 +56,18 @@ def taken(view: View, steps: int, first_step: int = 0, **options: Any) -> dict[i
 )
 @settings(max_examples=15)
 def test_ranks_parts_and_where_a_run_goes_on_change_no_batch(
-    view: View, shares: tuple[int, int, int], first: int, seed: int, window: int
+    view: ViewIndex, shares: tuple[int, int, int], first: int, seed: int, window: int
 ) -> None:
     batch, ranks, parts = shares
     own = reading(seed=seed, sampling=Sampling(1))
     common = {"batch": batch, "window_shards": window, "reading": own}
     if batch % (ranks * parts):
         with pytest.raises(ValueError, match="can't be shared"):
-            taken(view, 1, **common, ranks=ranks, parts=parts)
+            taken(view, 1, **common, ranks=ranks, accumulate=parts)
         return
     expected = taken(view, first + 2, **common)
     shared = [
-        taken(view, 2, first, **common, rank=rank, ranks=ranks, parts=parts)
+        taken(view, 2, first, **common, rank=rank, ranks=ranks, accumulate=parts)
         for rank in range(ranks)
     ]
     for step in (first, first + 1):
@@ -83,7 +83,7 @@ def test_ranks_parts_and_where_a_run_goes_on_change_no_batch(
 )
 @settings(max_examples=5)
 def test_workers_change_no_batch_wherever_a_run_goes_on(
-    view: View, batch: int, workers: int, first: int, memory: int | None, ahead: bool
+    view: ViewIndex, batch: int, workers: int, first: int, memory: int | None, ahead: bool
 ) -> None:
     expected = taken(view, 3, first, batch=batch)
     options = {"batch": batch, "workers": workers, "memory_bytes": memory, "ahead": ahead}
@@ -91,7 +91,7 @@ def test_workers_change_no_batch_wherever_a_run_goes_on(
 
 
 @pytest.mark.parametrize("options", [{"workers": 1}, {"workers": 3, "memory_bytes": 4096}])
-def test_workers_change_nothing(view: View, options: dict[str, Any]) -> None:
+def test_workers_change_nothing(view: ViewIndex, options: dict[str, Any]) -> None:
     expected = taken(view, 9, reading=reading(repetitions=2))
     assert taken(view, 9, reading=reading(repetitions=2), **options) == expected
     assert taken(view, 2, 7, reading=reading(repetitions=2), **options) == {
@@ -100,7 +100,7 @@ def test_workers_change_nothing(view: View, options: dict[str, Any]) -> None:
     assert all(len(draws) == 2 and draws[0] != draws[1] for *_, draws, _ in expected[0])
 
 
-def test_each_clip_comes_once_an_epoch_and_as_it_is_in_its_shard(view: View) -> None:
+def test_each_clip_comes_once_an_epoch_and_as_it_is_in_its_shard(view: ViewIndex) -> None:
     own = reading()
     epochs = [taken(view, 3, 3 * epoch, reading=own) for epoch in range(2)]
     rows = [[row for step in epoch.values() for row, *_ in step] for epoch in epochs]
@@ -116,7 +116,7 @@ def test_each_clip_comes_once_an_epoch_and_as_it_is_in_its_shard(view: View) -> 
         assert set(pictures) <= every and len(set(pictures)) > 1
 
 
-def test_batches_that_are_kept_stay_as_they_are(view: View) -> None:
+def test_batches_that_are_kept_stay_as_they_are(view: ViewIndex) -> None:
     expected = taken(view, 12)
     size = 2 * 4 * 4 * 48 * 72 * 3  # two batches
     with Loader(view, reading(), batch=4, workers=2, memory_bytes=size) as loader:
@@ -130,7 +130,7 @@ def test_batches_that_are_kept_stay_as_they_are(view: View) -> None:
                     break
 
 
-def test_workers_rest_between_batches_where_nothing_is_read_ahead(view: View) -> None:
+def test_workers_rest_between_batches_where_nothing_is_read_ahead(view: ViewIndex) -> None:
     four_batches = 4 * 12 * 4 * 48 * 72 * 3
 
     def blocks_in_use(*, ahead: bool, at_least: int) -> int:
@@ -149,7 +149,7 @@ def test_workers_rest_between_batches_where_nothing_is_read_ahead(view: View) ->
     assert blocks_in_use(ahead=True, at_least=7) > 6
 
 
-def test_what_is_copied_elsewhere_keeps_its_memory_as_long(view: View) -> None:
+def test_what_is_copied_elsewhere_keeps_its_memory_as_long(view: ViewIndex) -> None:
     four_batches = 4 * 12 * 4 * 48 * 72 * 3
     with Loader(
         view, reading(), batch=12, workers=2, device="meta", memory_bytes=four_batches
@@ -167,7 +167,7 @@ def test_what_is_copied_elsewhere_keeps_its_memory_as_long(view: View) -> None:
         assert any(held & addresses() for _ in range(12))
 
 
-def test_one_iterator_at_a_time(view: View) -> None:
+def test_one_iterator_at_a_time(view: ViewIndex) -> None:
     with Loader(view, reading(), batch=4, workers=1) as loader:
         batches = loader.batches()
         first = said(next(batches))
@@ -181,13 +181,15 @@ def test_one_iterator_at_a_time(view: View) -> None:
 
 @given(batch=st.integers(1, 5), ranks=st.integers(1, 4), parts=st.integers(1, 2))
 @settings(max_examples=12)
-def test_evaluation_sees_each_clip_once(view: View, batch: int, ranks: int, parts: int) -> None:
+def test_evaluation_sees_each_clip_once(
+    view: ViewIndex, batch: int, ranks: int, parts: int
+) -> None:
     own = reading(chances=None, views=2, sampling=Sampling(2))
     rows: list[int] = []
     steps = set()
     for rank in range(ranks):
         with Loader(
-            view, own, batch=batch * ranks * parts, ranks=ranks, rank=rank, parts=parts
+            view, own, batch=batch * ranks * parts, ranks=ranks, rank=rank, accumulate=parts
         ) as loader:
             batches = list(loader.batches())
         assert all(f.shape == (4, 48, 72, 3) for b in batches for f in b.frames)
@@ -198,7 +200,7 @@ def test_evaluation_sees_each_clip_once(view: View, batch: int, ranks: int, part
     assert sorted(rows) == list(range(NUM_CLIPS))
 
 
-def test_evaluation_with_workers_is_in_the_order_of_the_view(view: View) -> None:
+def test_evaluation_with_workers_is_in_the_order_of_the_view(view: ViewIndex) -> None:
     with Loader(view, reading(chances=None), batch=5, workers=2) as loader:
         for _ in range(2):
             batches = list(loader.batches())
@@ -209,7 +211,7 @@ def test_evaluation_with_workers_is_in_the_order_of_the_view(view: View) -> None
         assert [b.rows for b in loader.batches(2)] == [[10, 11]]
 
 
-def test_what_is_prepared_takes_the_place_of_frames(view: View) -> None:
+def test_what_is_prepared_takes_the_place_of_frames(view: ViewIndex) -> None:
     with Loader(view, reading(), batch=4) as loader:
         batch = next(loader.batches(prepare=lambda b: torch.stack(b.frames).sum()))
     assert batch.frames == [] and batch.prepared > 0
@@ -218,7 +220,7 @@ def test_what_is_prepared_takes_the_place_of_frames(view: View) -> None:
 # --- broken clips
 
 
-def test_another_clip_in_its_place_is_never_taken_for_it(view: View, tmp_path: Path) -> None:
+def test_another_clip_in_its_place_is_never_taken_for_it(view: ViewIndex, tmp_path: Path) -> None:
     work = copy_of(all_made(), tmp_path / "work")
     tar = work / "shards" / f"{view.shards[7]:06d}.tar"
     with tar.open("r+b") as file:  # of a run that packed other clips
@@ -232,7 +234,7 @@ def test_another_clip_in_its_place_is_never_taken_for_it(view: View, tmp_path: P
             next(loader.batches())
 
 
-def damage(work: Path, view: View, row: int) -> None:
+def damage(work: Path, view: ViewIndex, row: int) -> None:
     """Overwrite the middle of a clip in its shard."""
     tar = work / "shards" / f"{view.shards[row]:06d}.tar"
     with tar.open("r+b") as file:
@@ -241,7 +243,7 @@ def damage(work: Path, view: View, row: int) -> None:
 
 
 def test_a_broken_clip_is_replaced_the_same_way_everywhere(
-    view: View, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    view: ViewIndex, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     work = copy_of(all_made(), tmp_path / "work")
     damage(work, view, 7)
@@ -260,7 +262,7 @@ def test_a_broken_clip_is_replaced_the_same_way_everywhere(
                 assert clip == before
 
 
-def test_too_many_broken_clips_stop_the_run(view: View, tmp_path: Path) -> None:
+def test_too_many_broken_clips_stop_the_run(view: ViewIndex, tmp_path: Path) -> None:
     work = copy_of(all_made(), tmp_path / "work")
     damage(work, view, 7)
     with Loader(view, reading(work), batch=4) as loader:
@@ -278,7 +280,9 @@ def test_too_many_broken_clips_stop_the_run(view: View, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_in_evaluation_a_broken_clip_is_named(view: View, tmp_path: Path, workers: int) -> None:
+def test_in_evaluation_a_broken_clip_is_named(
+    view: ViewIndex, tmp_path: Path, workers: int
+) -> None:
     work = copy_of(all_made(), tmp_path / "work")
     damage(work, view, 7)
     own = reading(work, chances=None)
@@ -296,7 +300,7 @@ def test_in_evaluation_a_broken_clip_is_named(view: View, tmp_path: Path, worker
     assert len(batches[1].frames) == len(batches[1].labels) == 3
 
 
-def test_what_the_index_is_not_of_is_broken_too(view: View, tmp_path: Path) -> None:
+def test_what_the_index_is_not_of_is_broken_too(view: ViewIndex, tmp_path: Path) -> None:
     import dataclasses
 
     other = dataclasses.replace(view, heights=view.heights + 2)
@@ -308,7 +312,9 @@ def test_what_the_index_is_not_of_is_broken_too(view: View, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_shard_that_is_not_there_ends_the_run(view: View, tmp_path: Path, workers: int) -> None:
+def test_a_shard_that_is_not_there_ends_the_run(
+    view: ViewIndex, tmp_path: Path, workers: int
+) -> None:
     work = copy_of(all_made(), tmp_path / "work")
     (work / "shards" / f"{view.shards[-1]:06d}.tar").unlink()
     with (
@@ -318,7 +324,7 @@ def test_a_shard_that_is_not_there_ends_the_run(view: View, tmp_path: Path, work
         next(loader.batches())
 
 
-def test_a_view_that_can_not_be_trained_on_is_refused(view: View) -> None:
+def test_a_view_that_can_not_be_trained_on_is_refused(view: ViewIndex) -> None:
     import dataclasses
 
     with pytest.raises(StageError, match="12 clips in shards: fewer than a batch of 16"):
@@ -332,7 +338,7 @@ def test_a_view_that_can_not_be_trained_on_is_refused(view: View) -> None:
 # --- processes
 
 
-def test_no_files_are_left_open(view: View) -> None:
+def test_no_files_are_left_open(view: ViewIndex) -> None:
     before = sorted(os.listdir("/proc/self/fd"))
     for _ in range(2):
         with Loader(view, reading(), batch=4, workers=2) as loader:
@@ -343,7 +349,7 @@ def test_no_files_are_left_open(view: View) -> None:
     assert len(os.listdir("/proc/self/fd")) <= len(before) + 1
 
 
-def test_a_worker_that_dies_ends_the_run(view: View) -> None:
+def test_a_worker_that_dies_ends_the_run(view: ViewIndex) -> None:
     with Loader(view, reading(), batch=4, workers=2) as loader:
         batches = loader.batches()
         next(batches)

@@ -30,22 +30,22 @@ from uniformerv2.data import Loader
 from uniformerv2.dataset.clips import read_view
 from uniformerv2.dataset.decode import Reading
 from uniformerv2.dataset.frames import Sampling, view_frames
-from uniformerv2.dataset.shard_reader import Part, ShardReader
+from uniformerv2.dataset.shard_reader import ByteSpan, ShardReader
 from uniformerv2.distributed import Ranks
-from uniformerv2.evaluate import Evaluated, Views, evaluate_model, recipe_of
+from uniformerv2.evaluate import Evaluated, EvalViews, evaluate_model, recipe_of
 from uniformerv2.evaluation.predictions import class_accuracies, confusions
-from uniformerv2.evaluation.scoring import Look, Scores, scores_of
+from uniformerv2.evaluation.scoring import Look, Scores, score_clips
 from uniformerv2.model import UniFormerV2
 from uniformerv2.recipe import Published
 from uniformerv2.recipe_toml import to_toml
 from uniformerv2.weights.class_order import ClassOrder
 from uniformerv2.weights.convert import remap_head
 from uniformerv2.weights.files import write_tensors
-from uniformerv2.weights.load import load_model, read, record_of
+from uniformerv2.weights.load import load_model, make_record, read_checkpoint
 
 ALONE = Ranks(0, 1, 1, torch.device("cpu"))
 K710 = dataclasses.replace(small().model, num_classes=710)
-SHORT = Views(clips=2, crops=3, frames=4, workers=0, batch=5)
+SHORT = EvalViews(num_clips=2, num_crops=3, num_frames=4, workers=0, batch=5)
 
 
 def checkpoint(path: Path, config: Config = K710, family: Any = "alphabetical") -> Path:
@@ -56,7 +56,7 @@ def checkpoint(path: Path, config: Config = K710, family: Any = "alphabetical") 
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.2)
     dataset: Any = {710: "k710", 400: "k400"}[config.num_classes]
-    record = record_of(config, ClassOrder(dataset, family), "k710")
+    record = make_record(config, ClassOrder(dataset, family), "k710")
     write_tensors(path, model.state_dict(), record=record, wrapper="model_state")
     return path
 
@@ -71,7 +71,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return checkpoint(tmp_path_factory.mktemp("model") / "k710.safetensors")
 
 
-def evaluated(model: Path, work: Path, views: Views = SHORT, **options: Any) -> Evaluated:
+def evaluated(model: Path, work: Path, views: EvalViews = SHORT, **options: Any) -> Evaluated:
     found = evaluate_model(model, "k400/train", views, work=work, device="cpu", **options)
     assert found is not None
     return found
@@ -88,14 +88,14 @@ def rows_at(path: Path | str) -> list[Any]:
 
 def by_hand(path: Path, work: Path, clips: int, crops: int, frames: int) -> dict[str, np.ndarray]:
     """Clip -> the sum of probabilities of each class of K400, in the order of its head."""
-    found = read(path)
+    found = read_checkpoint(path)
     model = load_model(found)
     order = ClassOrder("k400", found.order.family)  # type: ignore[union-attr]
     place = {row: at for at, row in enumerate(found.order.rows())}  # type: ignore[union-attr]
     view = read_view(work, "k400/train")
     sums = {}
     for at, clip_id in enumerate(view.clip_ids):
-        part = Part(
+        part = ByteSpan(
             clip_id,
             int(view.shards[at]),
             int(view.offsets[at]),
@@ -118,7 +118,7 @@ def by_hand(path: Path, work: Path, clips: int, crops: int, frames: int) -> dict
 
 @pytest.mark.parametrize(("clips", "crops"), [(1, 1), (3, 3)])
 def test_scores_are_sums_of_probabilities(model: Path, work: Path, clips: int, crops: int) -> None:
-    found = evaluated(model, work, dataclasses.replace(SHORT, clips=clips, crops=crops))
+    found = evaluated(model, work, dataclasses.replace(SHORT, num_clips=clips, num_crops=crops))
     expected = by_hand(model, work, clips, crops, 4)
     classes = head_map("k400", "alphabetical")
     rows = rows_of(found)
@@ -144,12 +144,12 @@ def test_accuracies_are_those_of_the_answers(model: Path, tmp_path: Path) -> Non
         index.filter(pc.invert(pc.is_in(index["clip_id"], pa.array(fewer)))),
         work / "index.parquet",
     )
-    found = read(model)
+    found = read_checkpoint(model)
     tensors = {name: tensor.clone() for name, tensor in found.tensors.items()}
     order = found.order.rows()  # type: ignore[union-attr]
     tensors["head.bias"][order.index(first)] = 300
     tensors["head.bias"][order.index(second)] = 200
-    path, record = tmp_path / "biased.safetensors", record_of(found.config, found.order, "k710")
+    path, record = tmp_path / "biased.safetensors", make_record(found.config, found.order, "k710")
     write_tensors(path, tensors, record=record, wrapper="model_state")
     tested = evaluated(path, work)
     rows = rows_of(tested)
@@ -198,11 +198,11 @@ def test_a_model_without_the_classes_is_refused(work: Path, tmp_path: Path) -> N
     with pytest.raises(LabelError, match="has no row for 310 classes"):
         evaluate_model(path, "k710/train", SHORT, work=work, device="cpu")
     other = tmp_path / "other.safetensors"
-    recorded = read(path)
+    recorded = read_checkpoint(path)
     write_tensors(
         other,
         recorded.tensors,
-        record=record_of(recorded.config, None, "k710"),
+        record=make_record(recorded.config, None, "k710"),
         wrapper="model_state",
     )
     with pytest.raises(WeightsError, match="classes of none of Kinetics"):
@@ -210,10 +210,10 @@ def test_a_model_without_the_classes_is_refused(work: Path, tmp_path: Path) -> N
 
 
 def test_what_is_no_number_is_no_answer(model: Path, work: Path, tmp_path: Path) -> None:
-    found = read(model)
+    found = read_checkpoint(model)
     tensors = {name: tensor.clone() for name, tensor in found.tensors.items()}
     tensors["balance"].fill_(torch.nan)
-    path, record = tmp_path / "nan.safetensors", record_of(found.config, found.order, "k710")
+    path, record = tmp_path / "nan.safetensors", make_record(found.config, found.order, "k710")
     write_tensors(path, tensors, record=record, wrapper="model_state")
     with pytest.raises(WeightsError, match=r"What the model says of \S+ is no number"):
         evaluated(path, work)
@@ -314,7 +314,7 @@ def test_a_gpu_that_is_not_there_is_said(model: Path, work: Path) -> None:
 
 def test_frames_out_of_order(model: Path, work: Path) -> None:
     def tested(seed: int | None, frames: int = 4) -> list[Any]:
-        views = dataclasses.replace(SHORT, shuffle_seed=seed, frames=frames)
+        views = dataclasses.replace(SHORT, shuffle_seed=seed, num_frames=frames)
         return [row[3:5] for row in rows_of(evaluated(model, work, views))]
 
     assert tested(1) == tested(1)
@@ -337,7 +337,7 @@ def test_the_same_frames_are_seen_in_another_order(work: Path) -> None:
     for seed in (None, 1):
         how = Look([0, 1, 2], [5, 6, 7], 32, shuffle_seed=seed)
         with Loader(view, reading, batch=12) as loader:
-            found.append(scores_of(Sum(), loader, ALONE, how))
+            found.append(score_clips(Sum(), loader, ALONE, how))
     np.testing.assert_allclose(found[0].sums, found[1].sums, rtol=1e-5)
     ordered, shuffled = seen
     assert not torch.equal(ordered, shuffled)
@@ -383,19 +383,19 @@ def test_recipe_and_what_was_published_come_from_the_run(
     )
     (run / "recipe.toml").write_text(to_toml(recipe))
     assert recipe_of(run) == recipe_of(step) == recipe_of(step / "model.safetensors") == recipe
-    found = evaluate_model(run, "k400/val", Views(workers=0), work=work, device="cpu")
+    found = evaluate_model(run, "k400/val", EvalViews(workers=0), work=work, device="cpu")
     assert found is not None
     assert (found.frames, found.crops, found.clips) == (4, 1, 1)
     assert found.published == recipe.published
     mixed = evaluate_model(
-        run, "k400/val", Views(workers=0, shuffle_seed=1), work=work, device="cpu"
+        run, "k400/val", EvalViews(workers=0, shuffle_seed=1), work=work, device="cpu"
     )
     assert mixed is not None and mixed.published is None  # nobody has published that
     said = json.loads((mixed.path.parent / "summary.json").read_text())
     assert (said["shuffle_seed"], said["precision"], said["missing"]) == (1, "fp32", 0.0)
-    file = evaluate_model(step / "model.safetensors", "k400/val", Views(workers=0), work=work)
+    file = evaluate_model(step / "model.safetensors", "k400/val", EvalViews(workers=0), work=work)
     assert file is not None and file.path.parent.parent.name == "run_step_000000012"
-    assert evaluated(run, work, Views(workers=0)).published is None  # k400/train was not
+    assert evaluated(run, work, EvalViews(workers=0)).published is None  # k400/train was not
 
 
 def two_processes(path: Path, work: Path, out: Path) -> "subprocess.CompletedProcess[str]":

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from support.waiting import wait_until
-from uniformerv2.prefetch import made_ahead
+from uniformerv2.prefetch import make_ahead
 
 NONE = torch.device("cpu")
 
@@ -43,7 +43,7 @@ def without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def ahead(batches: Generator[Any, None, None]) -> Generator[Any, None, None]:
-    return made_ahead(batches, lambda batch: [], lambda batch: batch["held"], NONE)
+    return make_ahead(batches, lambda batch: [], lambda batch: batch["held"], NONE)
 
 
 def numbered(made: list[Any], stop: int | None = None) -> Generator[Any, None, None]:

@@ -25,28 +25,30 @@ from k710.labels.orders import labels_sha256
 from k710_cli import app
 from k710_cli.train import _show_progress
 from support.small_runs import log_of, small, work_in
+from uniformerv2.augment.colours import CLIP
 from uniformerv2.augment.mixup import Mixing, draw_mix
-from uniformerv2.augment.transforms import CLIP, training_clip
+from uniformerv2.augment.transforms import training_clip
 from uniformerv2.config import Config, Precision
 from uniformerv2.data import Loader
-from uniformerv2.dataset.clips import View, read_view
+from uniformerv2.dataset.clips import ViewIndex, read_view
 from uniformerv2.dataset.decode import Reading
 from uniformerv2.dataset.draws import generator_of
 from uniformerv2.dataset.frames import Sampling
 from uniformerv2.dataset.shard_reader import ShardReader
-from uniformerv2.evaluate import Views, evaluate_model
-from uniformerv2.evaluation.scoring import Scores, scores_of
+from uniformerv2.evaluate import EvalViews, evaluate_model
+from uniformerv2.evaluation.scoring import Scores, score_clips
 from uniformerv2.model import UniFormerV2
-from uniformerv2.recipe import Recipe
-from uniformerv2.recipe_toml import changed, to_toml
-from uniformerv2.train import Seen, train_model
+from uniformerv2.recipe import Optim, Recipe
+from uniformerv2.recipe_toml import change_recipe, to_toml
+from uniformerv2.train import train_model
 from uniformerv2.training import checkpoint
-from uniformerv2.training.init import started
-from uniformerv2.training.optim import Schedule, learning_rate
+from uniformerv2.training.init import init_model
+from uniformerv2.training.metrics import RunProgress
+from uniformerv2.training.optim import learning_rate
 from uniformerv2.weights.class_order import ClassOrder
 from uniformerv2.weights.convert import remap_head
 from uniformerv2.weights.files import read_tensors, step_of_run, write_tensors
-from uniformerv2.weights.load import read, record_of
+from uniformerv2.weights.load import make_record, read_checkpoint
 
 STEPS = 12
 
@@ -86,7 +88,7 @@ def test_it_learns_what_it_sees(work: Path) -> None:
 
 def test_learning_rates_are_those_of_the_schedule(work: Path) -> None:
     run = trained(work, "rates", "optim.start_lr=1e-5", "optim.end_lr=1e-4")
-    schedule = Schedule(1e-3, 1e-5, 1e-4, 1, 4)
+    schedule = Optim(lr=1e-3, start_lr=1e-5, end_lr=1e-4, warmup_epochs=1, epochs=4)
     expected = [learning_rate(schedule, step / 3) for step in range(STEPS)]
     assert [line["lr"] for line in log_of(run)] == expected
 
@@ -136,14 +138,14 @@ def test_a_run_goes_on_only_with_its_own_recipe(work: Path) -> None:
 def test_a_run_goes_on_with_less_memory(work: Path) -> None:
     whole = trained(work, "whole")
 
-    def stop(seen: Seen) -> None:
+    def stop(seen: RunProgress) -> None:
         if seen.step == 5:
             os.kill(os.getpid(), signal.SIGTERM)
 
     assert train_model(small(), work=work, run="mine", device="cpu", watch=stop).step == 6
     run = trained(work, "mine", "model.checkpoint_blocks=2")
     last = step_of_run(run)
-    assert last is not None and read(last).config.checkpoint_blocks == 2
+    assert last is not None and read_checkpoint(last).config.checkpoint_blocks == 2
     assert log_of(run) == log_of(whole)
 
 
@@ -196,7 +198,7 @@ def test_of_many_steps_at_a_look_the_first_bad_one_is_named(work: Path) -> None:
 @pytest.mark.parametrize("more", [(), ("optim.ema=0.9",)])
 def test_a_frozen_vit_stays_as_it_is(work: Path, more: tuple[str, ...]) -> None:
     recipe = small("model.frozen=true", *more)
-    model, _ = started(recipe, None)
+    model, _ = init_model(recipe, None)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     run = train_model(recipe, work=work, run="frozen", device="cpu").folder
     after = last_of(run)
@@ -217,7 +219,7 @@ def test_what_is_kept_of_an_average_is_the_average(work: Path) -> None:
     assert all(torch.equal(plain[name], weights[name]) for name in plain)
     every = trained(work, "every", "run.checkpoint_minutes=1e-6", "run.keep=100")
     path = [read_tensors(p / "model.safetensors")[0] for p in sorted(every.glob("step_*"))]
-    mean, _ = started(small(), None)
+    mean, _ = init_model(small(), None)
     expected = {name: p.detach().clone() for name, p in mean.named_parameters()}
     for step in path:
         expected = {name: 0.5 * mean + 0.5 * step[name] for name, mean in expected.items()}
@@ -226,7 +228,7 @@ def test_what_is_kept_of_an_average_is_the_average(work: Path) -> None:
 
 
 def test_the_last_weights_can_be_mixed_with_the_first(work: Path) -> None:
-    first = {n: p.detach().clone() for n, p in started(small(), None)[0].named_parameters()}
+    first = {n: p.detach().clone() for n, p in init_model(small(), None)[0].named_parameters()}
     plain = last_of(trained(work, "plain"))
     mixed = last_of(trained(work, "mixed", "optim.wise=0.25", "run.checkpoint_minutes=1e-6"))
     for name, start in first.items():
@@ -264,7 +266,7 @@ def test_only_whole_checkpoints_count(work: Path) -> None:
 def test_unfinished_checkpoints_are_not_kept_in_place_of_whole_ones(work: Path, keep: int) -> None:
     settings = ("run.checkpoint_minutes=1e-6", f"run.keep={keep}")
 
-    def stop(seen: Seen) -> None:
+    def stop(seen: RunProgress) -> None:
         if seen.step == 4:
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -288,7 +290,7 @@ def test_a_state_that_is_none_is_passed_over(work: Path, text: str) -> None:
 def test_a_signal_that_comes_twice_is_asked_once(work: Path, number: signal.Signals) -> None:
     """Slurm tells all processes of a job to end, torchrun among them, which tells its own again."""
 
-    def stop(seen: Seen) -> None:
+    def stop(seen: RunProgress) -> None:
         for _ in range(2 * (seen.step == 2)):
             os.kill(os.getpid(), number)
 
@@ -299,7 +301,7 @@ def test_a_signal_that_comes_twice_is_asked_once(work: Path, number: signal.Sign
 def test_a_ctrl_c_some_seconds_later_ends_it(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("uniformerv2.training.run._SAME_S", -1.0)
 
-    def stop(seen: Seen) -> None:
+    def stop(seen: RunProgress) -> None:
         for _ in range(2 * (seen.step == 2)):
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -309,7 +311,7 @@ def test_a_ctrl_c_some_seconds_later_ends_it(work: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("room", [1_000, 1_000_000])  # not even for the weights; not for moments
 def test_a_full_disk_is_worded_and_leaves_nothing(tmp_path: Path, room: int) -> None:
-    state = checkpoint.State(1, 3, 12, "k400/train", "", 12, 12, "")
+    state = checkpoint.RunState(1, 3, 12, "k400/train", "", 12, 12, "")
     weights = {"weight": torch.ones(100_000)}
     optim = {"moments": {"weight": {"exp_avg": torch.ones(1_000_000)}}}
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -359,17 +361,17 @@ def test_a_look_comes_after_the_checkpoint_and_is_made_up_for(
     settings = ("data.val=k400/val", "eval.every_epochs=2", "run.checkpoint_minutes=1e-6")
     expected = log_of(trained(work, "undisturbed", *settings))
 
-    def stop(seen: Seen) -> None:
+    def stop(seen: RunProgress) -> None:
         if how == "told" and seen.step == at - 1:
             os.kill(os.getpid(), signal.SIGTERM)
 
     def killed(*_: object) -> None:
         if len(list((work / "runs" / "mine").glob(f"step_{at:09d}"))):
             raise KeyboardInterrupt
-        return scores_of(*_)  # type: ignore[return-value,arg-type]
+        return score_clips(*_)  # type: ignore[return-value,arg-type]
 
     with monkeypatch.context() as patched:
-        patched.setattr("uniformerv2.training.run.scores_of", killed)
+        patched.setattr("uniformerv2.evaluation.scoring.score_clips", killed)
         with contextlib.suppress(KeyboardInterrupt):
             train_model(small(*settings), work=work, run="mine", device="cpu", watch=stop)
     run = work / "runs" / "mine"
@@ -387,13 +389,13 @@ def test_a_look_is_a_test_of_one_view(
     seen: list[Scores] = []
 
     def kept(*arguments: Any) -> Scores:
-        seen.append(scores_of(*arguments))
+        seen.append(score_clips(*arguments))
         return seen[-1]
 
-    monkeypatch.setattr("uniformerv2.training.run.scores_of", kept)
+    monkeypatch.setattr("uniformerv2.evaluation.scoring.score_clips", kept)
     settings = ("data.val=k400/val", "augment.colours=clip", f"run.precision={precision}")
     run = trained(work, "mine", *settings, "optim.ema=0.5")
-    views = Views(clips=1, crops=1, precision=precision, workers=0)
+    views = EvalViews(num_clips=1, num_crops=1, precision=precision, workers=0)
     tested = evaluate_model(run, "k400/val", views, work=work, device="cpu")
     assert tested is not None and tested.top1 == log_of(run)[-1]["val_top1"]
     ids = read_view(work, "k400/val").clip_ids
@@ -423,12 +425,12 @@ def test_validation_clips_that_are_not_there_are_said_before_the_first_step(work
 def test_validation_clips_without_labels_are_said_before_the_first_step(
     work: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def unlabelled(folder: Path, name: str) -> View:
+    def unlabelled(folder: Path, name: str) -> ViewIndex:
         view = read_view(folder, name)
         labels = view.labels if name == "k400/train" else view.labels * 0 - 1
         return dataclasses.replace(view, labels=labels)
 
-    monkeypatch.setattr("uniformerv2.training.run.read_view", unlabelled)
+    monkeypatch.setattr("uniformerv2.training.validate.read_view", unlabelled)
     with pytest.raises(StageError, match=r"without a label(.|\n)*--set data\.val=none"):
         trained(work, "mine", "data.val=k400/val")
     assert not (work / "runs" / "mine" / "log.jsonl").read_text()
@@ -450,7 +452,7 @@ def test_a_process_that_has_nothing_to_show_draws_no_bar(
         time.sleep(0.2)
     assert not capsys.readouterr().err
     with _show_progress() as watch:
-        watch(Seen(3, 7, [line]))
+        watch(RunProgress(3, 7, [line]))
     assert "3/7" in capsys.readouterr().err
 
 
@@ -465,12 +467,12 @@ def test_a_step_is_what_its_keys_say(work: Path) -> None:
         *("run.checkpoint_minutes=1e-6", "run.keep=100"),
     )
     run = train_model(recipe, work=work, run="mine", device="cpu").folder
-    model, order = started(recipe, None)
+    model, order = init_model(recipe, None)
     view = read_view(work, "k400/train")
     reading = Reading(
         ShardReader(work / "shards"),
         Sampling(4, None),
-        chances=recipe.chances,
+        chances=recipe.augment,
         repetitions=2,
         seed=recipe.run.seed,
     )
@@ -542,7 +544,7 @@ def written(path: Path, config: Config, order: ClassOrder | None) -> UniFormerV2
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter), alpha=0.1)
-    record = record_of(config, order, "k710")
+    record = make_record(config, order, "k710")
     write_tensors(path, model.state_dict(), record=record, wrapper="model_state")
     return model
 
@@ -555,15 +557,15 @@ def test_the_head_gets_the_rows_of_its_classes(tmp_path: Path) -> None:
     config = dataclasses.replace(small().model, num_classes=710)
     path = tmp_path / "k710.safetensors"
     written(path, config, ClassOrder("k710", "alphabetical"))
-    model, order = started(from_video(), str(path))
+    model, order = init_model(from_video(), str(path))
     assert order == ClassOrder("k400", "alphabetical")
     remapped = remap_head(path, "k400").path
     expected = read_tensors(remapped)[0]
     assert model.training and model.config.num_classes == 400
     assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
-    again, _ = started(from_video(), str(remapped))  # whose head is K400's already
+    again, _ = init_model(from_video(), str(remapped))  # whose head is K400's already
     assert torch.equal(again.head.weight, model.head.weight)
-    other, _ = started(from_video("start.head=random"), str(path))
+    other, _ = init_model(from_video("start.head=random"), str(path))
     assert not torch.equal(other.head.weight, model.head.weight)
     assert torch.equal(other.norm.weight, model.norm.weight)
 
@@ -573,14 +575,14 @@ def test_what_is_not_the_recipes_model_is_refused(tmp_path: Path) -> None:
     config = dataclasses.replace(small().model, num_classes=710)
     written(path, dataclasses.replace(config, width=128, heads=4), ClassOrder("k710", "opengvlab"))
     with pytest.raises(WeightsError, match="of another shape"):
-        started(from_video(), str(path))
+        init_model(from_video(), str(path))
     written(path, dataclasses.replace(config, global_layers=(1,)), ClassOrder("k710", "opengvlab"))
     with pytest.raises(WeightsError, match="does not fit the model"):
-        started(from_video("model.global_dropout=[0.5, 0.5]"), str(path))
+        init_model(from_video("model.global_dropout=[0.5, 0.5]"), str(path))
     written(path, dataclasses.replace(config, num_classes=5), None)
     with pytest.raises(WeightsError, match=r"start\.head=random"):
-        started(from_video(), str(path))
-    started(from_video("start.head=random"), str(path))
+        init_model(from_video(), str(path))
+    init_model(from_video("start.head=random"), str(path))
 
 
 @pytest.mark.parametrize(
@@ -595,10 +597,12 @@ def test_what_a_recipe_starts_from_must_be_there(
     settings: tuple[str, ...], init: str | None, said: str
 ) -> None:
     with pytest.raises(RecipeError, match=said):
-        started(small(*settings), init)
+        init_model(small(*settings), init)
 
 
 def test_the_same_seed_draws_the_same_weights() -> None:
-    models = [started(changed(small(), [f"run.seed={seed}"]), None)[0] for seed in (1, 1, 2)]
+    models = [
+        init_model(change_recipe(small(), [f"run.seed={seed}"]), None)[0] for seed in (1, 1, 2)
+    ]
     one, same, other = (model.head.weight for model in models)
     assert torch.equal(one, same) and not torch.equal(one, other)

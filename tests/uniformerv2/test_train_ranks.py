@@ -9,7 +9,7 @@ from k710.errors import RecipeError
 from k710.files import locked
 from support.small_runs import ended, log_of, small, started_process, work_in
 from uniformerv2.train import train_model
-from uniformerv2.training.run import num_parts
+from uniformerv2.training.run import count_micro_batches
 from uniformerv2.weights.files import read_tensors, step_of_run
 
 # No dropout, for each process has masks of its own; and no BatchNorm, which sees its clips alone.
@@ -117,11 +117,11 @@ def test_a_share_is_taken_in_as_few_parts_as_fit(
     batch: int, ranks: int, clips_per_gpu: int, mixup: float, parts: int
 ) -> None:
     values = (f"data.batch={batch}", f"run.clips_per_gpu={clips_per_gpu}", f"augment.mixup={mixup}")
-    assert num_parts(small(*values), ranks) == parts
+    assert count_micro_batches(small(*values), ranks) == parts
 
 
 def test_a_batch_that_processes_can_not_share_is_refused() -> None:
     with pytest.raises(RecipeError, match=r"data\.batch \(3\) can't be shared by 2 GPUs\."):
-        num_parts(small("data.batch=3"), 2)
+        count_micro_batches(small("data.batch=3"), 2)
     with pytest.raises(RecipeError, match="by 2 GPUs in pairs"):
-        num_parts(small("data.batch=6", "augment.cutmix=1.0"), 2)
+        count_micro_batches(small("data.batch=6", "augment.cutmix=1.0"), 2)

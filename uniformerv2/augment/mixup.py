@@ -16,7 +16,7 @@ from torch import Tensor
 
 from uniformerv2.dataset.draws import generator_of
 
-__all__ = ["Mix", "Mixing", "draw_mix", "mixed", "mixes_of"]
+__all__ = ["Mix", "Mixing", "draw_mix", "draw_mixes", "mix_clips"]
 
 _MIXED = 1 << 33  # a repetition that no clip has: its streams are of pairs
 
@@ -53,7 +53,7 @@ def draw_mix(generator: np.random.Generator, mixing: Mixing) -> Mix:
     return Mix(share, box)
 
 
-def mixes_of(mixing: Mixing, seed: int, epoch: int, positions: Sequence[int]) -> list[Mix]:
+def draw_mixes(mixing: Mixing, seed: int, epoch: int, positions: Sequence[int]) -> list[Mix]:
     """The draw for each pair of clips at these positions of an epoch's order.
 
     ValueError if two in a row are no pair.
@@ -64,7 +64,7 @@ def mixes_of(mixing: Mixing, seed: int, epoch: int, positions: Sequence[int]) ->
     return [draw_mix(generator_of(seed, epoch, first // 2, _MIXED), mixing) for first in firsts]
 
 
-def mixed(
+def mix_clips(
     clips: Tensor, labels: Tensor, mixes: Sequence[Mix], num_classes: int
 ) -> tuple[Tensor, Tensor]:
     """Clips (N, 3, T, S, S) after their mixes, one for each two, and targets (N, num_classes).

@@ -23,11 +23,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from uniformerv2.augment.colours import MEAN, STD, check_batch
 from uniformerv2.augment.rand_augment import matrix
-from uniformerv2.augment.transforms import MEAN, STD, check_batch
 from uniformerv2.dataset.draws import Draw
 
-__all__ = ["training_batch"]
+__all__ = ["make_pictures"]
 
 # In this order, so that the clips of a round that take a histogram come first, then those that take
 # a table. What is not named here moves pixels.
@@ -299,7 +299,7 @@ def _between(index, apart, num):
 _Row = tuple[tuple[int, ...], tuple[float, ...]]  # integers and floats; see _FIELDS
 
 
-def training_batch(frames: Sequence[Tensor], draws: Sequence[Draw], size: int) -> Tensor:
+def make_pictures(frames: Sequence[Tensor], draws: Sequence[Draw], size: int) -> Tensor:
     """Float (N, 3, T, size, size) of N clips uint8 RGB (T, H, W, 3), each with its draw.
 
     As `transforms.training_batch` has it, but for what is erased, with its ValueErrors. On

@@ -16,13 +16,13 @@ from k710.tables.connection import run
 from k710.tables.schemas import INDEX, MANIFEST, read_sql
 from k710.tables.sidecar import open_table
 
-__all__ = ["View", "read_view"]
+__all__ = ["ViewIndex", "read_view"]
 
 Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class View:
+class ViewIndex:
     """One row per clip, by shard and by place in it; all arrays have that length."""
 
     name: str
@@ -45,11 +45,19 @@ class View:
         return sizes
 
 
-def read_view(work: Path, name: str) -> View:
-    """The clips of the view `name`, from manifest.parquet and index.parquet of a work directory.
+def read_view(work: Path, name: str) -> ViewIndex:
+    """Read which clips of a view are in shards.
 
-    StageError where a table is not built, there is no such view, or none of its clips is in a
-    shard; SchemaError where the index has what no clip can have.
+    Args:
+        work: A work directory with manifest.parquet and index.parquet.
+        name: The view, like "k400/train".
+
+    Returns:
+        One row per clip, by shard and by place in it.
+
+    Raises:
+        StageError: A table is not built, there is no such view, or none of its clips is in a shard.
+        SchemaError: The index has what no clip can have.
     """
     with duckdb.connect() as con:
         for table in (MANIFEST, INDEX):
@@ -73,7 +81,7 @@ def read_view(work: Path, name: str) -> View:
     for column in ("label", "shard", "offset", "bytes", "num_frames", "height", "width"):
         columns[column] = np.ascontiguousarray(rows[column], dtype=np.int64)
         digest.update(columns[column].astype("<i8").tobytes())
-    return View(
+    return ViewIndex(
         name=name,
         clip_ids=clip_ids,
         labels=columns["label"],

@@ -17,7 +17,7 @@ from k710.errors import MediaError
 from k710.video.frames import read_frames
 from uniformerv2.dataset.draws import Chances, Draw, draw, generator_of
 from uniformerv2.dataset.frames import Sampling
-from uniformerv2.dataset.shard_reader import Part, ShardReader
+from uniformerv2.dataset.shard_reader import ByteSpan, ShardReader
 
 __all__ = ["ClipRead", "Place", "Reading", "Request", "read_clip", "read_request", "spread"]
 
@@ -29,8 +29,7 @@ class Place(NamedTuple):
     """One clip that is to be read, and where in the order of which epoch it comes."""
 
     row: int  # of the view
-    clip_id: str
-    part: Part
+    span: ByteSpan
     num_frames: int
     height: int
     width: int

@@ -8,9 +8,12 @@ timm; boxes are those of its slowfast/datasets/transform.py.
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 import numpy as np
+from msgspec import Meta
+
+from uniformerv2.fields import Above0, Checked, Share
 
 __all__ = ["OPS", "Box", "Chances", "Draw", "Op", "draw", "draw_ops", "generator_of"]
 
@@ -35,6 +38,10 @@ OPS: tuple[Name, ...] = get_args(Name)
 _SIGNED = {"rotate", "color", "contrast", "brightness", "sharpness"}
 _SIGNED |= {"shear_x", "shear_y", "translate_x", "translate_y"}
 _TRIES = 10  # of a box
+_ERASED_AREA = (0.02, 1 / 3)  # as a share of the picture that is trained on
+_ERASED_ASPECT = (0.3, 1 / 0.3)  # height to width
+_Area = Annotated[tuple[Above0, Share], Meta(description="two shares, the smaller first")]
+_Aspect = Annotated[tuple[Above0, Above0], Meta(description="two ratios, the smaller first")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +67,20 @@ class Box:
 
 
 @dataclass(frozen=True, slots=True)
-class Chances:
+class Chances(Checked):
     """What may be drawn; as the reference's training has it unless told otherwise."""
 
-    with_ops: bool = True
-    flip_probability: float = 0.5
-    area: tuple[float, float] = (0.08, 1.0)  # of the box, as a share of the frame's
-    aspect: tuple[float, float] = (0.75, 1.3333)  # of the box, width to height
-    erase_probability: float = 0.0
-    erased_area: tuple[float, float] = (0.02, 1 / 3)  # as a share of the picture that is trained on
-    erased_aspect: tuple[float, float] = (0.3, 1 / 0.3)  # height to width
+    rand_augment: bool = True
+    flip: Share = 0.5
+    area: _Area = (0.08, 1.0)  # of the box that is cut out, as a share of the frame
+    aspect: _Aspect = (0.75, 1.3333)  # of the box, width to height
+    erase: Share = 0.0
+
+    def __post_init__(self) -> None:
+        Checked.__post_init__(self)
+        for name, (low, high) in (("area", self.area), ("aspect", self.aspect)):
+            if low > high:
+                raise ValueError(f"{name} ({low}, {high}) must have the smaller first")
 
 
 _DEFAULT = Chances()
@@ -96,9 +107,9 @@ def draw(
     """
     ops = draw_ops(generator)
     box = _box(generator, height, width, chances)
-    is_flipped = bool(generator.random() < chances.flip_probability)
-    erased = _erased(generator, chances)
-    return Draw(ops if chances.with_ops else (), box, is_flipped, erased)
+    is_flipped = bool(generator.random() < chances.flip)
+    erased = _erased(generator, chances.erase)
+    return Draw(ops if chances.rand_augment else (), box, is_flipped, erased)
 
 
 def _box(generator: np.random.Generator, height: int, width: int, chances: Chances) -> Box:
@@ -116,15 +127,15 @@ def _box(generator: np.random.Generator, height: int, width: int, chances: Chanc
 
 
 def _erased(
-    generator: np.random.Generator, chances: Chances
+    generator: np.random.Generator, probability: float
 ) -> tuple[float, float, float, float] | None:
-    if not chances.erase_probability:
+    if not probability:
         return None  # no draw comes after these
-    areas = generator.uniform(*chances.erased_area, _TRIES)
-    low, high = chances.erased_aspect
+    areas = generator.uniform(*_ERASED_AREA, _TRIES)
+    low, high = _ERASED_ASPECT
     logs = generator.uniform(math.log(low), math.log(high), _TRIES)
     is_erased, down, right = generator.random(3)
-    if is_erased >= chances.erase_probability:
+    if is_erased >= probability:
         return None
     for area, ratio in zip(areas.tolist(), np.exp(logs).tolist(), strict=True):
         height, width = math.sqrt(area * ratio), math.sqrt(area / ratio)

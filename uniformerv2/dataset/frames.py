@@ -70,7 +70,18 @@ def _edges(video_frames: int, clip_frames: int) -> list[int]:
 
 
 def train_bounds(video_frames: int, clip_frames: int) -> list[tuple[int, int]]:
-    """First and last frame, both included, that frame i of a training clip is drawn from."""
+    """The frames of a video among which each frame of a training clip is drawn.
+
+    Args:
+        video_frames: Frames of the video.
+        clip_frames: Frames of the clip.
+
+    Returns:
+        One (first, last) for each frame of the clip, both included, counted from 0.
+
+    Raises:
+        ValueError: One of the numbers is not above 0.
+    """
     edges = _edges(video_frames, clip_frames)
     last = video_frames - 1
     return [(min(a, last), min(b, last)) for a, b in itertools.pairwise(edges)]
@@ -83,9 +94,19 @@ def train_frames(generator: np.random.Generator, video_frames: int, clip_frames:
 
 
 def view_frames(video_frames: int, clip_frames: int, view: int, views: int) -> list[int]:
-    """The frames of test view `view` of `views`, counted from 0: evenly apart in each segment.
+    """The frames of one test view, evenly apart in each segment; one view takes the middle.
 
-    One view takes the middle of each segment. Of a video shorter than the clip, frames come twice.
+    Args:
+        video_frames: Frames of the video.
+        clip_frames: Frames of the clip.
+        view: Which view, from 0.
+        views: How many there are.
+
+    Returns:
+        `clip_frames` indices, counted from 0; of a video shorter than the clip, some come twice.
+
+    Raises:
+        ValueError: `view` is not one of the views, or a number of frames is not above 0.
     """
     if not 0 <= view < views:
         raise ValueError(f"view ({view}) must be from 0 to views ({views}) - 1")

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Order", "Shuffle", "batch_rows", "num_steps", "order_of", "permuted", "shuffle_of"]
+__all__ = ["EpochOrder", "Shuffle", "batch_rows", "num_steps", "order_of", "permute", "shuffle_of"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -26,7 +26,7 @@ PADDING = -1  # the row of a place in an evaluation batch that has no clip
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class EpochOrder:
     """The order of one epoch of a view."""
 
     num_clips: int
@@ -53,7 +53,7 @@ class Order:
 
     def _rows_of(self, window: int, positions: Ints) -> Ints:
         start, end = self.window_start[window : window + 2]
-        places = permuted(positions - start, int(end - start), _key(self.key, "clips", window))
+        places = permute(positions - start, int(end - start), _key(self.key, "clips", window))
         first = window * self.window_shards
         shards = self.shards[first : first + self.window_shards]
         sizes = np.diff(self.first_row)[shards]
@@ -80,7 +80,7 @@ def order_of(
     epoch: int,
     window_shards: int = 16,
     is_shuffled: bool = True,
-) -> Order:
+) -> EpochOrder:
     """The order of an epoch, from the number of the view's clips in each of its shards.
 
     Takes time and memory for the shards, none for the clips. Without shuffling: as the table is.
@@ -92,11 +92,11 @@ def order_of(
     num = len(sizes)
     shards = np.arange(num, dtype=np.int64)
     if is_shuffled:
-        shards = permuted(shards, num, _key(key, "shards"))
+        shards = permute(shards, num, _key(key, "shards"))
     first_row = np.concatenate([[0], np.cumsum(sizes)])
     ends = np.concatenate([[0], np.cumsum(sizes[shards])])
     starts = ends[:num:window_shards]
-    return Order(
+    return EpochOrder(
         num_clips=int(sizes.sum()),
         is_shuffled=is_shuffled,
         key=key,
@@ -112,7 +112,7 @@ def num_steps(num_clips: int, batch: int, *, is_training: bool) -> int:
     return num_clips // batch if is_training else -(-num_clips // batch)
 
 
-def batch_rows(order: Order, step: int, batch: int, *, rank: int = 0, ranks: int = 1) -> Ints:
+def batch_rows(order: EpochOrder, step: int, batch: int, *, rank: int = 0, ranks: int = 1) -> Ints:
     """The rows that `rank` has of the global batch of `step`: so many on each rank.
 
     Positions of that batch are step * batch onwards, the first ones on rank 0. After the last clip
@@ -129,7 +129,7 @@ def batch_rows(order: Order, step: int, batch: int, *, rank: int = 0, ranks: int
     return rows
 
 
-def permuted(places: Ints, num: int, key: int) -> Ints:
+def permute(places: Ints, num: int, key: int) -> Ints:
     """Where a permutation of 0..num - 1 that `key` picks takes each of `places`.
 
     A Feistel network over the next even number of bits; what falls out of range goes round again,
@@ -164,7 +164,7 @@ def _key(*parts: Any) -> int:
     return int.from_bytes(digest[:8], "big")
 
 
-def shuffle_of(order: Order, labels: Ints, *, sample: int = 1_000_000) -> Shuffle:
+def shuffle_of(order: EpochOrder, labels: Ints, *, sample: int = 1_000_000) -> Shuffle:
     """How well the first `sample` clips of an order are mixed; `labels` has one for each row."""
     rows = order.rows(np.arange(min(order.num_clips, sample), dtype=np.int64))
     shards = np.searchsorted(order.first_row, rows, side="right") - 1

@@ -15,15 +15,15 @@ from k710.errors import MissingExtra, StageError, printable, shown
 from k710.files import is_url
 from k710.sources.outcomes import shard_name
 
-__all__ = ["Part", "ShardReader"]
+__all__ = ["ByteSpan", "ShardReader"]
 
 _HEADER = tarfile.BLOCKSIZE  # bytes, before those of a member
 _MOST_OPEN = 64  # files: more than the shards of a window
 _PAUSES_S = (1.0, 5.0)  # before a request over the network is made again
 
 
-class Part(NamedTuple):
-    """A clip's bytes within a shard, and their SHA-256 in hexadecimal."""
+class ByteSpan(NamedTuple):
+    """Where the bytes of a clip lie in a shard, and their SHA-256 in hexadecimal."""
 
     clip_id: str
     shard: int
@@ -33,7 +33,7 @@ class Part(NamedTuple):
 
 
 class ShardReader:
-    """Reads parts of shards, each by one `pread`, or one ranged request.
+    """Reads spans of shards, each by one `pread`, or one ranged request.
 
     `folder` holds the tars. No clip is taken for another: the tar's own header before it must have
     its name. What comes over a network must have its hash too, and is kept under that in the folder
@@ -47,51 +47,53 @@ class ShardReader:
         self._files: OrderedDict[int, int] = OrderedDict()  # shard -> descriptor, latest last
         self._remote: Any = None
 
-    def read(self, parts: Sequence[Part]) -> list[bytes]:
-        """The bytes of each part; over a network all are asked for at once.
+    def read(self, spans: Sequence[ByteSpan]) -> list[bytes]:
+        """The bytes of each clip; over a network all are asked for at once.
 
         StageError where they can't be had.
         """
         if not is_url(self.folder):
-            return [_checked(self._path(part), part, self._pread(part)) for part in parts]
-        found = {part: data for part in parts if (data := self._cached(part)) is not None}
-        missing = [part for part in dict.fromkeys(parts) if part not in found]
-        for part, data in zip(missing, self._over_network(missing), strict=True):
-            found[part] = _checked(self._path(part), part, data)
-            if hashlib.sha256(found[part]).hexdigest() != part.digest:
+            return [_check_clip(self._path(span), span, self._pread(span)) for span in spans]
+        found = {span: data for span in spans if (data := self._read_cached(span)) is not None}
+        missing = [span for span in dict.fromkeys(spans) if span not in found]
+        for span, data in zip(missing, self._fetch(missing), strict=True):
+            found[span] = _check_clip(self._path(span), span, data)
+            if hashlib.sha256(found[span]).hexdigest() != span.digest:
                 raise StageError(
-                    f"{part.clip_id} in {printable(self._path(part))} has other bytes than the "
+                    f"{span.clip_id} in {printable(self._path(span))} has other bytes than the "
                     "index says: the shard is another one, or was damaged on the way."
                 )
-            self._keep(part, found[part])
-        return [found[part] for part in parts]
+            self._keep(span, found[span])
+        return [found[span] for span in spans]
 
-    def _path(self, part: Part) -> str:
-        return f"{self.folder}/{shard_name(part.shard)}.tar"
+    def _path(self, span: ByteSpan) -> str:
+        return f"{self.folder}/{shard_name(span.shard)}.tar"
 
-    def _pread(self, part: Part) -> bytes:
-        path = self._path(part)
+    def _pread(self, span: ByteSpan) -> bytes:
+        path = self._path(span)
         try:
-            descriptor = self._files.pop(part.shard, None)
+            descriptor = self._files.pop(span.shard, None)
             if descriptor is None:
                 descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            self._files[part.shard] = descriptor
+            self._files[span.shard] = descriptor
             if len(self._files) > _MOST_OPEN:
                 os.close(self._files.popitem(last=False)[1])
-            return _pread(descriptor, part.offset - _HEADER, _HEADER + part.num_bytes)
+            return _pread(descriptor, span.offset - _HEADER, _HEADER + span.num_bytes)
         except OSError as error:
             words = printable(error.strerror or str(error))
             raise StageError(f"{printable(path)} can't be read: {words}.") from error
 
-    def _over_network(self, parts: Sequence[Part]) -> list[bytes]:
-        if not parts:
+    def _fetch(self, spans: Sequence[ByteSpan]) -> list[bytes]:
+        if not spans:
             return []
-        paths = [self._path(part) for part in parts]
-        starts = [part.offset - _HEADER for part in parts]
-        ends = [part.offset + part.num_bytes for part in parts]
+        paths = [self._path(span) for span in spans]
+        starts = [span.offset - _HEADER for span in spans]
+        ends = [span.offset + span.num_bytes for span in spans]
         for pause_s in (*_PAUSES_S, None):
             try:
-                data: list[bytes] = self._opened().cat_ranges(paths, starts, ends, on_error="raise")
+                data: list[bytes] = self._open_remote().cat_ranges(
+                    paths, starts, ends, on_error="raise"
+                )
                 return data
             except (MissingExtra, StageError):
                 raise
@@ -104,7 +106,7 @@ class ShardReader:
                 time.sleep(pause_s)
         raise AssertionError("the last try returns or raises")
 
-    def _opened(self) -> Any:
+    def _open_remote(self) -> Any:
         if self._remote is None:
             try:
                 from fsspec.core import url_to_fs
@@ -116,20 +118,20 @@ class ShardReader:
                 raise StageError(f"{shown(self.folder)}: {printable(str(error))}") from error
         return self._remote
 
-    def _cached(self, part: Part) -> bytes | None:
+    def _read_cached(self, span: ByteSpan) -> bytes | None:
         if self.cache is None:
             return None
         try:
-            data = _place(self.cache, part).read_bytes()
+            data = _place(self.cache, span).read_bytes()
         except OSError:
             return None
         # A machine that stopped may have left a file without its bytes.
-        return data if hashlib.sha256(data).hexdigest() == part.digest else None
+        return data if hashlib.sha256(data).hexdigest() == span.digest else None
 
-    def _keep(self, part: Part, data: bytes) -> None:
+    def _keep(self, span: ByteSpan, data: bytes) -> None:
         if self.cache is None:
             return
-        path = _place(self.cache, part)
+        path = _place(self.cache, span)
         partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -154,23 +156,23 @@ class ShardReader:
         return ShardReader, (self.folder, self.cache)
 
 
-def _place(cache: Path, part: Part) -> Path:
-    name = bytes.fromhex(part.digest).hex()  # a hash and nothing else, whatever a table says
+def _place(cache: Path, span: ByteSpan) -> Path:
+    name = bytes.fromhex(span.digest).hex()  # a hash and nothing else, whatever a table says
     return cache / name[:2] / f"{name}.mp4"
 
 
-def _checked(path: str, part: Part, data: bytes) -> bytes:
+def _check_clip(path: str, span: ByteSpan, data: bytes) -> bytes:
     """The clip's bytes of those with the header before them."""
-    missing = _HEADER + part.num_bytes - len(data)
+    missing = _HEADER + span.num_bytes - len(data)
     if missing:
         raise StageError(
             f"{printable(path)} ends {missing:,} bytes early: it is not the shard that the index "
             "is of. k710 verify tells more."
         )
-    name = f"{part.clip_id}.mp4".encode()
+    name = f"{span.clip_id}.mp4".encode()
     if data[:100].rstrip(b"\0") != name:
         raise StageError(
-            f"{printable(path)} has no {shown(part.clip_id)} at byte {part.offset:,}: it is not "
+            f"{printable(path)} has no {shown(span.clip_id)} at byte {span.offset:,}: it is not "
             "the shard that the index is of. k710 verify tells more."
         )
     return data[_HEADER:]

@@ -13,7 +13,7 @@ from k710.labels.orders import class_names
 from k710.tables.connection import run
 from k710.tables.schemas import MANIFEST, Table, read_sql
 from k710.tables.sidecar import TableSpec, open_table, parquet_pattern, write_table
-from uniformerv2.dataset.clips import View
+from uniformerv2.dataset.clips import ViewIndex
 from uniformerv2.evaluation.scoring import Scores
 
 __all__ = [
@@ -62,7 +62,7 @@ class Confusion:
 
 
 def write_predictions(
-    folder: Path, view: View, scores: Scores, num_views: int, made_of: dict[str, str]
+    folder: Path, view: ViewIndex, scores: Scores, num_views: int, made_of: dict[str, str]
 ) -> Path:
     """Write predictions.parquet of what the model says to `folder`; returns its path."""
     scored = pa.table(

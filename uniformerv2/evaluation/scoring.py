@@ -16,13 +16,16 @@ import torch
 from torch import Tensor, nn
 
 from k710.errors import StageError, WeightsError
-from uniformerv2.augment.transforms import REFERENCE, Colours, evaluation_clip
+from uniformerv2.augment.colours import REFERENCE, Colours
+from uniformerv2.augment.transforms import evaluation_clip
 from uniformerv2.data import Batch, Loader
+from uniformerv2.dataset.clips import ViewIndex
+from uniformerv2.dataset.decode import Reading
 from uniformerv2.dataset.draws import generator_of
 from uniformerv2.distributed import Ranks
 from uniformerv2.weights.class_order import ClassOrder, positions
 
-__all__ = ["DTYPES", "TOP", "Look", "Scores", "columns_of", "scores_of"]
+__all__ = ["DTYPES", "TOP", "Look", "Scores", "columns_of", "score_clips", "score_view"]
 
 TOP = 5
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -73,12 +76,43 @@ def columns_of(order: ClassOrder, dataset: str) -> tuple[list[int], list[int]]:
     return positions(order, wanted), wanted.rows()
 
 
+def score_view(
+    model: nn.Module,
+    view: ViewIndex,
+    reading: Reading,
+    look: Look,
+    *,
+    ranks: Ranks,
+    batch: int,
+    workers: int | None = None,
+    skip_broken: bool = False,
+    report: Callable[[int], object] = lambda clips: None,
+) -> Scores:
+    """Read the clips of a view, `batch` at a time on each process, and score them.
+
+    Without `workers` a process decodes on its share of the machine's cores. Errors are those of
+    `score_clips`, and MediaError for a broken clip unless such are skipped.
+    """
+    with Loader(
+        view,
+        reading,
+        batch=batch * ranks.ranks,
+        rank=ranks.rank,
+        ranks=ranks.ranks,
+        workers=ranks.share_of_cores() if workers is None else workers,
+        device=ranks.device,
+        ahead=ranks.device.type == "cuda",
+        skip_broken=skip_broken,
+    ) as loader:
+        return score_clips(model, loader, ranks, look, report)
+
+
 @torch.no_grad()
-def scores_of(
+def score_clips(
     model: nn.Module,
     loader: Loader,
     ranks: Ranks,
-    how: Look,
+    look: Look,
     report: Callable[[int], object] = lambda clips: None,
 ) -> Scores:
     """The scores of all clips of an evaluation loader, the same on every process.
@@ -94,17 +128,17 @@ def scores_of(
     top, sums = [], []
     try:
         for batch in loader.batches():
-            summed = _summed(model, batch, loader, ranks.device, how)
+            summed = _sum_probabilities(model, batch, loader, ranks.device, look)
             best = summed.topk(min(TOP, summed.shape[1]))
             rows += batch.rows
-            top.append(torch.tensor(how.classes)[best.indices.cpu()])
+            top.append(torch.tensor(look.classes)[best.indices.cpu()])
             sums.append(best.values.cpu())
             _check_finite(sums[-1], batch, loader)
             del batch
             report(len(rows))
     finally:
         model.train(was_training)
-    shares = ranks.gathered((rows, torch.cat(top).numpy(), torch.cat(sums).numpy()))
+    shares = ranks.gather((rows, torch.cat(top).numpy(), torch.cat(sums).numpy()))
     found = np.concatenate([np.asarray(each, dtype=np.int64) for each, _, _ in shares])
     if not len(found):
         raise StageError(f"None of the clips of {loader.view.name} could be read.")
@@ -128,27 +162,27 @@ def _check_finite(best: Tensor, batch: Batch, loader: Loader) -> None:
         )
 
 
-def _summed(
-    model: nn.Module, batch: Batch, loader: Loader, device: torch.device, how: Look
+def _sum_probabilities(
+    model: nn.Module, batch: Batch, loader: Loader, device: torch.device, look: Look
 ) -> Tensor:
     """(N, classes) of a batch: probabilities, summed over times and crops."""
     times, T = loader.reading.views, loader.reading.sampling.clip_frames
-    size = how.size
-    summed = torch.zeros(len(batch.rows), len(how.heads), device=device)
-    heads = torch.tensor(how.heads, device=device)
-    for time, crop in itertools.product(range(times), (1,) if how.crops == 1 else (0, 1, 2)):
+    size = look.size
+    summed = torch.zeros(len(batch.rows), len(look.heads), device=device)
+    heads = torch.tensor(look.heads, device=device)
+    for time, crop in itertools.product(range(times), (1,) if look.crops == 1 else (0, 1, 2)):
         clips = [
             evaluation_clip(
-                _ordered(frames[time * T : (time + 1) * T], row, time, how.shuffle_seed),
+                _ordered(frames[time * T : (time + 1) * T], row, time, look.shuffle_seed),
                 size,
                 crop,
-                colours=how.colours,
+                colours=look.colours,
             )
             for row, frames in zip(batch.rows, batch.frames, strict=True)
         ]
         # A model that is sharded has to be called by all processes alike, with a clip or without.
         x = torch.stack(clips) if clips else torch.zeros(1, 3, T, size, size, device=device)
-        with torch.autocast(device.type, how.dtype, enabled=how.dtype != torch.float32):
+        with torch.autocast(device.type, look.dtype, enabled=look.dtype != torch.float32):
             logits = model(x)
         if clips:
             summed += logits.float()[:, heads].softmax(-1)

@@ -1,4 +1,3 @@
 from .log import read_log as read_log
-from .optim import Schedule as Schedule
 from .optim import learning_rate as learning_rate
 from .optim import parameter_groups as parameter_groups

@@ -12,22 +12,21 @@ another number of GPUs.
 
 import contextlib
 import itertools
-import json
 import os
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from k710.errors import StageError, WeightsError, shown
 from k710.files import replacing, word_os_errors, write_json
-from uniformerv2.config import check_type
 from uniformerv2.weights.files import (
     MODEL,
     READ_ERRORS,
@@ -37,11 +36,11 @@ from uniformerv2.weights.files import (
 )
 
 __all__ = [
-    "State",
+    "RunState",
     "load_moments",
     "load_weights",
     "moments_of",
-    "placed",
+    "place_tensors",
     "read_optim",
     "read_state",
     "remove_old",
@@ -56,7 +55,7 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class RunState:
     """What a checkpoint is of: a run goes on only with the same."""
 
     step: int  # that are done
@@ -76,7 +75,7 @@ def step_folder(run: Path, step: int) -> Path:
 
 def save(
     run: Path,
-    state: State,
+    state: RunState,
     *,
     weights: Mapping[str, Tensor],
     record: Mapping[str, Any],
@@ -128,18 +127,15 @@ def remove_old(run: Path, keep: int) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def read_state(folder: Path) -> State:
+def read_state(folder: Path) -> RunState:
     """The state of a step's folder. StageError if it is none."""
     path = folder / "state.json"
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-        state = State(**{name: said[name] for name in State.__slots__})
-        for part in fields(state):
-            check_type(part.name, part.type, getattr(state, part.name))
+        state = msgspec.json.decode(path.read_bytes(), type=RunState)
         if not 0 <= state.step <= state.total_steps:
             raise ValueError(f"step {state.step} of {state.total_steps}")
         return state
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StageError(f"{shown(path)} is no state of a run: {error}.") from error
 
 
@@ -174,7 +170,7 @@ def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
     if {k: t.shape for k, t in state.items()} != {k: t.shape for k, t in weights.items()}:
         raise WeightsError("The checkpoint is of another model than the run's recipe.")
     for name, tensor in state.items():
-        tensor.copy_(_placed(weights[name], tensor))
+        tensor.copy_(_place(weights[name], tensor))
 
 
 def moments_of(
@@ -202,7 +198,7 @@ def load_moments(
         if any(shape != parameter.shape for shape in shapes.values()) or "step" not in kept:
             raise WeightsError(f"The checkpoint's optim.pt has no moments of {shown(name)}.")
         optimizer.state[parameter] = {
-            key: _count(optimizer, parameter, value) if key == "step" else _placed(value, parameter)
+            key: _count(optimizer, parameter, value) if key == "step" else _place(value, parameter)
             for key, value in kept.items()
         }
 
@@ -220,12 +216,12 @@ def whole(tensor: Tensor, *, keep: bool = True) -> Tensor:
     return tensor.detach().to("cpu", copy=True) if keep else torch.empty(0)
 
 
-def placed(tensors: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def place_tensors(tensors: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copies of whole tensors where those of the same names lie, and sharded as those are."""
-    return {name: _placed(tensors[name], other) for name, other in like.items()}
+    return {name: _place(tensors[name], other) for name, other in like.items()}
 
 
-def _placed(tensor: Tensor, like: Tensor) -> Tensor:
+def _place(tensor: Tensor, like: Tensor) -> Tensor:
     if isinstance(like, DTensor):
         return distribute_tensor(tensor.to(like.device), like.device_mesh, like.placements)
     return tensor.to(like.device, copy=True)

@@ -13,22 +13,46 @@ import torch
 
 from k710.errors import RecipeError, WeightsError, shown
 from k710.labels.orders import Family
+from uniformerv2.config import Config
 from uniformerv2.model import UniFormerV2
 from uniformerv2.recipe import Recipe
+from uniformerv2.recipe_toml import published_recipes, read_recipe
 from uniformerv2.weights.class_order import Classes, ClassOrder, positions
 from uniformerv2.weights.image_vits import arm, image_vit
-from uniformerv2.weights.load import compare, ours, read, shapes_of
+from uniformerv2.weights.load import check_shapes, our_tensors, read_checkpoint, shapes_of
 from uniformerv2.weights.names import shapes_in
 
-__all__ = ["ORDER", "model_of", "started"]
+__all__ = ["ORDER", "draw_model", "find_fine_tuning_recipe", "init_model"]
 
 ORDER: Family = "opengvlab"  # of the head of a model that starts anew
 
 
-def model_of(recipe: Recipe) -> UniFormerV2:
+def draw_model(recipe: Recipe) -> UniFormerV2:
     """A model with the recipe's shapes and drawn weights, on the CPU."""
     torch.manual_seed(_seed(recipe))
     return UniFormerV2(recipe.model)
+
+
+def find_fine_tuning_recipe(target: str, config: Config, frames: int) -> str:
+    """The name of the published recipe that fine-tunes such a model, of so many frames.
+
+    RecipeError names those that there are.
+    """
+    alike = ("size", "patch", "width", "depth", "frozen")
+    there = []
+    for name in published_recipes():
+        recipe = read_recipe(name)
+        if recipe.start.kind != "video" or recipe.dataset != target:
+            continue
+        is_alike = all(getattr(recipe.model, key) == getattr(config, key) for key in alike)
+        if is_alike and recipe.data.frames == frames:
+            return name
+        there.append(name)
+    raise RecipeError(
+        f"No published recipe fine-tunes a model {config.width} wide, {config.depth} deep, of "
+        f"{config.size} pixels and {frames} frames on {target}.\n"
+        f"There are {', '.join(there)}: choose one with --recipe, or write a file of your own."
+    )
 
 
 def _seed(recipe: Recipe) -> int:
@@ -41,7 +65,7 @@ def _seed(recipe: Recipe) -> int:
     return int(np.random.SeedSequence(words).generate_state(1)[0])
 
 
-def started(recipe: Recipe, init: str | None) -> tuple[UniFormerV2, ClassOrder]:
+def init_model(recipe: Recipe, init: str | None) -> tuple[UniFormerV2, ClassOrder]:
     """The model that the recipe starts from, in training mode, and the order of its classes.
 
     `init` is a file, a run's folder, or timm:NAME, as the recipe's `start` needs it. RecipeError
@@ -54,13 +78,13 @@ def started(recipe: Recipe, init: str | None) -> tuple[UniFormerV2, ClassOrder]:
                 f"Recipe {shown(recipe.name)} starts from nothing: {shown(init)} has no use.\n"
                 "Leave it out, or --set start.kind=image."
             )
-        return model_of(recipe).train(), order
+        return draw_model(recipe).train(), order
     if init is None:
         raise RecipeError(_lacking(recipe))
     if recipe.start.kind == "image":
         torch.manual_seed(_seed(recipe))
         return arm(image_vit(init), recipe.model).train(), order
-    return _remade(recipe, Path(init))
+    return _replace_head(recipe, Path(init))
 
 
 def _lacking(recipe: Recipe) -> str:
@@ -77,12 +101,14 @@ def _lacking(recipe: Recipe) -> str:
     )
 
 
-def _remade(recipe: Recipe, path: Path) -> tuple[UniFormerV2, ClassOrder]:
+def _replace_head(recipe: Recipe, path: Path) -> tuple[UniFormerV2, ClassOrder]:
     """A video model whose head gets the classes of the recipe's dataset, by class."""
-    checkpoint = read(path)
-    tensors = ours(checkpoint)
+    checkpoint = read_checkpoint(path)
+    tensors = our_tensors(checkpoint)
     shapes = shapes_in(replace(recipe.model, num_classes=checkpoint.config.num_classes), "k710")
-    compare(shapes, shapes_of(tensors), f"{shown(path)} ({recipe.arch} of {recipe.name} is asked)")
+    check_shapes(
+        shapes, shapes_of(tensors), f"{shown(path)} ({recipe.arch} of {recipe.name} is asked)"
+    )
     # What else the weights decide is theirs: activation, epsilon, where the global blocks are.
     theirs = checkpoint.config
     config = replace(

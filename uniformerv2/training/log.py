@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from k710.errors import MissingExtra
 from k710.files import replacing, word_os_errors
+from uniformerv2.recipe import Run
 
 __all__ = ["RunLog", "read_log"]
 
@@ -20,15 +21,15 @@ __all__ = ["RunLog", "read_log"]
 class RunLog:
     """Appends to the log of a run that goes on after `step` steps. StageError if it can't."""
 
-    def __init__(self, folder: Path, step: int, *, tensorboard: bool, wandb: bool) -> None:
+    def __init__(self, folder: Path, step: int, run: Run) -> None:
         self.path = folder / "log.jsonl"
         self.watchers: list[Any] = []
-        if tensorboard:
+        if run.tensorboard:
             self.watchers.append(_TensorBoard(folder, step))
-        if wandb:
+        if run.wandb:
             self.watchers.append(_WandB(folder))
         with word_os_errors(folder):
-            self.last = _cut(self.path, step)
+            self.last = _cut_log(self.path, step)
             self.file = self.path.open("a", encoding="utf-8")
 
     def write(self, lines: Sequence[Mapping[str, Any]]) -> None:
@@ -70,7 +71,7 @@ def read_log(folder: Path) -> Iterator[dict[str, Any]]:
             yield line
 
 
-def _cut(path: Path, step: int) -> dict[str, Any]:
+def _cut_log(path: Path, step: int) -> dict[str, Any]:
     """Keep what was written of the first `step` steps; returns the last line of it."""
     kept = [line for line in read_log(path.parent) if line["step"] <= step]
     with replacing(path) as partial:

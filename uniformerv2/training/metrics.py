@@ -20,13 +20,12 @@ from uniformerv2.config import Config
 from uniformerv2.cost import peak_flops, training_flops
 from uniformerv2.data import Batch, Loader
 from uniformerv2.distributed import Ranks
-from uniformerv2.recipe import Recipe
 
-__all__ = ["Seen", "StepWindow"]
+__all__ = ["RunProgress", "StepWindow"]
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class RunProgress:
     """How far a run is: `lines` are those of its log since the last look."""
 
     step: int
@@ -39,7 +38,7 @@ class Seen:
 class _Step:
     number: int  # from 0
     rate: float
-    losses: list[Tensor] = field(default_factory=list)  # one for each part
+    losses: list[Tensor] = field(default_factory=list)  # one for each micro-batch
     hits: list[Tensor] = field(default_factory=list)  # share of clips with the right class
     rows: list[list[int]] = field(default_factory=list)  # of the view
     norm: Tensor | None = None  # of the gradients, before they are clipped
@@ -49,10 +48,18 @@ class StepWindow:
     """The steps since the last look."""
 
     def __init__(
-        self, recipe: Recipe, config: Config, loader: Loader, ranks: Ranks, total_steps: int
+        self,
+        config: Config,
+        loader: Loader,
+        ranks: Ranks,
+        *,
+        total_steps: int,
+        may_overflow: bool,
     ) -> None:
-        self.recipe, self.loader, self.ranks, self.total = recipe, loader, ranks, total_steps
-        self.flops = training_flops(config, recipe.data.frames) * recipe.data.repetitions
+        self.loader, self.ranks, self.total = loader, ranks, total_steps
+        self.may_overflow = may_overflow  # fp16, whose scaler leaves such steps out
+        frames, repetitions = loader.reading.sampling.clip_frames, loader.reading.repetitions
+        self.flops = training_flops(config, frames) * repetitions
         is_cuda = ranks.device.type == "cuda"
         self.peak = peak_flops(torch.cuda.get_device_name()) if is_cuda else None
         self.steps: list[_Step] = []
@@ -70,7 +77,7 @@ class StepWindow:
         return batch
 
     def add(self, batch: Batch, logits: Tensor, targets: Tensor, loss: Tensor) -> None:
-        """What a part of the step gave."""
+        """What a micro-batch of the step gave."""
         classes = targets if targets.ndim == 1 else targets.argmax(1)
         now = self.steps[-1]
         now.losses.append(loss)
@@ -85,7 +92,7 @@ class StepWindow:
         """Take the time from here on: what was done meanwhile was no training."""
         self.since, self.waited_s = time.perf_counter(), 0.0
 
-    def look(self) -> Seen:
+    def look(self) -> RunProgress:
         """What the steps gave, on all processes. TrainingError if it is no number."""
         steps, self.steps = self.steps, []
         last = steps[-1].number + 1
@@ -109,18 +116,17 @@ class StepWindow:
                     **speed,
                 }
             )
-        return Seen(last, self.total, lines, step_s)
+        return RunProgress(last, self.total, lines, step_s)
 
     def _check(self, steps: list[_Step], numbers: list[list[float]]) -> None:
-        may_overflow = self.recipe.run.precision == "fp16"  # its scaler leaves such steps out
         for step, (loss, _, norm) in zip(steps, numbers, strict=True):
-            if math.isfinite(loss) and (may_overflow or math.isfinite(norm)):
+            if math.isfinite(loss) and (self.may_overflow or math.isfinite(norm)):
                 continue
-            parts = zip(step.rows, step.losses, strict=True)
-            mine = [row for rows, own in parts if not torch.isfinite(own) for row in rows]
-            bad = list(itertools.chain(*self.ranks.gathered(mine)))
-            if not bad:  # the gradients alone: of no part more than of another
-                bad = list(itertools.chain(*self.ranks.gathered(list(itertools.chain(*step.rows)))))
+            batches = zip(step.rows, step.losses, strict=True)
+            mine = [row for rows, own in batches if not torch.isfinite(own) for row in rows]
+            bad = list(itertools.chain(*self.ranks.gather(mine)))
+            if not bad:  # the gradients alone: of no micro-batch more than of another
+                bad = list(itertools.chain(*self.ranks.gather(list(itertools.chain(*step.rows)))))
             what = "loss" if not math.isfinite(loss) else "norm of the gradients"
             ids = self.loader.view.clip_ids
             raise TrainingError(

@@ -4,41 +4,25 @@ Source: slowfast/models/optimizer.py and slowfast/utils/lr_policy.py of the refe
 """
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
-__all__ = ["Schedule", "freeze", "learning_rate", "parameter_groups"]
+from uniformerv2.recipe import Optim
+
+__all__ = ["freeze", "learning_rate", "parameter_groups"]
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """A linear warm-up to the peak, then half a cosine; learning rates are absolute."""
+def learning_rate(optim: Optim, epoch: float) -> float:
+    """The learning rate of the step that begins when so many epochs, and parts of one, are over.
 
-    peak: float
-    start: float
-    end: float
-    warmup_epochs: float
-    epochs: float  # with those of the warm-up
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.warmup_epochs < self.epochs:
-            raise ValueError(
-                f"warmup_epochs ({self.warmup_epochs}) must be from 0 to below epochs "
-                f"({self.epochs})"
-            )
-
-
-def learning_rate(schedule: Schedule, epoch: float) -> float:
-    """The learning rate of the step that begins when so many epochs, and parts of one, are over."""
-    if epoch < schedule.warmup_epochs:
-        rise = schedule.peak - schedule.start
-        return schedule.start + rise * epoch / schedule.warmup_epochs
-    length = schedule.epochs - schedule.warmup_epochs
-    share = min((epoch - schedule.warmup_epochs) / length, 1.0)
-    fall = schedule.peak - schedule.end
-    return schedule.end + fall * 0.5 * (1 + math.cos(math.pi * share))
+    A linear warm-up to the peak, then half a cosine.
+    """
+    if epoch < optim.warmup_epochs:
+        return optim.start_lr + (optim.lr - optim.start_lr) * epoch / optim.warmup_epochs
+    share = min((epoch - optim.warmup_epochs) / (optim.epochs - optim.warmup_epochs), 1.0)
+    fall = optim.lr - optim.end_lr
+    return optim.end_lr + fall * 0.5 * (1 + math.cos(math.pi * share))
 
 
 def parameter_groups(

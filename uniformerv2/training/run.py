@@ -6,55 +6,36 @@ Where there is a checkpoint all is as that has it; else as the recipe starts.
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import torch
-from torch import Tensor, nn
-from torch.compiler import set_stance
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.nn.parallel import DistributedDataParallel
 
 from k710.errors import RecipeError, StageError
 from k710.files import locked, replacing, word_os_errors
 from k710.labels.orders import labels_sha256
-from uniformerv2.augment.transforms import COLOURS
 from uniformerv2.data import Loader
-from uniformerv2.dataset.clips import View, read_view
+from uniformerv2.dataset.clips import ViewIndex, read_view
 from uniformerv2.dataset.decode import Reading
 from uniformerv2.dataset.frames import Sampling
 from uniformerv2.dataset.shard_reader import ShardReader
 from uniformerv2.distributed import Ranks
-from uniformerv2.evaluation.scoring import DTYPES, TOP, Look, columns_of, scores_of
-from uniformerv2.model import UniFormerV2
-from uniformerv2.recipe import Recipe
-from uniformerv2.recipe_toml import differences, read_recipe, to_toml
+from uniformerv2.recipe import Recipe, list_differences
+from uniformerv2.recipe_toml import read_recipe, to_toml
 from uniformerv2.training import checkpoint
-from uniformerv2.training.checkpoint import State
-from uniformerv2.training.init import started
+from uniformerv2.training.checkpoint import RunState
 from uniformerv2.training.log import RunLog
-from uniformerv2.training.optim import Schedule, freeze, parameter_groups
-from uniformerv2.weights.class_order import ClassOrder
+from uniformerv2.training.trainee import Trainee, make_trainee
+from uniformerv2.training.validate import prepare_validation
 from uniformerv2.weights.files import step_of_run, write_tensors
-from uniformerv2.weights.load import load_model, read
 
-__all__ = ["Session", "Trainee", "num_parts", "opened", "precision_of", "signals"]
+__all__ = [
+    "Session",
+    "collect_signals",
+    "count_micro_batches",
+    "open_run",
+]
 
 _SAME_S = 5.0  # signals within it are one: a person who presses again waits longer
-
-
-@dataclass(frozen=True, slots=True)
-class Trainee:
-    """The model and what moves it."""
-
-    module: UniFormerV2  # its parameters are those of `model`
-    model: nn.Module  # what is called: the same, or wrapped for several processes
-    order: ClassOrder  # of the head
-    optimizer: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler
-    average: dict[str, Tensor] | None  # of the parameters over the last steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +44,17 @@ class Session:
 
     recipe: Recipe
     folder: Path
-    began: State
+    began: RunState
     ranks: Ranks
     trainee: Trainee
     loader: Loader
-    schedule: Schedule
     validate: Callable[[], dict[str, float]] | None
     log: RunLog | None  # of the first process
     asked: list[int]  # signals that ask to stop
 
 
 @contextlib.contextmanager
-def opened(
+def open_run(
     recipe: Recipe,
     folder: Path,
     *,
@@ -87,35 +67,36 @@ def opened(
 ) -> Iterator[Session]:
     """The run in `folder`, which is this process's alone meanwhile; K710Error as of `train`.
 
-    `asked` is what `signals` collects.
+    `asked` is what `collect_signals` collects.
     """
     with contextlib.ExitStack() as stack:
         view = read_view(work, recipe.data.train)
         reader = ShardReader(shards or work / "shards", cache)
-        last = ranks.by_first(lambda: _claimed(folder, recipe, stack))
-        loader = stack.enter_context(_loader(recipe, view, reader, ranks))
-        began = _state(recipe, view, loader.steps, last)
-        trainee = _trainee(recipe, init, last, ranks)
+        last = ranks.by_first(lambda: _claim_folder(folder, recipe, stack))
+        loader = stack.enter_context(_open_loader(recipe, view, reader, ranks))
+        began = _find_state(view, loader.steps, recipe.optim.epochs, last)
+        trainee = make_trainee(recipe, init, last, ranks)
         if last is None and recipe.optim.wise is not None:
             _write_start(folder, trainee, ranks)
         logs: list[RunLog] = []
-        ranks.by_first(lambda: logs.append(_log(recipe, folder, began.step, stack)))
-        o = recipe.optim
+        ranks.by_first(lambda: logs.append(RunLog(folder, began.step, recipe.run)))
+        for log in logs:
+            stack.enter_context(log)
+        validate = prepare_validation(recipe, trainee, ranks, work=work, reader=reader)
         yield Session(
-            recipe,
-            folder,
-            began,
-            ranks,
-            trainee,
-            loader,
-            Schedule(o.lr, o.start_lr, o.end_lr, o.warmup_epochs, o.epochs),
-            _validation(recipe, work, reader, ranks, trainee),
-            logs[0] if logs else None,
-            asked,
+            recipe=recipe,
+            folder=folder,
+            began=began,
+            ranks=ranks,
+            trainee=trainee,
+            loader=loader,
+            validate=validate,
+            log=logs[0] if logs else None,
+            asked=asked,
         )
 
 
-def _claimed(folder: Path, recipe: Recipe, stack: contextlib.ExitStack) -> Path | None:
+def _claim_folder(folder: Path, recipe: Recipe, stack: contextlib.ExitStack) -> Path | None:
     """The checkpoint that the run goes on from, if there is one; recipe.toml is written.
 
     The folder is this process's alone until `stack` ends. StageError if it is another's, or the run
@@ -130,7 +111,7 @@ def _claimed(folder: Path, recipe: Recipe, stack: contextlib.ExitStack) -> Path 
                 f"{path} is missing: nothing tells what {last.name} was trained with.\n"
                 "Put it back, or give this run another --run."
             )
-        apart = differences(recipe, read_recipe(path))
+        apart = list_differences(recipe, read_recipe(path))
         if apart:
             raise StageError(
                 "\n  ".join([f"{folder} is a run of another recipe:", *apart])
@@ -141,18 +122,12 @@ def _claimed(folder: Path, recipe: Recipe, stack: contextlib.ExitStack) -> Path 
     return last
 
 
-def _log(recipe: Recipe, folder: Path, step: int, stack: contextlib.ExitStack) -> RunLog:
-    run = recipe.run
-    log = RunLog(folder, step, tensorboard=run.tensorboard, wandb=run.wandb)
-    return stack.enter_context(log)
-
-
-def _state(recipe: Recipe, view: View, steps: int, last: Path | None) -> State:
+def _find_state(view: ViewIndex, steps: int, epochs: float, last: Path | None) -> RunState:
     """Where the run begins. StageError if the clips are others than it has been trained on."""
-    fresh = State(
+    fresh = RunState(
         step=0,
         steps=steps,
-        total_steps=round(recipe.optim.epochs * steps),
+        total_steps=round(epochs * steps),
         view=view.name,
         view_sha256=view.sha256,
         num_clips=len(view.clip_ids),
@@ -160,9 +135,7 @@ def _state(recipe: Recipe, view: View, steps: int, last: Path | None) -> State:
         labels_sha256=labels_sha256(),
     )
     if not fresh.total_steps:
-        raise StageError(
-            f"optim.epochs ({recipe.optim.epochs}) of {steps:,} steps each are no step at all."
-        )
+        raise StageError(f"optim.epochs ({epochs}) of {steps:,} steps each are no step at all.")
     if last is None:
         return fresh
     state = checkpoint.read_state(last)
@@ -181,12 +154,12 @@ def _state(recipe: Recipe, view: View, steps: int, last: Path | None) -> State:
     return state
 
 
-def _loader(recipe: Recipe, view: View, reader: ShardReader, ranks: Ranks) -> Loader:
+def _open_loader(recipe: Recipe, view: ViewIndex, reader: ShardReader, ranks: Ranks) -> Loader:
     data, run = recipe.data, recipe.run
     reading = Reading(
         reader,
         Sampling(data.frames, data.stride),
-        chances=recipe.chances,
+        chances=recipe.augment,
         repetitions=data.repetitions,
         seed=run.seed,
     )
@@ -194,20 +167,20 @@ def _loader(recipe: Recipe, view: View, reader: ShardReader, ranks: Ranks) -> Lo
         view,
         reading,
         batch=data.batch,
-        parts=num_parts(recipe, ranks.ranks),
+        accumulate=count_micro_batches(recipe, ranks.ranks),
         rank=ranks.rank,
         ranks=ranks.ranks,
-        workers=_num_workers(recipe, ranks),
+        workers=ranks.share_of_cores() if run.workers is None else run.workers,
         window_shards=data.window_shards,
         device=ranks.device,
         ahead=ranks.device.type == "cuda",
     )
 
 
-def num_parts(recipe: Recipe, ranks: int) -> int:
-    """In how many parts a process has its share of a step, as few as its memory allows."""
+def count_micro_batches(recipe: Recipe, ranks: int) -> int:
+    """How many micro-batches a process makes of its share of a step: as few as memory allows."""
     batch, most = recipe.data.batch, recipe.run.clips_per_gpu
-    unit = 2 if recipe.augment.mixup or recipe.augment.cutmix else 1  # pairs stay together
+    unit = 2 if recipe.augment.is_mixed else 1  # pairs stay together
     share, rest = divmod(batch, ranks * unit)
     if rest:
         raise RecipeError(
@@ -219,136 +192,6 @@ def num_parts(recipe: Recipe, ranks: int) -> int:
     return share // fitting[-1]
 
 
-def _num_workers(recipe: Recipe, ranks: Ranks) -> int:
-    """Processes that decode for each process that trains."""
-    if recipe.run.workers is not None:
-        return recipe.run.workers
-    return ranks.share_of_cores()
-
-
-def _trainee(recipe: Recipe, init: str | None, last: Path | None, ranks: Ranks) -> Trainee:
-    """The model, wrapped, with its optimizer: of a checkpoint, or as the recipe starts."""
-    o, device = recipe.optim, ranks.device
-    if last is None:
-        module, order = started(recipe, init)
-    else:
-        found = read(last)
-        assert found.order is not None  # what is saved below has one
-        config = replace(found.config, checkpoint_blocks=recipe.model.checkpoint_blocks)
-        module, order = load_model(replace(found, config=config)).train(), found.order
-    if recipe.model.frozen:
-        freeze(module)
-    shown = {name: tensor.detach().clone() for name, tensor in module.named_parameters()}
-    module.to(device)
-    model = _wrapped(module, recipe, ranks)
-    optimizer = torch.optim.AdamW(
-        parameter_groups(module, o.weight_decay, o.layer_decay),
-        lr=o.lr,
-        betas=(o.betas[0], o.betas[1]),
-        eps=o.eps,
-        fused=device.type == "cuda",
-    )
-    scaler = torch.amp.GradScaler(device.type, enabled=precision_of(recipe, device) == "fp16")
-    average = None
-    if o.ema is not None:
-        average = checkpoint.placed(shown, dict(module.named_parameters()))
-    if last is not None:
-        kept = checkpoint.read_optim(last)
-        if "weights" in kept:
-            checkpoint.load_weights(module, kept["weights"])
-        checkpoint.load_moments(module, optimizer, kept["moments"])
-        scaler.load_state_dict(kept["scaler"])
-    return Trainee(module, model, order, optimizer, scaler, average)
-
-
-def _wrapped(module: UniFormerV2, recipe: Recipe, ranks: Ranks) -> nn.Module:
-    """The model for the processes that there are; each block is compiled if the recipe says so."""
-    blocks: list[nn.Module] = [*module.blocks, *module.global_blocks]
-    if recipe.run.compile:
-        for block in blocks:
-            block.compile(dynamic=False)
-    if ranks.ranks == 1:
-        return module
-    if recipe.run.sharding == "ddp":
-        ids = [ranks.device.index] if ranks.device.type == "cuda" else None
-        return DistributedDataParallel(module, device_ids=ids, gradient_as_bucket_view=True)
-    # Parameters stay float32, and autocast narrows them: the numbers are DDP's.
-    mesh = init_device_mesh(ranks.device.type, (ranks.ranks,))
-    for block in blocks:
-        fully_shard(block, mesh=mesh)
-    fully_shard(module, mesh=mesh)  # changes its class, not its parameters' names
-    return module
-
-
-def _validation(
-    recipe: Recipe, work: Path, reader: ShardReader, ranks: Ranks, trainee: Trainee
-) -> Callable[[], dict[str, float]] | None:
-    """What looks at `data.val` while training: one clip in the middle of each video, one crop."""
-    data = recipe.data
-    if data.val is None or recipe.eval.every_epochs is None:
-        return None
-    try:
-        view = read_view(work, data.val)
-        if view.labels.min() < 0:
-            raise StageError(f"{view.name} has clips without a label: there is nothing to look at.")
-    except StageError as error:
-        raise StageError(f"{error}\nOr train without looking: --set data.val=none") from error
-    heads, classes = columns_of(trainee.order, data.val.partition("/")[0])
-    colours = COLOURS[recipe.augment.colours]
-    dtype = DTYPES[precision_of(recipe, ranks.device)]
-    how = Look(heads, classes, recipe.model.size, 1, colours, dtype)
-    is_ddp = isinstance(trainee.model, DistributedDataParallel)
-    called = trainee.module if is_ddp else trainee.model  # DDP has nothing to exchange
-
-    def look() -> dict[str, float]:
-        with (
-            Loader(
-                view,
-                Reading(reader, Sampling(data.frames, data.stride)),
-                batch=recipe.run.clips_per_gpu * ranks.ranks,
-                rank=ranks.rank,
-                ranks=ranks.ranks,
-                workers=_num_workers(recipe, ranks),
-                device=ranks.device,
-                ahead=ranks.device.type == "cuda",
-                skip_broken=True,
-            ) as loader,
-            _averaged(trainee),
-            set_stance("force_eager"),  # no compilation for the one batch that is smaller
-        ):
-            scores = scores_of(called, loader, ranks, how)
-            if isinstance(called, FSDPModule):
-                called.reshard()  # without a backward pass it would keep what it gathered
-        return {
-            "val_top1": scores.accuracy(),
-            "val_top5": scores.accuracy(TOP),
-            "val_clips": len(scores.rows),
-        }
-
-    return look
-
-
-@contextlib.contextmanager
-@torch.no_grad()
-def _averaged(trainee: Trainee) -> Iterator[None]:
-    """The average of the weights in place of the weights, if there is one."""
-    if trainee.average is None:
-        yield
-        return
-    own = {name: p.detach().clone() for name, p in trainee.module.named_parameters()}
-    _put(trainee.module, trainee.average)
-    try:
-        yield
-    finally:
-        _put(trainee.module, own)
-
-
-@torch.no_grad()
-def _put(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    for name, parameter in module.named_parameters():
-        parameter.copy_(weights[name])
-
-
 def _write_start(folder: Path, trainee: Trainee, ranks: Ranks) -> None:
     """Keep the weights of the beginning: the last ones will be mixed with them."""
     weights = checkpoint.weights_of(trainee.module, keep=ranks.is_first)
@@ -357,7 +200,7 @@ def _write_start(folder: Path, trainee: Trainee, ranks: Ranks) -> None:
 
 
 @contextlib.contextmanager
-def signals() -> Iterator[list[int]]:
+def collect_signals() -> Iterator[list[int]]:
     """Collects SIGTERM and SIGINT; a Ctrl-C some seconds after the first one ends the process.
 
     A scheduler signals all processes of a job, and torchrun then passes its own signal on: what
@@ -380,8 +223,3 @@ def signals() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def precision_of(recipe: Recipe, device: torch.device) -> str:
-    """In what the model computes: fp32, bf16, fp16."""
-    return recipe.run.precision or ("bf16" if device.type == "cuda" else "fp32")

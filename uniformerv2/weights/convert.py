@@ -11,7 +11,14 @@ from k710.errors import LabelError, WeightsError, shown
 from k710.labels.orders import NUM_CLASSES, Dataset, Family
 from uniformerv2.weights.class_order import ClassOrder, positions
 from uniformerv2.weights.files import TORCH_SUFFIXES, write_tensors
-from uniformerv2.weights.load import Checkpoint, load_model, ours, read, record_of, renamed
+from uniformerv2.weights.load import (
+    Checkpoint,
+    load_model,
+    make_record,
+    our_tensors,
+    read_checkpoint,
+    rename_tensors,
+)
 from uniformerv2.weights.names import Format, head_names
 
 __all__ = ["Converted", "Remapped", "convert", "remap_head"]
@@ -65,12 +72,12 @@ def remap_head(
     input unless told: ckpt_k400.pth. WeightsError without a head of 710 rows; LabelError if
     `source_family` is not what the file records.
     """
-    checkpoint = read(path)
+    checkpoint = read_checkpoint(path)
     source = _source(checkpoint, source_family)
     aim = ClassOrder(target, family or source.family)
     out = Path(out) if out is not None else _beside(checkpoint, f"_{target}")
     rows = positions(source, aim)
-    tensors = _picked(checkpoint, rows) | checkpoint.normalisation
+    tensors = _pick_rows(checkpoint, rows) | checkpoint.normalisation
     config = replace(checkpoint.config, num_classes=len(rows))
     if checkpoint.format == "k710" and out.suffix != ".safetensors":
         raise WeightsError(
@@ -80,7 +87,7 @@ def remap_head(
     write_tensors(
         out,
         tensors,
-        record=record_of(config, aim, checkpoint.format),
+        record=make_record(config, aim, checkpoint.format),
         wrapper=WRAPPERS[checkpoint.format],
     )
     known_by: Literal["record", "told", "names"] = "names" if source_family is None else "told"
@@ -107,7 +114,7 @@ def _source(checkpoint: Checkpoint, told: Family | None) -> ClassOrder:
     return ClassOrder(order.dataset, told)
 
 
-def _picked(checkpoint: Checkpoint, rows: list[int]) -> dict[str, Tensor]:
+def _pick_rows(checkpoint: Checkpoint, rows: list[int]) -> dict[str, Tensor]:
     tensors = dict(checkpoint.tensors)
     for name in head_names(checkpoint.format):
         tensors[name] = tensors[name][rows]
@@ -136,7 +143,7 @@ def convert(
     number stays as it is. Of the source only the weights are taken, no optimizer state. `onnx` is a
     graph for clips of so many `frames`, see `write_onnx`.
     """
-    checkpoint = read(path)
+    checkpoint = read_checkpoint(path)
     if to == "onnx":
         from uniformerv2.weights.onnx import write_onnx  # an extra
 
@@ -153,9 +160,9 @@ def convert(
     if source is not None and family != "k710":
         target = ClassOrder(source.dataset, "opengvlab" if to == "opengvlab" else "alphabetical")
         checkpoint = replace(
-            checkpoint, tensors=_picked(checkpoint, positions(source, target)), order=target
+            checkpoint, tensors=_pick_rows(checkpoint, positions(source, target)), order=target
         )
-    tensors = renamed(ours(checkpoint), checkpoint.config, family)
-    record = record_of(checkpoint.config, target, family)
+    tensors = rename_tensors(our_tensors(checkpoint), checkpoint.config, family)
+    record = make_record(checkpoint.config, target, family)
     write_tensors(out, tensors, record=record, wrapper=WRAPPERS[family])
     return Converted(out, family, source, target, len(tensors))

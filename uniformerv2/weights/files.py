@@ -26,10 +26,10 @@ __all__ = [
     "MODEL",
     "READ_ERRORS",
     "TORCH_SUFFIXES",
+    "check_tensors",
     "is_complete",
     "is_torchscript",
     "model_of_run",
-    "named",
     "read_tensors",
     "step_of_run",
     "write_pickle",
@@ -85,8 +85,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     except OSError as error:
         raise WeightsError(f"{shown(path)} can't be read: {error.strerror}.") from error
     if path.suffix == ".safetensors":
-        return _from_safetensors(path)
-    loaded = _loaded(path, is_zip=head.startswith(b"PK"))
+        return _read_safetensors(path)
+    loaded = _load_pickle(path, is_zip=head.startswith(b"PK"))
     if not isinstance(loaded, Mapping):
         raise WeightsError(
             f"{shown(path)} holds a {type(loaded).__name__}, and no dict of tensors."
@@ -94,7 +94,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     record = _record(loaded["k710"], path) if "k710" in loaded else None
     key = next((key for key in _WRAPPERS if isinstance(loaded.get(key), Mapping)), None)
     tensors = {k: v for k, v in loaded.items() if k != "k710"} if key is None else loaded[key]
-    return named(tensors, path), record
+    return check_tensors(tensors, path), record
 
 
 def _record(record: object, path: Path) -> dict[str, Any]:
@@ -136,7 +136,7 @@ def model_of_run(folder: Path) -> Path:
     return step / MODEL
 
 
-def _from_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             names = file.keys()
@@ -145,10 +145,10 @@ def _from_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | N
         said = None if text is None else json.loads(text)
     except READ_ERRORS as error:
         raise WeightsError(f"{shown(path)} is no whole safetensors file: {_why(error)}") from error
-    return named(tensors, path), None if text is None else _record(said, path)
+    return check_tensors(tensors, path), None if text is None else _record(said, path)
 
 
-def _loaded(path: Path, *, is_zip: bool) -> Any:
+def _load_pickle(path: Path, *, is_zip: bool) -> Any:
     if is_zip and is_torchscript(path):
         raise WeightsError(
             f"{shown(path)} is a TorchScript archive, which is a program: only --init reads the "
@@ -194,7 +194,8 @@ def _why(error: BaseException) -> str:
     return shown(text[:200])
 
 
-def named(tensors: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
+def check_tensors(tensors: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
+    """The tensors under names without prefixes. WeightsError for what is no plain tensor."""
     named: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
@@ -247,7 +248,7 @@ def write_tensors(
                 if path.suffix == ".safetensors":
                     _write_safetensors(file, tensors, {"k710": json.dumps(record, sort_keys=True)})
                 else:
-                    write_pickle(file, {wrapper: _separate(tensors), "k710": dict(record)})
+                    write_pickle(file, {wrapper: _separate_storage(tensors), "k710": dict(record)})
         except OSError as error:
             error.filename = error.filename or str(path)  # of a write there is none
             raise
@@ -278,7 +279,7 @@ def _write_safetensors(
         file.write(flat.view(torch.uint8).numpy().data)
 
 
-def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _separate_storage(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A view of a larger tensor would be written with all of it; what two share, as shared."""
     seen: set[int] = set()
     separate = {}

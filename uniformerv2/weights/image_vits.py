@@ -30,8 +30,8 @@ from torch import Tensor, nn
 from k710.errors import MissingExtra, WeightsError, shown
 from uniformerv2.config import Config
 from uniformerv2.model import UniFormerV2, resize_positions
-from uniformerv2.weights.files import READ_ERRORS, is_torchscript, named, read_tensors
-from uniformerv2.weights.load import compare, shapes_of
+from uniformerv2.weights.files import READ_ERRORS, check_tensors, is_torchscript, read_tensors
+from uniformerv2.weights.load import check_shapes, shapes_of
 from uniformerv2.weights.names import names_in, shapes_in
 
 _jit_load: Callable[..., Any] = torch.jit.load
@@ -121,7 +121,7 @@ def arm(vit: ImageViT, config: Config) -> UniFormerV2:
         tensors["positions"] = torch.cat([places[:1], resize_positions(places[1:], (side, side))])
     state = model.state_dict()
     wanted = {name: tuple(t.shape) for name, t in state.items() if _is_of_vit(name)}
-    compare(wanted, shapes_of(tensors), f"{shown(vit.name)} as a ViT")
+    check_shapes(wanted, shapes_of(tensors), f"{shown(vit.name)} as a ViT")
     model.load_state_dict(state | {n: t.float() for n, t in tensors.items()})
     return model
 
@@ -143,11 +143,11 @@ def image_vit(init: str, *, activation: Activation | None = None) -> ImageViT:
     WeightsError says what does not fit, MissingExtra if timm is not installed.
     """
     if init.startswith("timm:"):
-        return _of_timm(init.removeprefix("timm:"))
+        return _load_timm(init.removeprefix("timm:"))
     path = Path(init)
     if path.is_dir() and (path / "config.json").is_file():
-        return _from_hf_folder(path)
-    tensors = _script_tensors(path) if is_torchscript(path) else read_tensors(path)[0]
+        return _read_hf_folder(path)
+    tensors = _read_script(path) if is_torchscript(path) else read_tensors(path)[0]
     # A bare image encoder (class_embedding) is taken for one out of OpenAI's file, with which the
     # reference starts. open_clip's state dicts have the names of OpenAI's.
     is_open = any(name in tensors for name in _UNTOLD) and "input_resolution" not in tensors
@@ -160,7 +160,7 @@ def image_vit(init: str, *, activation: Activation | None = None) -> ImageViT:
     return _from_clip(tensors, str(path), activation or "quick_gelu")
 
 
-def _script_tensors(path: Path) -> dict[str, Tensor]:
+def _read_script(path: Path) -> dict[str, Tensor]:
     try:
         _refuse_what_runs(path)
         with warnings.catch_warnings():
@@ -168,7 +168,7 @@ def _script_tensors(path: Path) -> dict[str, Tensor]:
             state = dict(_jit_load(path, map_location="cpu").state_dict())
     except (zipfile.BadZipFile, zlib.error, *READ_ERRORS) as error:
         raise WeightsError(f"{shown(path)} is no whole TorchScript archive.") from error
-    return named(state, path)
+    return check_tensors(state, path)
 
 
 def _refuse_what_runs(path: Path) -> None:
@@ -185,7 +185,7 @@ def _refuse_what_runs(path: Path) -> None:
             )
 
 
-def _from_hf_folder(folder: Path) -> ImageViT:
+def _read_hf_folder(folder: Path) -> ImageViT:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         vision = config.get("vision_config", config)
@@ -208,9 +208,9 @@ def _from_hf_folder(folder: Path) -> ImageViT:
 def _from_clip(tensors: Mapping[str, Tensor], name: str, activation: Activation) -> ImageViT:
     if any(key.startswith("vision_model.") for key in tensors):
         vision = {k.removeprefix(_VISION): t for k, t in tensors.items() if k.startswith(_VISION)}
-        clip = _hf_as_clip(vision, name)
+        clip = _rename_hf(vision, name)
     elif _ALONE in tensors:  # transformers 5 saves the encoder alone so
-        clip = _hf_as_clip(tensors, name)
+        clip = _rename_hf(tensors, name)
     elif any(key.startswith("visual.") for key in tensors):
         clip = {k.removeprefix("visual."): t for k, t in tensors.items() if k.startswith("visual.")}
     else:
@@ -244,12 +244,12 @@ def _from_clip(tensors: Mapping[str, Tensor], name: str, activation: Activation)
     wanted = {theirs[o]: shape for o, shape in shapes_in(like, "k710").items() if o in theirs}
     wanted["conv1.weight"] = (width, 3, patch, patch)
     found = {k: tuple(t.shape) for k, t in clip.items() if not k.startswith(dropped)}
-    compare(wanted, found, Path(name))
+    check_shapes(wanted, found, Path(name))
     ours = {mine: clip[k] for mine, k in theirs.items()}
     return ImageViT(name, ours, heads, activation, norm_eps=1e-5, norm_before=True)
 
 
-def _hf_as_clip(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+def _rename_hf(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     clip: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
         if key.endswith("position_ids") or key.startswith(("post_layernorm", "visual_projection")):
@@ -276,7 +276,7 @@ def _hf_as_clip(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
 # --- timm
 
 
-def _of_timm(name: str) -> ImageViT:
+def _load_timm(name: str) -> ImageViT:
     try:
         import timm
     except ImportError as error:

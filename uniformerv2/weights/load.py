@@ -31,13 +31,13 @@ from uniformerv2.weights.names import Format, format_of, from_names, head_names,
 
 __all__ = [
     "Checkpoint",
-    "compare",
+    "check_shapes",
     "from_reference",
     "load_model",
-    "ours",
-    "read",
-    "record_of",
-    "renamed",
+    "make_record",
+    "our_tensors",
+    "read_checkpoint",
+    "rename_tensors",
     "shapes_of",
 ]
 
@@ -59,7 +59,7 @@ class Checkpoint:
     normalisation: dict[str, Tensor]  # MMAction2's buffers, where it has them; ours is a constant
 
 
-def read(path: str | Path) -> Checkpoint:
+def read_checkpoint(path: str | Path) -> Checkpoint:
     """A checkpoint of UniFormerV2 in any of the forms above; its tensors are mapped, not copied.
 
     WeightsError if it is none, lacks its head, or does not fit the model that its shapes tell.
@@ -86,7 +86,7 @@ def read(path: str | Path) -> Checkpoint:
     config = (
         _recorded_config(record, tensors, path) if recorded else _config_of(tensors, family, path)
     )
-    compare(shapes_in(config, family), shapes_of(tensors), path)
+    check_shapes(shapes_in(config, family), shapes_of(tensors), path)
     num = config.num_classes
     order: ClassOrder | None
     if record is None:
@@ -99,7 +99,7 @@ def read(path: str | Path) -> Checkpoint:
     return Checkpoint(path, tensors, family, order, is_recorded, config, normalisation)
 
 
-def ours(checkpoint: Checkpoint) -> dict[str, Tensor]:
+def our_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
     """The tensors of a checkpoint under our names, for RGB frames; their numbers as they are."""
     tensors = from_names(checkpoint.tensors, checkpoint.config, checkpoint.format)
     if _expects_bgr(checkpoint.format, checkpoint.config):
@@ -107,9 +107,22 @@ def ours(checkpoint: Checkpoint) -> dict[str, Tensor]:
     return tensors
 
 
-def load_model(checkpoint: Checkpoint) -> UniFormerV2:
-    """The model of a checkpoint, in float32, in evaluation mode, for RGB frames."""
-    return _filled(checkpoint.config, ours(checkpoint)).eval()
+def load_model(checkpoint: Checkpoint | str | Path) -> UniFormerV2:
+    """Make the model of a checkpoint, in float32 and evaluation mode, on the CPU.
+
+    Args:
+        checkpoint: What `read_checkpoint` gives, or the path of a checkpoint or of a run's folder.
+
+    Returns:
+        A model from RGB clips, float (N, 3, T, size, size), to logits (N, classes).
+
+    Raises:
+        WeightsError: The file is no checkpoint of a UniFormerV2.
+        LabelError: It records an order of classes that it can't have.
+    """
+    if not isinstance(checkpoint, Checkpoint):
+        checkpoint = read_checkpoint(checkpoint)
+    return _fill_model(checkpoint.config, our_tensors(checkpoint)).eval()
 
 
 def from_reference(config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) -> UniFormerV2:
@@ -120,11 +133,13 @@ def from_reference(config: Mapping[str, Any], state_dict: Mapping[str, Tensor]) 
     slowfast/models/uniformerv2_model.py of the reference.
     """
     built = _config_of_reference(config)
-    compare(shapes_in(built, "opengvlab"), shapes_of(state_dict), "The state dict")
-    return _filled(built, from_names(state_dict, built, "opengvlab"))
+    check_shapes(shapes_in(built, "opengvlab"), shapes_of(state_dict), "The state dict")
+    return _fill_model(built, from_names(state_dict, built, "opengvlab"))
 
 
-def renamed(tensors: Mapping[str, Tensor], config: Config, family: Format) -> dict[str, Tensor]:
+def rename_tensors(
+    tensors: Mapping[str, Tensor], config: Config, family: Format
+) -> dict[str, Tensor]:
     """A model's state dict under the names of `family`.
 
     WeightsError if that family has no such model.
@@ -138,7 +153,7 @@ def renamed(tensors: Mapping[str, Tensor], config: Config, family: Format) -> di
     return theirs
 
 
-def record_of(config: Config, order: ClassOrder | None, family: Format) -> dict[str, Any]:
+def make_record(config: Config, order: ClassOrder | None, family: Format) -> dict[str, Any]:
     """What is written beside the tensors: whose classes, in which order; for ours the Config."""
     record: dict[str, Any] = {"dataset": None} if order is None else dict(order.record())
     if family == "k710":
@@ -146,7 +161,7 @@ def record_of(config: Config, order: ClassOrder | None, family: Format) -> dict[
     return record
 
 
-def compare(
+def check_shapes(
     wanted: Mapping[str, Sequence[int]], found: Mapping[str, Sequence[int]], where: Path | str
 ) -> None:
     """WeightsError with the difference of names and shapes, both ways; nothing if there is none."""
@@ -176,7 +191,7 @@ def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
-def _filled(config: Config, tensors: Mapping[str, Tensor]) -> UniFormerV2:
+def _fill_model(config: Config, tensors: Mapping[str, Tensor]) -> UniFormerV2:
     with torch.device("meta"):
         model = UniFormerV2(config)  # nothing is drawn that would be overwritten
     model.to_empty(device="cpu")

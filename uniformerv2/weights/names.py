@@ -62,7 +62,7 @@ _GLOBAL = _ATTENTION | {"norm_query": "ln_1", "norm_mlp": "ln_2", "norm_tokens":
 def names_in(config: Config, family: Format) -> dict[str, str]:
     """Each tensor of such a model: our name -> the name in `family`, in the model's order.
 
-    KeyError for what the other two have no name for: `uniformerv2.weights.load.renamed` refuses it.
+    KeyError for what the other two have no name for: `rename_tensors` refuses it.
     """
     with torch.device("meta"):
         names = list(UniFormerV2(config).state_dict())

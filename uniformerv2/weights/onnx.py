@@ -14,10 +14,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from k710.errors import MissingExtra, WeightsError, shown
 from k710.files import replacing, word_os_errors
-from uniformerv2.augment.transforms import MEAN, STD
+from uniformerv2.augment.colours import MEAN, STD
 from uniformerv2.model import UniFormerV2
 from uniformerv2.weights.class_order import ClassOrder
-from uniformerv2.weights.load import record_of
+from uniformerv2.weights.load import make_record
 
 __all__ = ["write_onnx"]
 
@@ -42,7 +42,7 @@ def write_onnx(
     if path.suffix != ".onnx":
         raise WeightsError(f"{shown(path)} should end with .onnx.")
     metadata = {
-        "k710": record_of(model.config, order, "k710"),
+        "k710": make_record(model.config, order, "k710"),
         "mean": MEAN,
         "std": STD,
         **({} if order is None else {"classes": order.names()}),
@@ -50,7 +50,7 @@ def write_onnx(
     size = model.config.size
     # Two clips: of one, the exporter would take N for a constant.
     clips = torch.randn(2, 3, frames, size, size, generator=torch.Generator().manual_seed(0))
-    graph = _exported(model.eval(), clips)
+    graph = _export_graph(model.eval(), clips)
     for key, value in metadata.items():
         graph.metadata_props.add(key=key, value=json.dumps(value))
     with word_os_errors(path.parent), replacing(path) as partial:
@@ -58,7 +58,7 @@ def write_onnx(
         _check(model, partial, torch.cat([clips, -clips[:1]]))
 
 
-def _exported(model: UniFormerV2, clips: Tensor) -> Any:
+def _export_graph(model: UniFormerV2, clips: Tensor) -> Any:
     """The graph as onnx's ModelProto, without the paths and lines of code that it came from."""
     with _quiet(), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         # The other kernels of attention give tensors of other strides, which the exporter takes for

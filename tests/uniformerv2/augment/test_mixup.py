@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from uniformerv2.augment.mixup import Mix, Mixing, draw_mix, mixed, mixes_of
+from uniformerv2.augment.mixup import Mix, Mixing, draw_mix, draw_mixes, mix_clips
 
 
 def clips(num: int, size: int = 8) -> torch.Tensor:
@@ -18,7 +18,7 @@ def clips(num: int, size: int = 8) -> torch.Tensor:
 
 def test_mixup_is_a_mean_by_shares() -> None:
     given_clips, labels = clips(4), torch.tensor([3, 1, 0, 0])
-    out, targets = mixed(given_clips, labels, [Mix(0.75), Mix(1.0)], 5)
+    out, targets = mix_clips(given_clips, labels, [Mix(0.75), Mix(1.0)], 5)
     assert out[:, 0, 0, 0, 0].tolist() == [0.25, 0.75, 2, 3]
     assert targets[0].tolist() == [0, 0.25, 0, 0.75, 0]
     assert targets[1].tolist() == [0, 0.75, 0, 0.25, 0]
@@ -30,7 +30,7 @@ def test_mixup_is_a_mean_by_shares() -> None:
 @settings(max_examples=60)
 def test_cutmix_gives_each_class_its_share_of_the_pixels(seed: int, size: int) -> None:
     mix = draw_mix(np.random.default_rng(seed), Mixing(cutmix_alpha=1.0))
-    out, targets = mixed(clips(2, size), torch.tensor([0, 1]), [mix], 2)
+    out, targets = mix_clips(clips(2, size), torch.tensor([0, 1]), [mix], 2)
     # Clip k is k everywhere, so its mean is the share of the second class.
     assert out.flatten(1).mean(1).tolist() == pytest.approx(targets[:, 1].tolist(), abs=1e-6)
     assert targets.sum(1).tolist() == pytest.approx([1, 1])
@@ -54,12 +54,12 @@ def test_shares_are_drawn_as_defined() -> None:
 def test_ranks_change_no_mix(positions: int, pairs: int, split: int) -> None:
     first = 2 * positions
     order = list(range(first, first + 2 * pairs))
-    whole = mixes_of(Mixing(0.8, 1.0), 1, 2, order)
+    whole = draw_mixes(Mixing(0.8, 1.0), 1, 2, order)
     at = 2 * min(split, pairs - 1)
-    parts = [mixes_of(Mixing(0.8, 1.0), 1, 2, share) for share in (order[:at], order[at:])]
+    parts = [draw_mixes(Mixing(0.8, 1.0), 1, 2, share) for share in (order[:at], order[at:])]
     assert parts[0] + parts[1] == whole
     assert len(set(whole)) == pairs
     with pytest.raises(ValueError, match="even number"):
-        mixes_of(Mixing(0.8), 1, 2, order[1:-1])
+        draw_mixes(Mixing(0.8), 1, 2, order[1:-1])
     with pytest.raises(ValueError):
-        mixes_of(Mixing(0.8), 1, 2, order[:-1])
+        draw_mixes(Mixing(0.8), 1, 2, order[:-1])

@@ -9,16 +9,9 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 
 from support.list_files import shared
+from uniformerv2.augment.colours import CLIP, MEAN, STD, normalise
 from uniformerv2.augment.rand_augment import apply
-from uniformerv2.augment.transforms import (
-    CLIP,
-    MEAN,
-    STD,
-    evaluation_clip,
-    normalised,
-    training_batch,
-    training_clip,
-)
+from uniformerv2.augment.transforms import evaluation_clip, training_batch, training_clip
 from uniformerv2.dataset.draws import Box, Draw, Op, draw, generator_of
 from uniformerv2.dataset.frames import train_bounds, train_frames
 
@@ -35,7 +28,7 @@ def test_a_clip_is_the_box_scaled_and_turned() -> None:
     for op in drawn.ops:
         x = apply(x, op)
     # As the reference has it: normalised first, then cut, scaled, turned.
-    whole = normalised(x.permute(0, 2, 3, 1))[:, :, 3:33, 5:46]
+    whole = normalise(x.permute(0, 2, 3, 1))[:, :, 3:33, 5:46]
     expected = F.interpolate(whole, (24, 24), mode="bilinear", align_corners=False).flip(3)
     assert torch.allclose(training_clip(frames, drawn, 24), expected.transpose(0, 1), atol=1e-6)
     plain = Draw((), Box(0, 0, 40, 60), False)

@@ -17,7 +17,7 @@ from uniformerv2.augment.transforms import training_clip
 from uniformerv2.dataset.draws import OPS, Box, Chances, Draw, Op, draw, draw_ops, generator_of
 
 pytest.importorskip("triton")
-from uniformerv2.augment.triton import training_batch
+from uniformerv2.augment.transforms import training_batch
 
 IS_INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if IS_INTERPRETED else "cuda"
@@ -110,7 +110,7 @@ def test_at_the_sizes_of_training() -> None:
         )
     frames = [clip(8, *size) for size in ((320, 568), (240, 320), (256, 340), (320, 180))] * 2
     generator = np.random.default_rng(0)
-    chances = Chances(erase_probability=0.5)
+    chances = Chances(erase=0.5)
     draws = [draw(generator, *f.shape[1:3], chances) for f in frames]
     draws[0] = Draw(draw_ops(generator, probability=1), draws[0].box, True)
     check(frames, [Draw(d.ops, d.box, d.is_flipped) for d in draws], 224)

@@ -72,6 +72,6 @@ def test_a_clip_has_a_stream_of_its_own(
 
 def test_options_change_no_other_draw() -> None:
     with_ops = draw(generator_of(0, 0, 5), 240, 320)
-    without = draw(generator_of(0, 0, 5), 240, 320, Chances(with_ops=False, flip_probability=0))
+    without = draw(generator_of(0, 0, 5), 240, 320, Chances(rand_augment=False, flip=0))
     assert with_ops.box == without.box
     assert (without.ops, without.is_flipped) == ((), False)

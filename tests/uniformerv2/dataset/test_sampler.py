@@ -7,33 +7,33 @@ from hypothesis import strategies as st
 
 from uniformerv2.dataset.sampler import (
     PADDING,
-    Order,
+    EpochOrder,
     batch_rows,
     num_steps,
     order_of,
-    permuted,
+    permute,
     shuffle_of,
 )
 
 SIZES = st.lists(st.integers(1, 30), min_size=1, max_size=20)
 
 
-def made(sizes: list[int], seed: int = 0, epoch: int = 0, **options: int) -> Order:
+def made(sizes: list[int], seed: int = 0, epoch: int = 0, **options: int) -> EpochOrder:
     return order_of(sizes, view_hash="v", seed=seed, epoch=epoch, **options)
 
 
 @given(num=st.integers(1, 3000), key=st.integers(0, 2**64 - 1))
 @settings(max_examples=100)
 def test_a_permutation_is_one(num: int, key: int) -> None:
-    places = permuted(np.arange(num), num, key)
+    places = permute(np.arange(num), num, key)
     assert sorted(places.tolist()) == list(range(num))
     some = np.random.default_rng(0).integers(0, num, 5)
-    assert permuted(some, num, key).tolist() == places[some].tolist()
+    assert permute(some, num, key).tolist() == places[some].tolist()
 
 
 def test_permutations_are_mixed_as_drawn_ones() -> None:
     num = 1000
-    drawn = np.stack([permuted(np.arange(num), num, key) for key in range(400)])
+    drawn = np.stack([permute(np.arange(num), num, key) for key in range(400)])
     # Each place is taken evenly: a chi-square over 20 groups of 50, far from its 10^-9 quantile.
     groups = np.apply_along_axis(np.bincount, 0, drawn // 50, minlength=20)
     chi2 = ((groups - 20) ** 2 / 20).sum(0)
@@ -116,4 +116,4 @@ def test_what_can_not_be_is_said() -> None:
     with pytest.raises(ValueError, match="positions must be from 0 to 4"):
         made([5]).rows(np.array([5]))
     with pytest.raises(ValueError, match="places must be from 0 to 4"):
-        permuted(np.array([-1]), 5, 0)
+        permute(np.array([-1]), 5, 0)

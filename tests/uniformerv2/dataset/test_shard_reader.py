@@ -13,25 +13,25 @@ from k710.errors import StageError
 from k710.shards.write import add_member
 from support.small_shards import all_made
 from uniformerv2.dataset import shard_reader
-from uniformerv2.dataset.clips import View, read_view
-from uniformerv2.dataset.shard_reader import Part, ShardReader
+from uniformerv2.dataset.clips import ViewIndex, read_view
+from uniformerv2.dataset.shard_reader import ByteSpan, ShardReader
 
 
 @pytest.fixture(scope="module")
-def view() -> View:
+def view() -> ViewIndex:
     return read_view(all_made(), "k400/train")
 
 
-def parts(view: View) -> list[Part]:
+def parts(view: ViewIndex) -> list[ByteSpan]:
     return [
-        Part(clip_id, int(shard), int(offset), int(num_bytes), digest.decode())
+        ByteSpan(clip_id, int(shard), int(offset), int(num_bytes), digest.decode())
         for clip_id, shard, offset, num_bytes, digest in zip(
             view.clip_ids, view.shards, view.offsets, view.num_bytes, view.digests, strict=True
         )
     ]
 
 
-def read_all(reader: ShardReader, view: View) -> list[bytes]:
+def read_all(reader: ShardReader, view: ViewIndex) -> list[bytes]:
     return reader.read(parts(view))
 
 
@@ -43,7 +43,7 @@ def in_memory(name: str) -> str:
     return f"memory://{name}"
 
 
-def test_a_disk_and_a_url_give_the_same(view: View) -> None:
+def test_a_disk_and_a_url_give_the_same(view: ViewIndex) -> None:
     folder = all_made() / "shards"
     expected = [
         (folder / f"{shard:06d}.tar").read_bytes()[offset : offset + num]
@@ -57,7 +57,7 @@ def test_a_disk_and_a_url_give_the_same(view: View) -> None:
 
 
 def test_few_files_are_open_and_none_in_the_end(
-    view: View, monkeypatch: pytest.MonkeyPatch
+    view: ViewIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shard_reader, "_MOST_OPEN", 2)
     before = len(os.listdir("/proc/self/fd"))
@@ -73,7 +73,7 @@ def test_few_files_are_open_and_none_in_the_end(
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_what_came_over_the_network_is_kept_under_its_hash(view: View, tmp_path: Path) -> None:
+def test_what_came_over_the_network_is_kept_under_its_hash(view: ViewIndex, tmp_path: Path) -> None:
     url, cache = in_memory("cached"), tmp_path / "cache"
     expected = read_all(ShardReader(url), view)
     assert read_all(ShardReader(url, cache), view) == expected
@@ -93,7 +93,7 @@ def test_what_came_over_the_network_is_kept_under_its_hash(view: View, tmp_path:
     assert kept[0].stat().st_size > 0
 
 
-def test_what_came_damaged_over_the_network_is_not_kept(view: View, tmp_path: Path) -> None:
+def test_what_came_damaged_over_the_network_is_not_kept(view: ViewIndex, tmp_path: Path) -> None:
     url = in_memory("damaged")
     tar = f"/damaged/{view.shards[0]:06d}.tar"
     data = bytearray(fsspec.filesystem("memory").cat_file(tar))
@@ -108,15 +108,15 @@ def test_what_came_damaged_over_the_network_is_not_kept(view: View, tmp_path: Pa
         read_all(ShardReader(in_memory("shards"), tmp_path / "file"), view)
 
 
-def test_a_cache_is_never_left(view: View, tmp_path: Path) -> None:
+def test_a_cache_is_never_left(view: ViewIndex, tmp_path: Path) -> None:
     hostile = parts(view)[0]._replace(digest="../" * 20 + "ab")
     with pytest.raises(ValueError):
         ShardReader(in_memory("shards"), tmp_path / "cache").read([hostile])
     assert not (tmp_path / "cache").exists()
 
 
-def part(shard: int, offset: int, num_bytes: int) -> Part:
-    return Part("clip", shard, offset, num_bytes, "00")
+def part(shard: int, offset: int, num_bytes: int) -> ByteSpan:
+    return ByteSpan("clip", shard, offset, num_bytes, "00")
 
 
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from support.list_files import shared
 from uniformerv2.config import SIZES, Config
 from uniformerv2.model import UniFormerV2
-from uniformerv2.training.optim import Schedule, freeze, learning_rate, parameter_groups
+from uniformerv2.recipe import Optim
+from uniformerv2.training.optim import freeze, learning_rate, parameter_groups
 
 FROZEN = dataclasses.replace(SIZES["l14_336"], frozen=True)
 SSV2 = Config(
@@ -61,30 +62,30 @@ def test_rates_are_those_of_the_reference() -> None:
     del curves["about"]
     assert curves
     for curve in curves.values():
-        schedule = Schedule(
-            curve["base_lr"],
-            curve["warmup_start_lr"],
-            curve["end_lr"],
-            curve["warmup_epochs"],
-            curve["epochs"],
+        optim = Optim(
+            lr=curve["base_lr"],
+            start_lr=curve["warmup_start_lr"],
+            end_lr=curve["end_lr"],
+            warmup_epochs=curve["warmup_epochs"],
+            epochs=curve["epochs"],
         )
         for epoch, expected in curve["curve"]:
-            assert learning_rate(schedule, epoch) == pytest.approx(expected, rel=1e-9)
+            assert learning_rate(optim, epoch) == pytest.approx(expected, rel=1e-9)
 
 
 @given(warmup=st.floats(0, 10), after=st.floats(0.5, 90), at=st.floats(0, 1), later=st.floats(0, 1))
 def test_a_rate_rises_to_its_peak_and_falls_to_its_end(
     warmup: float, after: float, at: float, later: float
 ) -> None:
-    schedule = Schedule(1e-3, 1e-6, 1e-5, warmup, warmup + after)
+    optim = Optim(lr=1e-3, start_lr=1e-6, end_lr=1e-5, warmup_epochs=warmup, epochs=warmup + after)
     a, b = sorted((at, later))
-    rise = [learning_rate(schedule, warmup * share) for share in (a, b) if share < 1]
-    fall = [learning_rate(schedule, warmup + after * share) for share in (a, b)]
+    rise = [learning_rate(optim, warmup * share) for share in (a, b) if share < 1]
+    fall = [learning_rate(optim, warmup + after * share) for share in (a, b)]
     assert rise == sorted(rise) and fall == sorted(fall, reverse=True)
-    assert learning_rate(schedule, warmup) == pytest.approx(1e-3)
-    assert learning_rate(schedule, warmup + after + 1) == pytest.approx(1e-5)
+    assert learning_rate(optim, warmup) == pytest.approx(1e-3)
+    assert learning_rate(optim, warmup + after + 1) == pytest.approx(1e-5)
     with pytest.raises(ValueError, match="warmup_epochs"):
-        Schedule(1, 0, 0, 5, 5)
+        Optim(warmup_epochs=5, epochs=5)
 
 
 def test_layers_further_down_learn_more_slowly() -> None:

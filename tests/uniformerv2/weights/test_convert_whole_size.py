@@ -13,7 +13,7 @@ from k710.labels.orders import class_names, head_map
 from support.list_files import shared
 from uniformerv2.config import SIZES, Config
 from uniformerv2.weights.convert import convert
-from uniformerv2.weights.load import read
+from uniformerv2.weights.load import read_checkpoint
 from uniformerv2.weights.names import shapes_in
 
 pytestmark = pytest.mark.slow
@@ -63,7 +63,7 @@ def test_b16_goes_round_all_names_and_sorts_a_video(tmp_path: Path) -> None:
     for number, to in enumerate(("safetensors", "mmaction2", "safetensors", "opengvlab")):
         suffix = {"safetensors": ".safetensors", "mmaction2": ".pth", "opengvlab": ".pyth"}[to]
         way = convert(way, to, out=tmp_path / f"{number}{suffix}").path
-    back = read(way).tensors
+    back = read_checkpoint(way).tensors
     assert back.keys() == tensors.keys()
     assert all(torch.equal(tensor, back[name]) for name, tensor in tensors.items())
     run("remap-head", path, "--target", "k400")

@@ -22,7 +22,7 @@ from k710.labels.orders import class_names, head_map, k710_order, labels_sha256
 from support.tiny_models import CONFIG, TEMPORAL, clips, drawn, published
 from uniformerv2.weights.convert import convert, remap_head
 from uniformerv2.weights.files import read_tensors, write_tensors
-from uniformerv2.weights.load import load_model, read, renamed
+from uniformerv2.weights.load import load_model, read_checkpoint, rename_tensors
 from uniformerv2.weights.names import head_names
 
 
@@ -33,7 +33,7 @@ def test_a_checkpoint_of_each_family_is_the_model(
 ) -> None:
     config = replace(CONFIG, **change)
     model = published(tmp_path / "a.pth", config, family)
-    found = read(tmp_path / "a.pth")
+    found = read_checkpoint(tmp_path / "a.pth")
     assert torch.equal(load_model(found)(clips()), model(clips()))
     assert found.order is not None and not found.is_recorded
     assert found.order.family == ("alphabetical" if family == "mmaction2" else "opengvlab")
@@ -43,7 +43,7 @@ def test_prefixes_and_bare_dicts_are_read(tmp_path: Path) -> None:
     model = published(tmp_path / "a.pth")
     tensors = torch.load(tmp_path / "a.pth", weights_only=True)["model_state"]
     torch.save({f"module._orig_mod.{k}": t for k, t in tensors.items()}, tmp_path / "b.pyth")
-    assert torch.equal(load_model(read(tmp_path / "b.pyth"))(clips()), model(clips()))
+    assert torch.equal(load_model(read_checkpoint(tmp_path / "b.pyth"))(clips()), model(clips()))
 
 
 def test_round_trips_are_exact(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_round_trips_are_exact(tmp_path: Path) -> None:
     way = tmp_path / "a.pyth"
     for to in ("safetensors", "mmaction2", "safetensors", "opengvlab"):
         way = convert(way, to, out=tmp_path / f"{way.stem}-{to}{_suffix(to)}").path
-    before, after = read(tmp_path / "a.pyth"), read(way)
+    before, after = read_checkpoint(tmp_path / "a.pyth"), read_checkpoint(way)
     assert before.tensors.keys() == after.tensors.keys()
     assert all(torch.equal(t, after.tensors[k]) for k, t in before.tensors.items())
 
@@ -63,7 +63,7 @@ def _suffix(to: str) -> str:
 def test_crossing_families_permutes_the_classes(tmp_path: Path) -> None:
     model = published(tmp_path / "a.pyth")
     done = convert(tmp_path / "a.pyth", "mmaction2")
-    crossed = load_model(read(done.path))
+    crossed = load_model(read_checkpoint(done.path))
     ours, theirs = model(clips()), crossed(clips())
     for row, position in [(row, k710_order("alphabetical").index(row)) for row in range(710)]:
         assert torch.equal(ours[:, row], theirs[:, position])
@@ -72,13 +72,13 @@ def test_crossing_families_permutes_the_classes(tmp_path: Path) -> None:
 def test_something_something_is_turned_to_rgb_and_back(tmp_path: Path) -> None:
     config = replace(CONFIG, num_classes=174, local="double", temporal_downsample=True)
     published(tmp_path / "a.pyth", config)
-    stored = read(tmp_path / "a.pyth")
+    stored = read_checkpoint(tmp_path / "a.pyth")
     conv = stored.tensors["backbone.conv1.weight"]
     assert torch.equal(load_model(stored).patch_embedding.weight, conv.flip(1))
     back = convert(convert(tmp_path / "a.pyth", "safetensors").path, "opengvlab")
-    assert torch.equal(read(back.path).tensors["backbone.conv1.weight"], conv)
+    assert torch.equal(read_checkpoint(back.path).tensors["backbone.conv1.weight"], conv)
     other = convert(tmp_path / "a.pyth", "mmaction2", out=tmp_path / "m.pth")
-    assert torch.equal(read(other.path).tensors["backbone.conv1.weight"], conv.flip(1))
+    assert torch.equal(read_checkpoint(other.path).tensors["backbone.conv1.weight"], conv.flip(1))
     assert other.target is None
 
 
@@ -102,7 +102,7 @@ def test_a_remapped_head_scores_the_same_classes_the_same(
     if not path.exists():
         published(path, family=source)
     done = remap_head(path, target, family=family)
-    before, after = read(path).tensors, read(done.path).tensors
+    before, after = read_checkpoint(path).tensors, read_checkpoint(done.path).tensors
     weight, bias = head_names(source)
     features = torch.randn(3, CONFIG.width, generator=torch.Generator().manual_seed(seed))
     wide = linear(features, before[weight], before[bias])
@@ -130,7 +130,7 @@ def test_the_record_travels(tmp_path: Path) -> None:
     kept = remap_head(tmp_path / "a.pyth", "k600", out=tmp_path / "b.safetensors")
     with safe_open(kept.path, "pt") as file:
         assert json.loads(file.metadata()["k710"])["dataset"] == "k600"
-    found = read(kept.path)
+    found = read_checkpoint(kept.path)
     assert found.is_recorded and found.order == kept.target
 
 
@@ -151,7 +151,7 @@ def test_an_order_is_never_mixed_up(tmp_path: Path) -> None:
     ):
         torch.save({**plain, "k710": {**plain["k710"], **change}}, tmp_path / "c.pyth")
         with pytest.raises(LabelError, match=words):
-            read(tmp_path / "c.pyth")
+            read_checkpoint(tmp_path / "c.pyth")
 
 
 def test_a_record_is_never_taken_for_none(tmp_path: Path) -> None:
@@ -159,23 +159,23 @@ def test_a_record_is_never_taken_for_none(tmp_path: Path) -> None:
     tensors = torch.load(tmp_path / "a.pyth", weights_only=True)["model_state"]
     half = {"family": "alphabetical", "labels_sha256": labels_sha256()}
     torch.save({"model_state": tensors, "k710": half}, tmp_path / "b.pyth")
-    found = read(tmp_path / "b.pyth")
+    found = read_checkpoint(tmp_path / "b.pyth")
     assert found.is_recorded and found.order is not None
     assert (found.order.dataset, found.order.family) == ("k710", "alphabetical")
     for record in ("alphabetical", ["x"], 7, None):
         torch.save({"model_state": tensors, "k710": record}, tmp_path / "c.pyth")
         with pytest.raises(LabelError, match="no record of k710's"):
-            read(tmp_path / "c.pyth")
+            read_checkpoint(tmp_path / "c.pyth")
         torch.save({**tensors, "k710": record}, tmp_path / "c.pyth")
         with pytest.raises(LabelError, match="no record of k710's"):
-            read(tmp_path / "c.pyth")
+            read_checkpoint(tmp_path / "c.pyth")
         save_file(tensors, tmp_path / "c.safetensors", {"k710": json.dumps(record)})
         with pytest.raises(LabelError, match="no record of k710's"):
-            read(tmp_path / "c.safetensors")
+            read_checkpoint(tmp_path / "c.safetensors")
     for record in ({}, {"family": ("a", "b")}, {"dataset": [1]}, {("a", "b"): 1}):
         torch.save({"model_state": tensors, "k710": record}, tmp_path / "c.pyth")
         with pytest.raises(LabelError, match="says that its classes are"):
-            read(tmp_path / "c.pyth")
+            read_checkpoint(tmp_path / "c.pyth")
 
 
 def test_the_output_lies_beside_the_name_that_was_given(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_normalisation_is_compared_and_kept(tmp_path: Path) -> None:
         {"state_dict": tensors | buffers | {"data_preprocessor.mean": std}}, tmp_path / "b.pth"
     )
     with pytest.raises(WeightsError, match=r"its pictures are normalised in another way"):
-        read(tmp_path / "b.pth")
+        read_checkpoint(tmp_path / "b.pth")
 
 
 # --- refusals
@@ -222,10 +222,10 @@ def test_a_pickle_with_code_is_refused(tmp_path: Path) -> None:
     loaded = torch.load(tmp_path / "a.pth", weights_only=True)
     torch.save({**loaded, "meta": Evil(tmp_path / "was here")}, tmp_path / "b.pth")
     with pytest.raises(WeightsError, match="more than tensors: it asks for "):
-        read(tmp_path / "b.pth")
+        read_checkpoint(tmp_path / "b.pth")
     (tmp_path / "c.pth").write_bytes(pickle.dumps(Evil(tmp_path / "was here")))
     with pytest.raises(WeightsError):
-        read(tmp_path / "c.pth")
+        read_checkpoint(tmp_path / "c.pth")
     assert not (tmp_path / "was here").exists()
     pickle.loads((tmp_path / "c.pth").read_bytes())
     assert (tmp_path / "was here").exists(), "or else this would prove nothing"
@@ -235,7 +235,7 @@ def test_a_pickle_with_code_is_refused(tmp_path: Path) -> None:
 def test_a_program_is_refused(tmp_path: Path) -> None:
     torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)), tmp_path / "a.pt")
     with pytest.raises(WeightsError, match="TorchScript archive, which is a program"):
-        read(tmp_path / "a.pt")
+        read_checkpoint(tmp_path / "a.pt")
 
 
 @pytest.mark.parametrize("suffix", [".pyth", ".safetensors"])
@@ -249,7 +249,7 @@ def test_a_torn_file_is_said(tmp_path: Path, suffix: str, share: float) -> None:
     data = whole.path.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
     with pytest.raises(WeightsError, match=r"is no (whole|PyTorch file)|holds no"):
-        read(path)
+        read_checkpoint(path)
 
 
 def test_a_torn_file_of_the_old_format_is_said(tmp_path: Path) -> None:
@@ -259,10 +259,10 @@ def test_a_torn_file_of_the_old_format_is_said(tmp_path: Path) -> None:
     for end in range(0, len(data), 3):
         (tmp_path / "b.pth").write_bytes(data[:end])
         with pytest.raises(WeightsError):
-            read(tmp_path / "b.pth")
+            read_checkpoint(tmp_path / "b.pth")
     (tmp_path / "b.pth").write_bytes(b"<html>not found</html>")
     with pytest.raises(WeightsError, match=r"no PyTorch file of tensors: it begins with b'<html>"):
-        read(tmp_path / "b.pth")
+        read_checkpoint(tmp_path / "b.pth")
 
 
 def test_any_flipped_byte_is_read_or_said(tmp_path: Path) -> None:
@@ -273,7 +273,7 @@ def test_any_flipped_byte_is_read_or_said(tmp_path: Path) -> None:
         flipped[place] ^= 1 << place % 8
         (tmp_path / "b.pth").write_bytes(flipped)
         with pytest.raises(WeightsError):  # for at best it is no UniFormerV2
-            read(tmp_path / "b.pth")
+            read_checkpoint(tmp_path / "b.pth")
 
 
 @pytest.mark.filterwarnings("ignore:Sparse")
@@ -292,7 +292,7 @@ def test_tensors_of_other_kinds_are_refused(tmp_path: Path, tensor: Any, words: 
     for name in ("backbone.conv1.weight", "backbone.positional_embedding"):
         torch.save({**tensors, name: tensor}, tmp_path / "b.pyth")
         with pytest.raises(WeightsError, match=words):
-            read(tmp_path / "b.pyth")
+            read_checkpoint(tmp_path / "b.pyth")
 
 
 @pytest.mark.parametrize(
@@ -321,7 +321,7 @@ def test_a_record_of_no_model_is_said(tmp_path: Path, change: dict[str, Any]) ->
     record["config"] |= change
     save_file(load_file(path), tmp_path / "b.safetensors", {"k710": json.dumps(record)})
     with pytest.raises(WeightsError, match="records a model that this version does not have"):
-        read(tmp_path / "b.safetensors")
+        read_checkpoint(tmp_path / "b.safetensors")
 
 
 def test_a_model_of_mmaction2_lacks_nothing(tmp_path: Path) -> None:
@@ -330,7 +330,7 @@ def test_a_model_of_mmaction2_lacks_nothing(tmp_path: Path) -> None:
     tensors.pop("backbone.transformer.balance")
     torch.save(tensors, tmp_path / "a.pth")
     with pytest.raises(WeightsError, match=r"missing: 1 of \d+\n +'?backbone.transformer.balance"):
-        read(tmp_path / "a.pth")
+        read_checkpoint(tmp_path / "a.pth")
 
 
 def test_what_does_not_fit_is_told_both_ways(tmp_path: Path) -> None:
@@ -342,7 +342,7 @@ def test_what_does_not_fit_is_told_both_ways(tmp_path: Path) -> None:
     tensors["backbone.ln_pre.bias"] = lost[:5].clone()
     torch.save(tensors, tmp_path / "b.pyth")
     with pytest.raises(WeightsError) as error:
-        read(tmp_path / "b.pyth")
+        read_checkpoint(tmp_path / "b.pyth")
     lines = [line.strip() for line in str(error.value).splitlines()[1:]]
     assert lines[1] == "'backbone.transformer.dec.1.ln_3.bias' (128,)"
     assert lines[3] == "'backbone.transformer.extra' (128,)"
@@ -364,9 +364,9 @@ def test_what_is_no_checkpoint_is_said(tmp_path: Path, change: Any, words: str) 
     tensors = torch.load(tmp_path / "a.pyth", weights_only=True)["model_state"]
     torch.save(change(tensors), tmp_path / "b.pyth")
     with pytest.raises(WeightsError, match=words):
-        read(tmp_path / "b.pyth")
+        read_checkpoint(tmp_path / "b.pyth")
     with pytest.raises(WeightsError, match="can't be read: No such file"):
-        read(tmp_path / "none.pyth")
+        read_checkpoint(tmp_path / "none.pyth")
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
@@ -442,11 +442,13 @@ def test_a_run_is_read_by_its_newest_whole_step(tmp_path: Path) -> None:
         if is_whole:
             (step / "state.json").write_text("{}")
     with pytest.raises(WeightsError, match="is no run"):
-        read(tmp_path)
-    assert read(run).config.num_classes == 710
+        read_checkpoint(tmp_path)
+    assert read_checkpoint(run).config.num_classes == 710
     done = remap_head(run, "k400")
     assert done.path == tmp_path / "run_k400.safetensors"
-    assert load_model(read(done.path)).config == replace(read(run).config, num_classes=400)
+    assert load_model(read_checkpoint(done.path)).config == replace(
+        read_checkpoint(run).config, num_classes=400
+    )
     with pytest.raises(WeightsError, match=r"written as \.safetensors"):
         remap_head(run, "k400", out=tmp_path / "x.pth")
 
@@ -454,9 +456,9 @@ def test_a_run_is_read_by_its_newest_whole_step(tmp_path: Path) -> None:
 def test_what_a_family_does_not_have_is_refused(tmp_path: Path) -> None:
     model = drawn(replace(TEMPORAL, activation="gelu", fusion="parallel"))
     with pytest.raises(WeightsError, match=r"can't say .*fusion = parallel, activation = gelu"):
-        renamed(model.state_dict(), model.config, "opengvlab")
+        rename_tensors(model.state_dict(), model.config, "opengvlab")
     for change in ({"heads": 4}, {"global_layers": (0, 2)}, {"local_width": 7}):
         with pytest.raises(WeightsError, match=f"{next(iter(change))} = "):
-            renamed({}, replace(CONFIG, **change), "opengvlab")
+            rename_tensors({}, replace(CONFIG, **change), "opengvlab")
     with pytest.raises(WeightsError, match="frozen = True"):
-        renamed({}, replace(CONFIG, frozen=True), "mmaction2")
+        rename_tensors({}, replace(CONFIG, frozen=True), "mmaction2")
