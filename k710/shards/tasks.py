@@ -14,7 +14,7 @@ from typing import Any
 import duckdb
 
 from k710.shards.encode_clip import ClipTask
-from k710.sources.members import take_members
+from k710.sources.archives import Extraction
 from k710.tables.schemas import SOURCES, read_sql
 from k710.video.byte_range import Located
 from k710.video.cut import Window
@@ -134,17 +134,13 @@ class Feed:
         left: dict[tuple[str, int | None], list[Wanted]] = {}
         for clip in clips:
             left.setdefault((clip.member or "", clip.num_bytes), []).append(clip)
-        taken = take_members(path, left, self.scratch)
-        while True:
-            try:
-                of_member, source, is_unpacked = next(taken)
-            except StopIteration as end:
-                status, why = end.value
-                break
+        taken = Extraction(path, left, self.scratch)
+        for of_member, source, is_unpacked in taken:
             if is_unpacked:
                 self._unpacked[source.path] = len(of_member)
             for clip in of_member:
                 yield clip, self._task(clip, source)
+        status, why = taken.lost
         self.lost += [(clip, status, why) for of_member in left.values() for clip in of_member]
 
     def _task(self, clip: Wanted, source: Located) -> ClipTask:

@@ -14,7 +14,7 @@ from pathlib import Path
 import av
 
 from k710.engines.local import Failed, run_local
-from k710.sources.members import take_members
+from k710.sources.archives import Extraction
 from k710.video.byte_range import Located
 from k710.video.cut import Window
 from k710.video.probe import Facts, Probed, probe_clip
@@ -120,19 +120,9 @@ class _Supply:
                 else:
                     packed[clips[0].member, clips[0].bytes] = clips
             if packed:
-                taken = take_members(Path(uri), packed, self.scratch)
-                status, why = yield from _tasks_of(taken)
+                taken = Extraction(Path(uri), packed, self.scratch)
+                for clips, source, is_unpacked in taken:
+                    yield ProbeTask(source, clips, is_unpacked)
+                status, why = taken.lost
                 lost = Probed(status, why, None, Facts(), None)
                 self.lost += [clip.row(lost) for clips in packed.values() for clip in clips]
-
-
-def _tasks_of(
-    taken: Generator[tuple[tuple[Chosen, ...], Located, bool], None, tuple[str, str]],
-) -> Generator[ProbeTask, None, tuple[str, str]]:
-    while True:
-        try:
-            clips, source, is_unpacked = next(taken)
-        except StopIteration as end:
-            found: tuple[str, str] = end.value
-            return found
-        yield ProbeTask(source, clips, is_unpacked)
