@@ -16,7 +16,7 @@ import duckdb
 import pyarrow as pa
 
 import k710
-from k710.errors import K710Error, StageError, shown
+from k710.errors import K710Error, StageError
 from k710.export.formats import (
     SEPARATORS,
     Format,
@@ -47,6 +47,7 @@ from k710.shards.extract import Extracted, extract_clips
 from k710.tables.connection import make_table, run
 from k710.tables.schemas import INDEX, MANIFEST, SOURCES, read_sql
 from k710.tables.sidecar import open_table
+from k710.tables.views import require_views
 
 __all__ = ["export_view"]
 
@@ -161,12 +162,7 @@ def _open_inputs(job: _Job) -> dict[str, str]:
             f"sources.parquet in {work} is of another manifest than the one there.\n"
             f"Look for the copies again: k710 index --videos DIR --work {work}"
         )
-    views = run(con, "select distinct view from manifest order by view")
-    if (view,) not in views:
-        raise StageError(
-            f"There is no view {shown(view)} in {work}.\n"
-            f"There are {', '.join(row[0] for row in views)}."
-        )
+    require_views(con, work, [view])
     return {table.name: sidecar.sha256 for table, sidecar in sidecars.items()}
 
 

@@ -8,7 +8,6 @@ lists share.
 import contextlib
 import os
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,10 +16,9 @@ from typing import Any, Literal, get_args
 import duckdb
 import pyarrow as pa
 
-from k710.annotations.check import ListRead, read_annotations, rows_schema
 from k710.annotations.find import ListFile, find_lists
-from k710.errors import K710Error, SourceError
-from k710.files import locked, sha256_of, word_os_errors
+from k710.annotations.table import LISTS, write_annotations
+from k710.files import locked, word_os_errors
 from k710.labels.orders import DATASETS, class_names, labels_sha256
 from k710.tables.connection import connect, make_table, run
 from k710.tables.schemas import ANNOTATIONS, DROPPED, LEAKAGE, MANIFEST, read_sql
@@ -34,12 +32,10 @@ from k710.tables.sidecar import (
     write_table,
 )
 
-__all__ = ["LISTS", "Duplicates", "Rules", "Summary", "build_manifest"]
+__all__ = ["Duplicates", "Rules", "Summary", "build_manifest"]
 
 Dedup = Literal["id", "clip"]
 OnProgress = Callable[[str, int, int | None], None]  # what, done, total if known
-LISTS = tuple(sorted(f"{d}/{s}" for d in DATASETS for s in ("train", "val", "test")))
-"""The nine lists as dataset/split, sorted: bit i of a found_in mask stands for LISTS[i]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +116,15 @@ def build_manifest(
     ):
         on_progress("checking", 0, None)
         settle(work)
-        built = _build_annotations(con, work, files, require_complete, merge_editions, on_progress)
-        built += _build_from_annotations(con, work, rules, on_progress)
+        is_new = write_annotations(
+            con,
+            work,
+            files,
+            require_complete=require_complete,
+            merge_editions=merge_editions,
+            on_rows=lambda rows: on_progress("reading", rows, None),
+        )
+        built = [ANNOTATIONS.name] * is_new + _build_rest(con, work, rules, on_progress)
         if built:
             on_progress("auditing", 0, None)
             _audit(con, work, rules)
@@ -139,84 +142,7 @@ def _frugal_arrow() -> Iterator[None]:
         pa.set_memory_pool(before)
 
 
-# --- annotations
-
-
-def _build_annotations(
-    con: duckdb.DuckDBPyConnection,
-    work: Path,
-    files: Sequence[ListFile],
-    require_complete: bool,
-    merge_editions: bool,
-    on_progress: OnProgress,
-) -> list[str]:
-    hashes = {file.name: _hash(file) for file in files}
-    spec = TableSpec(
-        ANNOTATIONS,
-        params={"datasets": {f.name: f.dataset for f in files}, "merge_editions": merge_editions},
-        inputs={**hashes, "labels": labels_sha256()},
-    )
-    found: Counter[ListRead] = Counter()
-    failures: list[K710Error] = []
-
-    def batches() -> Any:
-        try:
-            yield from read_annotations(
-                files,
-                found=found,
-                merge_editions=merge_editions,
-                on_rows=lambda rows: on_progress("reading", rows, None),
-            )
-        except K710Error as error:
-            failures.append(error)  # DuckDB would wrap it
-            raise
-
-    def notes() -> dict[str, Any]:
-        lists = [{**asdict(read), "rows": found[read]} for read in sorted(found)]
-        _refuse_incomplete(lists, require_complete)
-        return {"lists": lists, "not_protected": _not_protected(lists)}
-
-    if is_done(work, spec):
-        sidecar = open_table(con, work, ANNOTATIONS)
-        _refuse_incomplete(sidecar.notes["lists"], require_complete)
-        return []
-    con.register("rows", pa.RecordBatchReader.from_batches(rows_schema, batches()))
-    try:
-        write_table(con, work, spec, notes=notes)
-    except duckdb.Error:
-        if failures:
-            raise failures[0] from None
-        raise
-    open_table(con, work, ANNOTATIONS)
-    return ["annotations"]
-
-
-def _hash(file: ListFile) -> str:
-    try:
-        return sha256_of(file.path)
-    except OSError as error:
-        raise SourceError(f"{file.path} can't be read: {error.strerror}.") from error
-
-
-def _not_protected(lists: Sequence[Mapping[str, Any]]) -> list[str]:
-    # The holdout list is an extra: K600's own archive does not have it.
-    there = {f"{read['dataset']}/{read['name']}" for read in lists}
-    return [name for name in LISTS if not name.endswith("/train") and name not in there]
-
-
-def _refuse_incomplete(lists: Sequence[Mapping[str, Any]], require_complete: bool) -> None:
-    missing = _not_protected(lists)
-    if require_complete and missing:
-        raise SourceError(
-            f"Missing lists: {', '.join(missing)}: train videos that are in them can't be found.\n"
-            "Add them, or build without --require-complete."
-        )
-
-
-# --- manifest, dropped, leakage
-
-
-def _build_from_annotations(
+def _build_rest(
     con: duckdb.DuckDBPyConnection, work: Path, rules: Rules, on_progress: OnProgress
 ) -> list[str]:
     specs = _specs(work, rules)

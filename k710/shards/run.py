@@ -17,7 +17,7 @@ from typing import Any
 import duckdb
 
 from k710.engines.local import Engine, Local
-from k710.errors import StageError, shown
+from k710.errors import StageError
 from k710.files import word_os_errors
 from k710.part import Part
 from k710.shards.make import Run, make_planned
@@ -58,6 +58,7 @@ from k710.tables.sidecar import (
     settle,
     write_table,
 )
+from k710.tables.views import require_views
 from k710.video.encode import Encoding, encoder_versions
 
 __all__ = ["finish_shards", "make_shards"]
@@ -287,13 +288,7 @@ def _open_inputs(con: duckdb.DuckDBPyConnection, work: Path, views: Sequence[str
             f"sources.parquet in {work} is of another manifest than the one there.\n"
             f"Look for the copies again: k710 index --videos DIR --work {work}"
         )
-    there = {row[0] for row in run(con, "select distinct view from manifest")}
-    unknown = [view for view in views if view not in there]
-    if unknown:
-        raise StageError(
-            f"There is no view {shown(unknown[0])} in {work}.\n"
-            f"There are {', '.join(sorted(there))}."
-        )
+    require_views(con, work, views)
     return manifest
 
 
