@@ -18,7 +18,7 @@ import duckdb
 
 from k710.engines.local import Engine, Local
 from k710.errors import StageError
-from k710.files import word_os_errors
+from k710.files import is_url, word_os_errors
 from k710.part import Part
 from k710.shards.make import Run, make_planned
 from k710.shards.parts import (
@@ -42,7 +42,7 @@ from k710.shards.plan import (
     refuse_other_versions,
     seconds_per_shard,
 )
-from k710.shards.staging import clear, is_url
+from k710.shards.staging import clear
 from k710.shards.summary import ShardProgress, ShardSummary, ToMake, count_to_make, summarise
 from k710.sources.cleanup import remove_stored
 from k710.sources.outcomes import done_shards, open_index, open_outcomes, shard_name

@@ -5,7 +5,6 @@ there whole or not at all. A URL's backend may do otherwise: what is read must b
 """
 
 import contextlib
-import re
 import shutil
 import uuid
 from collections.abc import Generator, Iterator, Sequence
@@ -14,15 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from k710.errors import K710Error, MissingExtra, StageError, printable, shown
+from k710.files import is_url
 
-__all__ = ["clear", "is_url", "names", "prepare", "read", "read_all", "remove", "write"]
+__all__ = ["clear", "names", "prepare", "read", "read_all", "remove", "write"]
 
 _AT_ONCE = 16  # requests: one takes 20 to 100 ms on an object store, whatever its size
-
-
-def is_url(place: str) -> bool:
-    """Whether `place` is a URL, and no path."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", place) is not None
 
 
 def prepare(folder: str) -> None:

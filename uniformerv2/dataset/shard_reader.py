@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from k710.errors import MissingExtra, StageError, printable, shown
-from k710.shards.staging import is_url
+from k710.files import is_url
 from k710.sources.outcomes import shard_name
 
 __all__ = ["Part", "ShardReader"]

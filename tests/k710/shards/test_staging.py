@@ -8,7 +8,8 @@ import pytest
 
 from k710.engines.local import Local
 from k710.errors import MissingExtra, StageError
-from k710.shards.staging import clear, is_url, names, prepare, read, read_all, remove, write
+from k710.files import is_url
+from k710.shards.staging import clear, names, prepare, read, read_all, remove, write
 from support.small_shards import FEW, copy_of, ready, shard, statuses, tars
 
 
