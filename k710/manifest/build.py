@@ -1,8 +1,8 @@
 """Annotation lists -> the tables of K710: annotations, manifest, dropped and leakage.
 
-The rules are in k710/sql/. verdicts.sql decides which row of an id gets into a k710 view;
-manifest.sql and dropped.sql write down the two sides of that; leakage.sql counts what the upstream
-lists share.
+The rules are in the .sql files beside this one. verdicts.sql decides which row of an id gets into a
+k710 view; manifest.sql and dropped.sql write down the two sides of that; leakage.sql counts what
+the upstream lists share.
 """
 
 import contextlib
@@ -147,16 +147,16 @@ def _build_rest(
 ) -> list[str]:
     specs = _specs(work, rules)
     stale = [spec for spec in specs if not is_done(work, spec)]
-    values = _values(rules)
+    values = _sql_values(rules)
     temporary: set[str] = set()
     for spec in stale:
         on_progress(f"building {spec.table.name}", 0, None)
         for path in spec.uses:
             if path not in temporary:
                 sql = read_sql(path)
-                make_table(con, Path(path).stem, sql, _used(sql, values))
+                make_table(con, Path(path).stem, sql, _values_in(sql, values))
                 temporary.add(path)
-        write_table(con, work, spec, values=_used(spec.sql(), values))
+        write_table(con, work, spec, values=_values_in(spec.sql(), values))
     return [spec.table.name for spec in stale]
 
 
@@ -175,7 +175,7 @@ def _specs(work: Path, rules: Rules) -> list[TableSpec]:
     ]
 
 
-def _values(rules: Rules) -> dict[str, Any]:
+def _sql_values(rules: Rules) -> dict[str, Any]:
     """What the $names in the .sql files stand for."""
     protected = [name.partition("/")[2] in rules.protect for name in LISTS]
     return {
@@ -188,7 +188,7 @@ def _values(rules: Rules) -> dict[str, Any]:
     }
 
 
-def _used(sql: str, values: Mapping[str, Any]) -> dict[str, Any]:
+def _values_in(sql: str, values: Mapping[str, Any]) -> dict[str, Any]:
     names = set(re.findall(r"\$(\w+)", sql))
     return {name: value for name, value in values.items() if name in names}
 
@@ -198,7 +198,7 @@ def _audit(con: duckdb.DuckDBPyConnection, work: Path, rules: Rules) -> None:
     for table in (MANIFEST, DROPPED):
         open_table(con, work, table)
     sql = read_sql("k710/manifest/audit.sql")
-    broken = run(con, sql, _used(sql, _values(rules)))
+    broken = run(con, sql, _values_in(sql, _sql_values(rules)))
     if broken:
         for table in (MANIFEST, DROPPED, LEAKAGE):
             disown(table.path(work))
