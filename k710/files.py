@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from k710.errors import StageError, shown
+from k710.errors import StageError
 
 __all__ = [
     "disk_full",
@@ -23,7 +23,6 @@ __all__ = [
     "is_url",
     "locked",
     "manifests_dir",
-    "num_bytes_of",
     "replacing",
     "sha256_of",
     "word_os_errors",
@@ -48,20 +47,8 @@ def sha256_of(path: Path) -> str:
 
 
 def is_url(place: str) -> bool:
-    """Whether `place` is a URL, and no path."""
-    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", place) is not None
-
-
-def num_bytes_of(size: str) -> int:
-    """The bytes that a size like 512MB, 2GiB or 1500000 stands for. ValueError if it is none."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", size, re.IGNORECASE)
-    base = 1024 if match and match[3] else 1000
-    num_bytes = (
-        int(float(match[1]) * base ** " KMGT".index(match[2].upper() or " ")) if match else 0
-    )
-    if not 0 < num_bytes < 1 << 60:
-        raise ValueError(f"{shown(size)} is no size. Write it like 2GB or 1500MB.")
-    return num_bytes
+    """Whether a place is a URL, as s3://bucket/dir, and not a path."""
+    return re.match(r"[a-z][a-z0-9+.-]*://", place, re.IGNORECASE) is not None
 
 
 @contextlib.contextmanager

@@ -1,14 +1,29 @@
-"""What of the machine this process may use, as its container limits it, and what it gives back."""
+"""What of the machine this process may use, clean processes beside it, and memory given back."""
 
 import ctypes
 import gc
 import os
-from collections.abc import Iterator
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from multiprocessing.connection import Connection
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-__all__ = ["cores_allowed", "free_memory", "memory_allowed", "usable_cores"]
+from k710.errors import shown
+
+__all__ = [
+    "cores_allowed",
+    "free_memory",
+    "memory_allowed",
+    "num_bytes_of",
+    "start_python",
+    "start_worker",
+    "usable_cores",
+]
 
 
 def usable_cores() -> int:
@@ -63,6 +78,60 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8").strip()
     except OSError:
         return ""
+
+
+def num_bytes_of(size: str) -> int:
+    """The bytes that a size like 512MB, 2GiB or 1500000 stands for. ValueError if it is none."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", size, re.IGNORECASE)
+    base = 1024 if match and match[3] else 1000
+    num_bytes = (
+        int(float(match[1]) * base ** " KMGT".index(match[2].upper() or " ")) if match else 0
+    )
+    if not 0 < num_bytes < 1 << 60:
+        raise ValueError(f"{shown(size)} is no size. Write it like 2GB or 1500MB.")
+    return num_bytes
+
+
+def start_worker(
+    code: str, *, fds: Sequence[int] = (), defaults: Mapping[str, str] | None = None
+) -> tuple["subprocess.Popen[bytes]", Connection]:
+    """Start a clean Python, as `start_python` does, and a pipe to it: `{fd}` in `code` is its end.
+
+    Not multiprocessing: its children run the caller's main module again, PyTorch and all; and a
+    fork of a process with threads, CUDA or FFmpeg in it may hang.
+    """
+    ours, theirs = socket.socketpair()
+    with theirs:
+        fd = theirs.fileno()
+        process = start_python(code.format(fd=fd), fds=[fd, *fds], defaults=defaults)
+    return process, Connection(ours.detach())
+
+
+def start_python(
+    code: str,
+    *,
+    fds: Sequence[int] = (),
+    defaults: Mapping[str, str] | None = None,
+    output: int | None = None,
+) -> "subprocess.Popen[bytes]":
+    """Start a Python that runs `code` and imports modules from where this one does.
+
+    It keeps the open files `fds`, and what a terminal sends, as Ctrl-C, is not for it. `defaults`
+    are environment variables where there are none of the name; `output` is as Popen has it.
+    """
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", code],  # -P: no file of the user's is imported
+        pass_fds=fds,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        env={
+            **(defaults or {}),
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        },
+        start_new_session=True,
+    )
 
 
 def free_memory() -> None:

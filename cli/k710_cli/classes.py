@@ -52,14 +52,10 @@ def labels(
 
 
 def _print_order(dataset: Dataset | None, family: Family, as_json: bool) -> None:
-    from k710.labels.orders import class_names, dataset_spelling, head_map, k710_order
+    from k710.labels.orders import class_names, class_rows, dataset_spelling
 
-    if dataset is None:
-        order = k710_order(family)
-        names = [class_names()[row] for row in order]
-    else:
-        order = head_map(dataset, family)
-        names = [dataset_spelling(dataset, row) for row in order]
+    order = class_rows(dataset or "k710", family)
+    names = [dataset_spelling(dataset or "k710", row) for row in order]
     rows = list(enumerate(zip(order, names, strict=True)))
     if as_json:
         all_names = class_names()

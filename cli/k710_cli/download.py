@@ -108,8 +108,8 @@ def download(
     Example: k710 download --views k710/train --limit 100
     """
     from k710.download.run import check_again, download_videos
-    from k710.files import num_bytes_of
     from k710.labels.class_file import known_classes_in
+    from k710.machine import num_bytes_of
     from k710.part import Part
 
     try:

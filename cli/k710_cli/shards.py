@@ -104,7 +104,7 @@ def shard(
 
     Example: k710 shard --views k710/train,k400/train,k400/val
     """
-    from k710.files import num_bytes_of
+    from k710.machine import num_bytes_of
     from k710.part import Part
     from k710.shards.run import finish_shards, make_shards
     from k710.video.encode import Encoding

@@ -1,5 +1,5 @@
 -- One row per row of an upstream list. Key: (source_file, source_line).
--- Input: rows, as k710/annotations.py reads and checks them.
+-- Input: rows, as k710/annotations/check.py reads them.
 select
     dataset,
     split,

@@ -1,7 +1,4 @@
-"""Annotation lists -> annotations.parquet: every row read, checked and labelled, or none of them.
-
-Rows stream through Arrow batches into DuckDB, which sorts them and spills to disk where it must.
-"""
+"""Check and label the rows of annotation lists, as Arrow batches; the first bad row ends it."""
 
 import functools
 from collections import Counter
@@ -16,6 +13,7 @@ from k710.annotations.find import ListFile
 from k710.annotations.read import TextRows, read_text_rows
 from k710.errors import LabelError, SourceError, shown
 from k710.labels.orders import DATASETS, Dataset, resolve_label
+from k710.tables.schemas import ANNOTATIONS
 
 __all__ = ["HOLDOUT", "ListRead", "read_annotations", "rows_schema"]
 
@@ -32,19 +30,8 @@ _SPLITS = {
 _ID = r"^[A-Za-z0-9_-]{11}$"
 _TIME = r"^0*[0-9]{1,6}(\.0+)?$"  # at most MAX_TIME_S
 
-rows_schema = pa.schema(
-    [
-        ("dataset", pa.string()),
-        ("split", pa.string()),
-        ("youtube_id", pa.string()),
-        ("time_start", pa.int32()),
-        ("time_end", pa.int32()),
-        ("label_raw", pa.string()),
-        ("label", pa.int16()),
-        ("source_file", pa.string()),
-        ("source_line", pa.int32()),
-    ]
-)
+_ARROW_TYPES = {"VARCHAR": pa.string(), "INTEGER": pa.int32(), "SMALLINT": pa.int16()}
+rows_schema = pa.schema([(name, _ARROW_TYPES[kind]) for name, kind in ANNOTATIONS.columns.items()])
 """The columns of the batches that `read_annotations` gives: those of annotations.parquet."""
 
 
@@ -64,7 +51,7 @@ def read_annotations(
     merge_editions: bool = False,
     on_rows: Callable[[int], None] = lambda rows: None,
 ) -> Iterator[pa.RecordBatch]:
-    """The checked rows of all files, file by file, as batches of `rows_schema`.
+    """Read and check the rows of all files, file by file, as batches of `rows_schema`.
 
     Counts the rows of each list into `found`, and calls `on_rows` with the rows read so far.
     SourceError or LabelError at the first row that can't be used; SourceError where two files hold
@@ -73,7 +60,7 @@ def read_annotations(
     for file in files:
         num_rows = 0
         for text in read_text_rows(file):
-            batch = _checked(file, text)
+            batch = _check(file, text)
             for name, count in _list_names(text).items():
                 read = ListRead(file.dataset, name, file.name)
                 if read not in found and not merge_editions:
@@ -98,7 +85,7 @@ def _refuse_second_edition(file: ListFile, read: ListRead, found: Counter[ListRe
             )
 
 
-def _checked(file: ListFile, text: TextRows) -> pa.RecordBatch:
+def _check(file: ListFile, text: TextRows) -> pa.RecordBatch:
     raw = text.columns
 
     def require(ok: Any, words: Callable[[dict[str, str]], str]) -> None:

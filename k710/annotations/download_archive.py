@@ -1,4 +1,4 @@
-"""An edition's archive over HTTP. What broke off is gone on with, in a later run too.
+"""Download an archive over HTTP. What broke off is gone on with, in a later run too.
 
 The server is not trusted: not with its addresses, nor its lengths, nor that it sends what it sent
 before. Not covered: whether what came is an archive beyond its first two bytes; `unpack` says.
@@ -12,19 +12,23 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import IO, Any
 
-from k710.annotations.editions import BadArchive, Edition
-from k710.errors import SourceError, printable, shown
-from k710.files import sha256_of
+import msgspec
 
-__all__ = ["Progress", "download"]
+from k710.annotations.unpack import BadArchive
+from k710.errors import SourceError, printable, shown
+from k710.files import sha256_of, write_json
+
+__all__ = ["Download", "Refused", "download"]
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[str, int, int | None], None]
-"""Called with the edition's name, the bytes so far, and all its bytes where the server tells."""
+OnBytes = Callable[[int, int | None], None]
+"""Called with the bytes so far, and all bytes of the archive where the server tells."""
 
 PAUSES_S = (1.0, 2.0, 4.0, 8.0)  # between tries; from the first again when bytes have come
 TIMEOUT_S = 30.0  # without a byte
@@ -34,94 +38,137 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _NET_ERRORS = (OSError, http.client.HTTPException, ValueError)
 
 
+class Refused(Exception):
+    """Why the server does not give an archive, worded to go on after its URL."""
+
+
 class _Broken(Exception):
     """Why a try failed that is worth another one."""
 
 
-def download(edition: Edition, on_progress: Progress) -> str:
-    """Have the whole archive at `edition.part`; returns its SHA-256.
+@dataclass(frozen=True, slots=True)
+class Download:
+    """An archive on a server, and what of it is here."""
 
-    SourceError: the server refuses, or fails at every try. BadArchive: what came is too long, no
-    gzip file, or has another hash than the one expected.
+    url: str
+    part: Path  # the archive, or as much of it as has come
+    sha256: str | None = None  # that it must have, in lower case; None takes any
+
+    def accepts(self, sha256: str) -> bool:
+        """Whether an archive with this SHA-256 may be the one."""
+        return self.sha256 is None or self.sha256 == sha256
+
+    def remember(self, validator: str) -> None:
+        """Note what `part` is a part of, so that `kept` can tell. Without a validator it can't."""
+        write_json(self._origin_path, {"url": self.url, "validator": validator})
+
+    def kept(self) -> tuple[int, str]:
+        """How many bytes an earlier try left, and the validator to go on from there with.
+
+        0 and "" where there are none, or where nothing vouches for them.
+        """
+        try:
+            origin = msgspec.json.decode(self._origin_path.read_bytes(), type=dict[str, str])
+            if origin.get("url") == self.url and (validator := origin.get("validator")):
+                return self.part.stat().st_size, validator
+        except (FileNotFoundError, msgspec.DecodeError):
+            pass
+        return 0, ""
+
+    def forget(self) -> None:
+        """Remove the download: first what vouches for the bytes, then the bytes."""
+        self._origin_path.unlink(missing_ok=True)
+        self.part.unlink(missing_ok=True)
+
+    @property
+    def _origin_path(self) -> Path:
+        return self.part.with_name(self.part.name + ".json")
+
+
+def download(archive: Download, on_bytes: OnBytes) -> str:
+    """Download what is missing of `archive.part`; returns the SHA-256 of the whole.
+
+    Refused: the server does so. SourceError: it fails at every try. BadArchive: what came is too
+    long, no gzip file, or has another hash than the one expected.
     """
     tries = most_bytes = failures = 0  # failures in a row that brought nothing new
     while True:
         tries += 1
         try:
-            _try_once(edition, on_progress)
+            _try_once(archive, on_bytes)
             break
         except _Broken as broken:
-            num_bytes, _ = edition.kept()
+            num_bytes, _ = archive.kept()
             if num_bytes > most_bytes:
                 most_bytes, failures = num_bytes, 0
             if failures == len(PAUSES_S):
                 again = f"The first {num_bytes:,} bytes are kept: run" if num_bytes else "Run"
                 raise SourceError(
-                    f"{edition.url} could not be fetched, after {tries} tries: {broken}.\n"
+                    f"{archive.url} could not be fetched, after {tries} tries: {broken}.\n"
                     f"{again} the same command again later, or name a mirror with --sources FILE."
                 ) from broken
-            log.info("%s: %s; again in %s s", edition.url, broken, PAUSES_S[failures])
+            log.info("%s: %s; again in %s s", archive.url, broken, PAUSES_S[failures])
             time.sleep(PAUSES_S[failures])
             failures += 1
-    return _check(edition)
+    return _check(archive)
 
 
-def _try_once(edition: Edition, on_progress: Progress) -> None:
+def _try_once(archive: Download, on_bytes: OnBytes) -> None:
     """Ask for what is missing and append it. Done if it returns; _Broken if more is to come."""
-    start, validator = edition.kept()
+    start, validator = archive.kept()
     headers = {"Range": f"bytes={start}-", "If-Range": validator} if start else {}
-    with _open(edition, headers) as reply:
+    with _open(archive, headers) as reply:
         status = reply.status
         first, total = _content_range(reply)
         if status == 200:
-            _receive(edition, reply, start=0, total=reply.length, on_progress=on_progress)
-        elif status == 206 and first == start and (start == 0 or _is_from(reply, validator)):
-            _receive(edition, reply, start=start, total=total, on_progress=on_progress)
+            _receive(archive, reply, start=0, total=reply.length, on_bytes=on_bytes)
+        elif status == 206 and first == start and (start == 0 or _is_of(reply, validator)):
+            _receive(archive, reply, start=start, total=total, on_bytes=on_bytes)
         elif status == 416 and start and total == start:  # nothing is missing
-            on_progress(edition.name, start, total)
+            on_bytes(start, total)
         elif status == 206 or (status == 416 and start):
-            edition.forget()
+            archive.forget()
             raise _Broken(f"the rest of the archive was asked for, and another came ({status})")
         elif status in (408, 429) or status >= 500:
             raise _Broken(f"the server answered {status} {shown(reply.reason)}")
         else:
-            raise edition.refused(f"was refused with {status} {shown(reply.reason)}")
+            raise Refused(f"was refused with {status} {shown(reply.reason)}")
 
 
 def _receive(
-    edition: Edition,
+    archive: Download,
     reply: http.client.HTTPResponse,
     *,
     start: int,
     total: int | None,
-    on_progress: Progress,
+    on_bytes: OnBytes,
 ) -> None:
     if start == 0:
-        edition.forget()
+        archive.forget()
     num_bytes = start
-    with edition.part.open("ab") as file:
+    with archive.part.open("ab") as file:
         if start == 0:
-            edition.remember(_validator(reply))
-        on_progress(edition.name, num_bytes, total)
+            archive.remember(_validator(reply))
+        on_bytes(num_bytes, total)
         while chunk := _read(reply):
             num_bytes += len(chunk)
             if num_bytes > MAX_ARCHIVE_BYTES:
                 raise BadArchive(f"sends more than {MAX_ARCHIVE_BYTES:,} bytes, too much for lists")
             file.write(chunk)
-            on_progress(edition.name, num_bytes, total)
+            on_bytes(num_bytes, total)
     if total is not None and num_bytes < total:
         raise _Broken(f"the connection ended after {num_bytes:,} of {total:,} bytes")
 
 
-def _check(edition: Edition) -> str:
-    with edition.part.open("rb") as file:
+def _check(archive: Download) -> str:
+    with archive.part.open("rb") as file:
         head = file.read(4096)
     if not head.startswith(_GZIP_MAGIC):
         page = " ".join(re.sub(rb"<[^>]*>", b" ", head).decode("utf-8", "replace").split())
         raise BadArchive(f"sent no .tar.gz, but something that begins {shown(page)}")
-    sha256 = sha256_of(edition.part)
-    if not edition.accepts(sha256):
-        raise BadArchive(f"has the SHA-256 {sha256}, and {edition.sha256} was expected")
+    sha256 = sha256_of(archive.part)
+    if not archive.accepts(sha256):
+        raise BadArchive(f"has the SHA-256 {sha256}, and {archive.sha256} was expected")
     return sha256
 
 
@@ -140,7 +187,7 @@ class _Replies(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _open(edition: Edition, headers: dict[str, str]) -> http.client.HTTPResponse:
+def _open(archive: Download, headers: dict[str, str]) -> http.client.HTTPResponse:
     opener = urllib.request.OpenerDirector()  # build_opener would add file:, ftp: and data:
     for handler in (
         urllib.request.ProxyHandler,
@@ -152,25 +199,25 @@ def _open(edition: Edition, headers: dict[str, str]) -> http.client.HTTPResponse
     ):
         opener.add_handler(handler())
     opener.addheaders = [("User-Agent", f"k710/{metadata.version('k710')}")]
-    request = urllib.request.Request(edition.url, headers=headers)
+    request = urllib.request.Request(archive.url, headers=headers)
     try:
         reply: http.client.HTTPResponse = opener.open(request, timeout=TIMEOUT_S)
         return reply
     except urllib.error.HTTPError as error:
         error.close()
         why = f"leads where it can't be followed: {error.code} {shown(error.reason)}"
-        raise edition.refused(why) from error
+        raise Refused(why) from error
     except _NET_ERRORS as error:
         if isinstance(getattr(error, "reason", None), ssl.SSLCertVerificationError):
-            raise edition.refused(f"can't prove who it is: {_words(error)}") from error
-        raise _Broken(_words(error)) from error
+            raise Refused(f"can't prove who it is: {_word(error)}") from error
+        raise _Broken(_word(error)) from error
 
 
 def _read(reply: http.client.HTTPResponse) -> bytes:
     try:
         return reply.read1(_CHUNK_BYTES)
     except _NET_ERRORS as error:  # caught here, so that an error of the disk isn't
-        raise _Broken(_words(error)) from error
+        raise _Broken(_word(error)) from error
 
 
 def _content_range(reply: http.client.HTTPResponse) -> tuple[int | None, int | None]:
@@ -190,12 +237,12 @@ def _validator(reply: http.client.HTTPResponse) -> str:
     return str(reply.headers.get("Last-Modified", ""))
 
 
-def _is_from(reply: http.client.HTTPResponse, validator: str) -> bool:
+def _is_of(reply: http.client.HTTPResponse, validator: str) -> bool:
     """Whether the reply is of the version that was asked for, or at least doesn't say otherwise."""
     # Not every server that knows Range knows If-Range.
     return _validator(reply) in ("", validator)
 
 
-def _words(error: BaseException) -> str:
+def _word(error: BaseException) -> str:
     cause = getattr(error, "reason", error)  # a URLError wraps what happened
     return printable(getattr(cause, "strerror", None) or str(cause) or type(cause).__name__)

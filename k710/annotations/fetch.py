@@ -7,23 +7,37 @@ Not covered: HTTP (`download_archive`), safe unpacking (`unpack`), reading the l
 """
 
 import difflib
-import json
+import functools
 import os
+import re
 import shutil
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from k710.annotations.download_archive import Progress, download
-from k710.annotations.editions import BadArchive, Edition, read_sources
-from k710.annotations.unpack import PackedFile, unpack_into
-from k710.errors import SourceError, shown
+import msgspec
+
+from k710.annotations.download_archive import Download, Refused, download
+from k710.annotations.unpack import BadArchive, PackedFile, unpack_into
+from k710.errors import SourceError, printable, shown
 from k710.files import locked, manifests_dir, sha256_of, word_os_errors, write_json
 
 __all__ = ["EDITIONS_DEFAULT", "Fetched", "fetch_annotations"]
 
 EDITIONS_DEFAULT = ("k400", "k600", "k700_2020")
 _RECORD = ".fetched.json"
+_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
+_FIELDS = {
+    "url": (r"https?://[^\s/?#@]+/[!-~]*", "an http:// or https:// address"),
+    "folder": (_NAME, "a plain folder name"),
+    "sha256": ("[0-9a-fA-F]{64}", "64 hex digits"),
+}
+_OPTIONAL = ("sha256",)
+
+Progress = Callable[[str, int, int | None], None]
+"""Called with the edition's name, the bytes so far, and all its bytes where the server tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +51,25 @@ class Fetched:
     bytes: int
     files: tuple[str, ...]
     already_there: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Edition:
+    """One table of a sources TOML, and where its files go."""
+
+    name: str
+    target: Path  # the folder of its lists
+    archive: Download
+
+    @property
+    def aside(self) -> Path:
+        """Where the folder that is being replaced waits until the new one is in its place."""
+        return self.archive.part.with_name(self.name + ".old")
+
+    @property
+    def new(self) -> Path:
+        """Where the archive is unpacked."""
+        return self.archive.part.with_name(self.name + ".unpacked")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +89,7 @@ def fetch_annotations(
     sources: str | os.PathLike[str] | None = None,
     on_progress: Progress = lambda edition, done, total: None,
 ) -> list[Fetched]:
-    """The editions asked for, each in its folder below `folder`: fetched now, or found there whole.
+    """Fetch the editions asked for, each into its folder below `folder`, or find it there whole.
 
     `sources` is a TOML in the form of manifests/sources.toml, for mirrors. `on_progress` gets the
     edition, the archive's bytes so far, and all its bytes where the server tells. A folder whose
@@ -67,7 +100,7 @@ def fetch_annotations(
     another process fetches into `folder`, or it can't be written.
     """
     root = Path(folder)
-    known = read_sources(Path(sources or manifests_dir() / "sources.toml"), root)
+    known = _read_sources(Path(sources or manifests_dir() / "sources.toml"), root)
     for name in editions:
         if name not in known:
             near = difflib.get_close_matches(str(name), known, n=len(known) or 1, cutoff=0.0)
@@ -76,8 +109,8 @@ def fetch_annotations(
         return [_fetch(known[name], on_progress) for name in dict.fromkeys(editions)]
 
 
-def _fetch(edition: Edition, on_progress: Progress) -> Fetched:
-    target, aside = edition.target, _aside(edition)
+def _fetch(edition: _Edition, on_progress: Progress) -> Fetched:
+    target, aside, archive = edition.target, edition.aside, edition.archive
     if aside.exists() and not os.path.lexists(target):
         aside.replace(target)  # the last run was killed between the two renames of _replace_folder
     found = _read_record(target)
@@ -86,12 +119,16 @@ def _fetch(edition: Edition, on_progress: Progress) -> Fetched:
     else:
         _refuse_loss(edition, found)
         try:
-            sha256 = download(edition, on_progress)
+            sha256 = download(archive, functools.partial(on_progress, edition.name))
             record, already_there = _replace_folder(edition, sha256), False
-        except BadArchive as bad:
-            edition.forget()
-            raise edition.refused(str(bad)) from bad
-    edition.forget()
+        except (BadArchive, Refused) as error:
+            if isinstance(error, BadArchive):
+                archive.forget()
+            raise SourceError(
+                f"{archive.url} {error}.\nName another mirror with --sources FILE, or put the "
+                f"lists into {target} by hand and leave {edition.name} out."
+            ) from error
+    archive.forget()
     shutil.rmtree(aside, ignore_errors=True)
     return Fetched(
         edition=edition.name,
@@ -104,15 +141,15 @@ def _fetch(edition: Edition, on_progress: Progress) -> Fetched:
     )
 
 
-def _replace_folder(edition: Edition, sha256: str) -> _Record:
+def _replace_folder(edition: _Edition, sha256: str) -> _Record:
     """Put the archive's files in the place of `edition.target`, all at once or not at all."""
-    new, aside = edition.beside(".unpacked"), _aside(edition)
+    new, aside, part = edition.new, edition.aside, edition.archive.part
     for leftover in (new, aside):
         shutil.rmtree(leftover, ignore_errors=True)
     new.mkdir()
     try:
-        files = unpack_into(new, edition)
-        record = _Record(edition.url, sha256, edition.part.stat().st_size, files)
+        files = unpack_into(new, part, top=edition.target.name)
+        record = _Record(edition.archive.url, sha256, part.stat().st_size, files)
         write_json(new / _RECORD, asdict(record))
         if edition.target.exists():
             edition.target.replace(aside)
@@ -122,28 +159,21 @@ def _replace_folder(edition: Edition, sha256: str) -> _Record:
     return record
 
 
-def _aside(edition: Edition) -> Path:
-    """Where the folder that is being replaced waits until the new one is in its place."""
-    return edition.beside(".old")
-
-
 def _read_record(folder: Path) -> _Record | None:
     try:
-        told = json.loads((folder / _RECORD).read_bytes())
-        told["files"] = tuple(PackedFile(**file) for file in told["files"])
-        return _Record(**told)
-    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+        return msgspec.json.decode((folder / _RECORD).read_bytes(), type=_Record)
+    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
         return None
 
 
-def _is_whole(edition: Edition, record: _Record) -> bool:
-    if record.url != edition.url or not edition.accepts(record.sha256):
+def _is_whole(edition: _Edition, record: _Record) -> bool:
+    if record.url != edition.archive.url or not edition.archive.accepts(record.sha256):
         return False
     paths = [(edition.target / file.name, file.sha256) for file in record.files]
     return all(path.is_file() and sha256_of(path) == sha256 for path, sha256 in paths)
 
 
-def _refuse_loss(edition: Edition, record: _Record | None) -> None:
+def _refuse_loss(edition: _Edition, record: _Record | None) -> None:
     """SourceError if replacing the edition's folder would lose something that was not fetched."""
     target = edition.target
     if not os.path.lexists(target):
@@ -162,6 +192,54 @@ def _refuse_loss(edition: Edition, record: _Record | None) -> None:
     else:
         return
     raise SourceError(
-        f"{target} is not what {edition.url} holds, and can't be replaced: {why}.\n"
+        f"{target} is not what {edition.archive.url} holds, and can't be replaced: {why}.\n"
         "Move that away, and run the same command again."
+    )
+
+
+def _read_sources(path: Path, root: Path) -> dict[str, _Edition]:
+    """Read the editions of the TOML at `path`, by name, their folders below `root`.
+
+    SourceError where it can't be read, or isn't of the form of manifests/sources.toml.
+    """
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        why = printable(getattr(error, "strerror", None) or str(error))
+        raise _bad_sources(path, f"no TOML that can be read: {why}") from error
+    editions: dict[str, _Edition] = {}
+    for name, table in tables.items():
+        edition = _read_edition(path, name, table, root)
+        for other in editions.values():
+            if other.target.name.casefold() == edition.target.name.casefold():
+                raise _bad_sources(path, f"{name}.folder is the folder of {other.name} too")
+        editions[name] = edition
+    return editions
+
+
+def _read_edition(path: Path, name: str, table: Any, root: Path) -> _Edition:
+    if not isinstance(table, dict) or not re.fullmatch(_NAME, name):
+        raise _bad_sources(path, f"{shown(name)} is no table like [k400], with a url and a folder")
+    for key in table:
+        if key not in _FIELDS:
+            near = difflib.get_close_matches(key, _FIELDS, n=1, cutoff=0.0)[0]
+            raise _bad_sources(
+                path, f"{name} has an unknown key {shown(key)}; the nearest is {near}"
+            )
+    for key, (pattern, words) in _FIELDS.items():
+        if key not in table:
+            if key in _OPTIONAL:
+                continue
+            raise _bad_sources(path, f"{name}.{key} is missing, {words}")
+        value = table[key]
+        if not isinstance(value, str) or not re.fullmatch(pattern, value):
+            raise _bad_sources(path, f"{name}.{key} is {shown(value)}, not {words}")
+    part = root / ".downloads" / f"{name}.tar.gz.part"
+    sha256 = table["sha256"].lower() if "sha256" in table else None
+    return _Edition(name, root / table["folder"], Download(table["url"], part, sha256))
+
+
+def _bad_sources(path: Path, what: str) -> SourceError:
+    return SourceError(
+        f"{path}: {what}.\nMend that, or leave --sources out: k710 has one of its own."
     )

@@ -1,8 +1,7 @@
-"""The rows of one annotation list as text, with their place in the file.
+"""Read the rows of one annotation list as text, with their place in the file.
 
 Reads the formats in which Kinetics lists are published: CSV (plain or .gz) and DeepMind's JSON.
-Rows come in batches, in file order. Nothing that they say is believed yet: annotations.py checks
-it.
+Rows come in batches, in file order. Nothing that they say is believed yet: check.py checks it.
 """
 
 import csv
@@ -43,7 +42,7 @@ class TextRows:
 
 
 def read_text_rows(file: ListFile) -> Iterator[TextRows]:
-    """The rows of one file in file order, in batches. Blank lines are passed over.
+    """Read the rows of one file in file order, in batches. Blank lines are passed over.
 
     A CSV without labels has empty ones. SourceError names file and line of what is no list: a
     missing column, a ragged row, a wrong encoding, a web page, an archive that ends too early.
@@ -62,7 +61,7 @@ def read_text_rows(file: ListFile) -> Iterator[TextRows]:
 
 
 def _head(file: ListFile) -> str:
-    with _opened(file) as stream:
+    with _open(file) as stream:
         head: bytes = stream.read(64 << 10)
     if not head.strip():
         raise SourceError(f"{file.path} is empty.\nDownload it again, or take it away.")
@@ -76,7 +75,7 @@ def _head(file: ListFile) -> str:
     return head.decode("utf-8-sig", "replace")
 
 
-def _opened(file: ListFile) -> Any:
+def _open(file: ListFile) -> Any:
     return gzip.open(file.path, "rb") if file.is_gzip else file.path.open("rb")
 
 
@@ -219,7 +218,7 @@ def _json_entries(file: ListFile) -> Iterator[tuple[str, Any]]:
 
     Entry by entry, because a whole list of K700 as Python objects would take a gigabyte.
     """
-    with io.TextIOWrapper(_opened(file), encoding="utf-8-sig") as stream:
+    with io.TextIOWrapper(_open(file), encoding="utf-8-sig") as stream:
         text = stream.read(_ENTRY_BYTES).lstrip()
         if not text.startswith("{"):
             raise SourceError(
@@ -276,7 +275,7 @@ def _skip_space(text: str, place: int) -> int:
 
 
 def _not_utf8(file: ListFile) -> SourceError:
-    with _opened(file) as stream:
+    with _open(file) as stream:
         line = next((n for n, content in enumerate(stream, start=1) if not _is_text(content)), 1)
     return SourceError(
         f"{file.path}:{line}: this is not UTF-8 text.\n"

@@ -11,16 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from k710.annotations.editions import BadArchive, Edition
 from k710.errors import printable, shown
 
-__all__ = ["PackedFile", "unpack_into"]
+__all__ = ["BadArchive", "PackedFile", "unpack_into"]
 
 MAX_MEMBERS = 1000
 MAX_UNPACKED_BYTES = 2 * 1024**3
 MAX_RATIO = 200  # unpacked to packed; lists of text stay far below
 MAX_READ_BYTES = 64 * 1024  # at once: tarfile reads a long name whole, as long as it says it is
 _TAR_ERRORS = (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, ValueError, RecursionError)
+
+
+class BadArchive(Exception):
+    """Why an archive isn't taken, worded to go on after its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,21 +35,23 @@ class PackedFile:
     sha256: str
 
 
-def unpack_into(folder: Path, edition: Edition) -> tuple[PackedFile, ...]:
-    """Unpack `edition.part` into `folder`, which is there and empty; returns the files by name.
+def unpack_into(folder: Path, archive: Path, *, top: str) -> tuple[PackedFile, ...]:
+    """Unpack `archive` into `folder`, which is there and empty; returns the files by name.
+
+    Its files may lie in a folder `top`, which is left out.
 
     BadArchive: damaged, a trap, or without lists; some of its files may lie in `folder` then.
     """
     files: dict[str, PackedFile] = {}  # by folded name: some disks take A.csv and a.csv for one
     try:
         with (
-            _Gunzip(edition.part) as unzipped,
+            _Gunzip(archive) as unzipped,
             tarfile.open(fileobj=unzipped, mode="r:", encoding="utf-8") as tar,
         ):
             for number, member in enumerate(tar, start=1):
                 if number > MAX_MEMBERS:
                     raise BadArchive(f"holds more than {MAX_MEMBERS:,} members")
-                name = _place(member, edition.target.name)
+                name = _place(member, top)
                 if name is None:
                     continue
                 if name.casefold() in files:
@@ -88,7 +93,7 @@ def _refuse_more(unzipped: _Gunzip) -> None:
         raise BadArchive("is damaged or cut short: its last block is not whole")
 
 
-def _place(member: tarfile.TarInfo, folder: str) -> str | None:
+def _place(member: tarfile.TarInfo, top: str) -> str | None:
     """Where the member goes below its edition's folder; None for what is passed over."""
     name = member.name
     parts = [part for part in name.split("/") if part not in ("", ".")]
@@ -104,8 +109,8 @@ def _place(member: tarfile.TarInfo, folder: str) -> str | None:
         return None
     if len(parts) == 1:
         return parts[0]
-    if parts[0] != folder:
-        raise BadArchive(f"holds {shown(name)}, which is not in its folder, {folder}")
+    if parts[0] != top:
+        raise BadArchive(f"holds {shown(name)}, which is not in its folder, {top}")
     return "/".join(parts[1:])
 
 

@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import sysconfig
 import tempfile
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ from typing import Any, Literal
 
 from k710.errors import K710Error, printable
 from k710.files import flocked
-from k710.machine import cores_allowed, memory_allowed
+from k710.machine import cores_allowed, memory_allowed, start_python
 
 __all__ = [
     "Check",
@@ -90,7 +89,7 @@ def gpu(version: Version = installed, *, wait_s: float = 120) -> Iterator[Check]
         found += ", and no PyTorch to use a GPU"
         yield Check("GPU", "CUDA", "missing", found, use, "pip install 'k710[train]'")
         return
-    about = _asked(wait_s)
+    about = _ask_torch(wait_s)
     if isinstance(about, str):
         found = f"can't be imported: {about}"
         yield Check("GPU", "PyTorch", "broken", found, "training", _REINSTALL)
@@ -104,28 +103,21 @@ def _driver() -> bool:
     return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
 
 
-def _asked(wait_s: float) -> dict[str, Any] | str:
-    """What PyTorch says of CUDA; or, as text, why it can't be asked."""
-    command = [sys.executable, "-P", "-c", _ASK_TORCH]  # -P: no file of the user's is imported
-    path = os.pathsep.join(filter(None, sys.path))
-    try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=wait_s,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": path},
-        )
-    except subprocess.TimeoutExpired:
-        return f"it takes more than {wait_s:g} s"
-    for line in done.stdout.splitlines():
+def _ask_torch(wait_s: float) -> dict[str, Any] | str:
+    """Ask PyTorch about CUDA; or, as text, why it can't be asked."""
+    with start_python(_ASK_TORCH, output=subprocess.PIPE) as process:
+        try:
+            output, errors = process.communicate(timeout=wait_s)
+        except subprocess.TimeoutExpired:
+            return f"it takes more than {wait_s:g} s"
+        finally:
+            process.kill()
+    for line in output.decode(errors="replace").splitlines():
         if line.startswith(_MARK):
             about: dict[str, Any] = json.loads(line.removeprefix(_MARK))
             return about
-    said = done.stderr.strip().splitlines()
-    return printable(said[-1]) if said else f"exit code {done.returncode}"
+    said = errors.decode(errors="replace").strip().splitlines()
+    return printable(said[-1]) if said else f"exit code {process.returncode}"
 
 
 def _cuda(about: dict[str, Any], driver: bool, use: str) -> Check:

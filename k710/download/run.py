@@ -46,9 +46,10 @@ from k710.sources.ledger import Ledger, open_ledger, read_attempts
 from k710.sources.outcomes import done_shards, open_outcomes
 from k710.sources.table import current_sources, is_current, refresh_sources
 from k710.statuses import Status
-from k710.tables.connection import connect, run
+from k710.tables.connection import connect
 from k710.tables.schemas import MANIFEST
 from k710.tables.sidecar import open_table
+from k710.tables.views import require_views
 
 __all__ = ["AGAIN", "check_again", "download_videos"]
 
@@ -83,7 +84,8 @@ def download_videos(
         raise ValueError(f"limit ({limit}) must be 1 or more")
     refuse_unready(options)
     with duckdb.connect() as con:  # before a folder of a mistyped name is made
-        _refuse_unknown_views(con, work, views)
+        open_table(con, work, MANIFEST)
+        require_views(con, work, list(views) or [""])
     rows = None if classes is None else sorted({resolve_label(name) for name in classes})
     selection = Selection(views, again, rows, part)
     with contextlib.ExitStack() as stack:
@@ -116,17 +118,6 @@ def check_again(again: Collection[str]) -> None:
     unknown = sorted(set(again) - set(AGAIN))
     if unknown:
         raise ValueError(f"{shown(unknown[0])} is none of {', '.join(AGAIN)}")
-
-
-def _refuse_unknown_views(con: duckdb.DuckDBPyConnection, work: Path, views: Sequence[str]) -> None:
-    open_table(con, work, MANIFEST)
-    there = {row[0] for row in run(con, "select distinct view from manifest")}
-    unknown = [view for view in views if view not in there]
-    if unknown or not views:
-        raise StageError(
-            f"There is no view {shown(unknown[0] if unknown else '')} in {work}.\n"
-            f"There are {', '.join(sorted(there))}."
-        )
 
 
 def _fold(con: duckdb.DuckDBPyConnection, work: Path) -> list[str]:

@@ -9,17 +9,15 @@ import contextlib
 import ctypes
 import os
 import signal
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from k710.errors import K710Error, StageError, printable
-from k710.machine import usable_cores
+from k710.machine import start_worker, usable_cores
 
 __all__ = ["Engine", "Failed", "Local", "Pool", "run_local", "wait_beside_work"]
 
@@ -107,7 +105,7 @@ def run_local(
 @dataclass(slots=True)
 class _Worker(Generic[Task]):
     process: "subprocess.Popen[bytes]"
-    connection: Any
+    connection: Connection
     task: Task | None = None
     until: float = 0.0  # time.monotonic() when its task has taken too long
 
@@ -184,7 +182,7 @@ class Pool(Generic[Task, Result]):
 
     def give(self, task: Task) -> None:
         """Have a worker run the task; one is started if none is idle."""
-        worker = self.idle.pop() if self.idle else self._started()
+        worker = self.idle.pop() if self.idle else self._start_worker()
         worker.task = task
         worker.until = time.monotonic() + self.timeout_s
         self.busy.append(worker)
@@ -229,19 +227,8 @@ class Pool(Generic[Task, Result]):
         late_s = self.timeout_s
         return (Failed(f"not done after {late_s:g} s", is_late=True, seconds=late_s),)
 
-    def _started(self) -> _Worker[Task]:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            # Not multiprocessing: its children run the caller's main module again, and a program
-            # called from a terminal would hand them its Ctrl-C.
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _WORKER.format(fd=theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-                start_new_session=True,
-            )
-        worker: _Worker[Task] = _Worker(process, Connection(ours.detach()))
+    def _start_worker(self) -> _Worker[Task]:
+        worker: _Worker[Task] = _Worker(*start_worker(_WORKER))
         try:
             worker.connection.send(self.function)
             if not worker.connection.poll(_START_S) or worker.connection.recv() != "ready":

@@ -111,8 +111,8 @@ class _Session:
         else:
             return  # nothing to do starts no Ray
         if self.ray is None:
-            self.is_ours = not _imported().is_initialized()
-            self.ray = self.until_end.enter_context(_connected(self.engine))
+            self.is_ours = not _import_ray().is_initialized()
+            self.ray = self.until_end.enter_context(_connection(self.engine))
         flight: _Flight[Task, Result] = _Flight(self.ray, self.engine, function, timeout_s)
         try:
             yield from flight.results(itertools.chain([first], groups))
@@ -186,7 +186,7 @@ class _Flight(Generic[Task, Result]):
                     self._submit(_Group(group, is_again=False))
                 is_waiting = not group
             if self.in_flight:
-                yield from self._landed(_MOMENT_S if is_waiting else _LOOK_S)
+                yield from self._take_done(_MOMENT_S if is_waiting else _LOOK_S)
             elif is_waiting:
                 time.sleep(_MOMENT_S)
             else:
@@ -214,7 +214,7 @@ class _Flight(Generic[Task, Result]):
         reference = self.remote.remote(self.function, group.tasks, self.timeout_s)
         self.in_flight[reference] = group
 
-    def _landed(self, at_most_s: float) -> Iterator[tuple[Task, Result | Failed]]:
+    def _take_done(self, at_most_s: float) -> Iterator[tuple[Task, Result | Failed]]:
         references = list(self.in_flight)
         if not self.ray.wait(references, num_returns=1, timeout=at_most_s)[0]:
             return
@@ -299,15 +299,15 @@ def _run_group(
 
 
 @contextlib.contextmanager
-def _connected(engine: Ray) -> Iterator[Any]:
+def _connection(engine: Ray) -> Iterator[Any]:
     """Ray, connected; where a program, or a run around this one, has connected it, it stays so."""
-    ray = _imported()
+    ray = _import_ray()
     if ray.is_initialized():
         _refuse_another(ray, engine)
         yield ray
         return
     try:
-        with _signals_kept():
+        with _keep_signals():
             _connect(ray, engine)
         yield ray
     finally:
@@ -344,14 +344,14 @@ def _refuse_another(ray: Any, engine: Ray) -> None:
     if engine.address in (None, "auto", connected):
         return
     here = ray.util.get_node_ip_address()
-    if _resolved(str(engine.address), here) != _resolved(connected, here):
+    if _resolve(str(engine.address), here) != _resolve(connected, here):
         raise StageError(
             f"Ray is connected to {connected} in this process, not to {shown(engine.address)}.\n"
             "Call ray.shutdown() first, or leave the address out."
         )
 
 
-def _resolved(address: str, here: str) -> tuple[str, str]:
+def _resolve(address: str, here: str) -> tuple[str, str]:
     """IP and port, where all of this machine's are one."""
     host, _, port = address.rpartition(":")
     try:
@@ -375,7 +375,7 @@ def _refuse_unreachable(address: str) -> None:
         ) from error
 
 
-def _imported() -> Any:
+def _import_ray() -> Any:
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     try:
@@ -388,7 +388,7 @@ def _imported() -> Any:
 
 
 @contextlib.contextmanager
-def _signals_kept() -> Iterator[None]:
+def _keep_signals() -> Iterator[None]:
     """Leave SIGTERM as it was: Ray takes it for itself, and what is in flight would not be told."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from k710.errors import K710Error, StageError, shown
+from k710.errors import K710Error, StageError
 from k710.export.formats import SEPARATORS, needs_labels, refuse_path, separator_of
 from k710.export.request import ExportRequest
 from k710.export.summary import LeftOut, nothing_to_list
@@ -20,6 +20,7 @@ from k710.sources.table import open_sources
 from k710.tables.connection import make_table, run
 from k710.tables.schemas import INDEX, read_sql
 from k710.tables.sidecar import open_table
+from k710.tables.views import require_views
 
 __all__ = [
     "OnProgress",
@@ -55,12 +56,7 @@ def open_inputs(con: duckdb.DuckDBPyConnection, request: ExportRequest) -> dict[
     hashes = {"manifest": manifest.sha256, "sources": sources.sha256}
     if request.from_shards:
         hashes["index"] = open_table(con, work, INDEX).sha256
-    views = run(con, "select distinct view from manifest order by view")
-    if (request.view,) not in views:
-        raise StageError(
-            f"There is no view {shown(request.view)} in {work}.\n"
-            f"There are {', '.join(row[0] for row in views)}."
-        )
+    require_views(con, work, [request.view])
     return hashes
 
 

@@ -17,11 +17,11 @@ import duckdb
 from k710.errors import MediaError, StageError
 from k710.export.wids import refuse_address
 from k710.labels.orders import Family, class_rows
-from k710.manifest.read import require_views
 from k710.sources.outcomes import tar_path
 from k710.tables.connection import run
 from k710.tables.schemas import INDEX, MANIFEST
 from k710.tables.sidecar import open_table
+from k710.tables.views import require_views
 from k710.video.frames import num_frames, read_frames
 
 if TYPE_CHECKING:  # it imports torch where that is installed

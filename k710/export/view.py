@@ -9,7 +9,6 @@ import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import duckdb
 
@@ -38,12 +37,9 @@ from k710.export.summary import ExportSummary, remarks_of
 from k710.export.wids import WidsIndex, places_path, write_wids_index
 from k710.files import replacing, sha256_of, word_os_errors
 from k710.labels.orders import (
-    Dataset,
     Family,
-    class_names,
+    class_rows,
     dataset_spelling,
-    head_map,
-    k710_order,
     labels_sha256,
 )
 from k710.shards.extract import Extracted, extract_clips
@@ -134,12 +130,8 @@ def _export(
 
 def _classes(request: ExportRequest) -> tuple[list[int], list[str]]:
     """The K710 row and the name of each class, in the order of the family."""
-    if request.dataset == "k710":
-        rows = k710_order(request.family)
-        return rows, [class_names()[row] for row in rows]
-    dataset = cast(Dataset, request.dataset)
-    rows = head_map(dataset, request.family)
-    return rows, [dataset_spelling(dataset, row) for row in rows]
+    rows = class_rows(request.dataset, request.family)
+    return rows, [dataset_spelling(request.dataset, row) for row in rows]
 
 
 def _write(con: duckdb.DuckDBPyConnection, new: _List) -> ExportSummary:

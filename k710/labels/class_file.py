@@ -114,9 +114,9 @@ def _names_in_json(path: Path, text: str) -> list[str]:
         return value
     pairs: list[tuple[Any, Any]] = list(value.items()) if isinstance(value, dict) else []
     if pairs and all(isinstance(index, int) for _, index in pairs):
-        return _ordered(path, [(index, name) for name, index in pairs])
+        return _put_in_order(path, [(index, name) for name, index in pairs])
     if pairs and all(key.isdecimal() and isinstance(name, str) for key, name in pairs):
-        return _ordered(path, [(int(key), name) for key, name in pairs])
+        return _put_in_order(path, [(int(key), name) for key, name in pairs])
     raise SourceError(
         f"{path}: this JSON is neither a list of names nor an object of names and indices."
     )
@@ -133,14 +133,14 @@ def _names_in_text(path: Path, text: str) -> list[str]:
         numbered = [row for row in cells if len(row) >= 2 and row[index_at].isdecimal()]
         # A header is the one row without a number.
         if numbered and len(numbered) >= len(cells) - 1 and numbered == cells[-len(numbered) :]:
-            return _ordered(path, [(int(row[index_at]), row[name_at]) for row in numbered])
+            return _put_in_order(path, [(int(row[index_at]), row[name_at]) for row in numbered])
     trailing = [line.strip().rsplit(maxsplit=1) for line in lines]
     if all(len(row) == 2 and row[1].isdecimal() for row in trailing):
-        return _ordered(path, [(int(index), name) for name, index in trailing])
+        return _put_in_order(path, [(int(index), name) for name, index in trailing])
     return [line.strip().strip('"') for line in lines]
 
 
-def _ordered(path: Path, pairs: list[tuple[int, str]]) -> list[str]:
+def _put_in_order(path: Path, pairs: list[tuple[int, str]]) -> list[str]:
     pairs = sorted(pairs)
     for place, (index, name) in enumerate(pairs):
         if index != place:

@@ -111,7 +111,7 @@ def resolve_label(name: str, *, dataset: Dataset | None = None) -> int:
 
     With `dataset`, the name must be a class of that dataset. LabelError gives the nearest names.
     """
-    row = _tables().rows.get(_folded(name))
+    row = _tables().rows.get(_fold(name))
     if row is None:
         near = nearest_names(name)
         raise LabelError(f"{shown(name)} is no Kinetics class. Nearest: {', '.join(near)}.")
@@ -124,7 +124,7 @@ def resolve_label(name: str, *, dataset: Dataset | None = None) -> int:
 def nearest_names(name: str, *, num: int = 3) -> list[str]:
     """The `num` class names and merged names most like `name`, best first."""
     tables = _tables()
-    near = difflib.get_close_matches(_folded(name), tables.rows, n=num, cutoff=0.0)
+    near = difflib.get_close_matches(_fold(name), tables.rows, n=num, cutoff=0.0)
     return [tables.names[tables.rows[key]] for key in near]
 
 
@@ -137,7 +137,7 @@ def published_spelling(name: str) -> str:
     if name in tables.published:
         return name
     resolve_label(name)
-    return tables.by_fold[_folded(name)]
+    return tables.by_fold[_fold(name)]
 
 
 def labels_sha256() -> str:
@@ -166,10 +166,10 @@ def _tables() -> _Tables:
     spellings: dict[str, dict[int, str]] = {
         d: {row: names[row] for row in indices[d]} for d in DATASETS
     }
-    rows = {_folded(name): row for row, name in enumerate(names)}
+    rows = {_fold(name): row for row, name in enumerate(names)}
     for line in aliases:
         row = names.index(line["label"])
-        rows[_folded(line["alias"])] = row
+        rows[_fold(line["alias"])] = row
         for dataset in line["datasets"].split():
             spellings[dataset][row] = line["alias"]
     published = [*(line["alias"] for line in aliases), *names]  # of two, the K710 name wins
@@ -179,11 +179,11 @@ def _tables() -> _Tables:
         spellings=spellings,
         rows=rows,
         published=frozenset(published),
-        by_fold={_folded(name): name for name in published},
+        by_fold={_fold(name): name for name in published},
     )
 
 
-def _folded(name: str) -> str:
+def _fold(name: str) -> str:
     # What the folder spellings in use change or leave out. The rest must be right.
     return "".join(c for c in name.lower() if c not in " _-'()")
 

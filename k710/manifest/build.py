@@ -8,7 +8,6 @@ the upstream lists share.
 import contextlib
 import os
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,16 +16,14 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from k710.annotations.check import ListRead, read_annotations, rows_schema
 from k710.annotations.find import ListFile, find_lists
-from k710.errors import K710Error, SourceError
-from k710.files import locked, sha256_of, word_os_errors
-from k710.labels.orders import DATASETS, class_names, labels_sha256
+from k710.annotations.table import LISTS, write_annotations
+from k710.files import locked, word_os_errors
+from k710.labels.orders import class_names, labels_sha256
 from k710.manifest.rules import Dedup, Rules
 from k710.tables.connection import connect, make_table, run
 from k710.tables.schemas import ANNOTATIONS, DROPPED, LEAKAGE, MANIFEST, read_sql
 from k710.tables.sidecar import (
-    Sidecar,
     TableSpec,
     disown,
     is_done,
@@ -36,11 +33,9 @@ from k710.tables.sidecar import (
     write_table,
 )
 
-__all__ = ["LISTS", "Duplicates", "LeakageRow", "ListCount", "Summary", "build_manifest"]
+__all__ = ["Duplicates", "LeakageRow", "ListCount", "Summary", "build_manifest"]
 
 OnProgress = Callable[[str, int, int | None], None]  # what, done, total if known
-LISTS = tuple(sorted(f"{d}/{s}" for d in DATASETS for s in ("train", "val", "test")))
-"""The nine lists as dataset/split, sorted: bit i of a found_in mask stands for LISTS[i]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +119,15 @@ def build_manifest(
     ):
         on_progress("checking", 0, None)
         settle(work)
-        built = _build_annotations(con, work, files, require_complete, merge_editions, on_progress)
-        built += _build_from_annotations(con, work, rules, on_progress)
+        is_new = write_annotations(
+            con,
+            work,
+            files,
+            require_complete=require_complete,
+            merge_editions=merge_editions,
+            on_rows=lambda rows: on_progress("reading", rows, None),
+        )
+        built = [ANNOTATIONS.name] * is_new + _build_rest(con, work, rules, on_progress)
         if built:
             on_progress("auditing", 0, None)
             _audit(con, work, rules)
@@ -143,102 +145,21 @@ def _frugal_arrow() -> Iterator[None]:
         pa.set_memory_pool(before)
 
 
-# --- annotations
-
-
-def _build_annotations(
-    con: duckdb.DuckDBPyConnection,
-    work: Path,
-    files: Sequence[ListFile],
-    require_complete: bool,
-    merge_editions: bool,
-    on_progress: OnProgress,
-) -> list[str]:
-    hashes = {file.name: _hash(file) for file in files}
-    spec = TableSpec(
-        ANNOTATIONS,
-        params={"datasets": {f.name: f.dataset for f in files}, "merge_editions": merge_editions},
-        inputs={**hashes, "labels": labels_sha256()},
-    )
-    found: Counter[ListRead] = Counter()
-    failures: list[K710Error] = []
-
-    def batches() -> Any:
-        try:
-            yield from read_annotations(
-                files,
-                found=found,
-                merge_editions=merge_editions,
-                on_rows=lambda rows: on_progress("reading", rows, None),
-            )
-        except K710Error as error:
-            failures.append(error)  # DuckDB would wrap it
-            raise
-
-    def notes() -> dict[str, Any]:
-        lists = [ListCount(**asdict(read), rows=found[read]) for read in sorted(found)]
-        _refuse_incomplete(lists, require_complete)
-        return {"lists": [*map(asdict, lists)], "not_protected": _not_protected(lists)}
-
-    if is_done(work, spec):
-        sidecar = open_table(con, work, ANNOTATIONS)
-        _refuse_incomplete(_list_counts(sidecar), require_complete)
-        return []
-    con.register("rows", pa.RecordBatchReader.from_batches(rows_schema, batches()))
-    try:
-        write_table(con, work, spec, notes=notes)
-    except duckdb.Error:
-        if failures:
-            raise failures[0] from None
-        raise
-    open_table(con, work, ANNOTATIONS)
-    return ["annotations"]
-
-
-def _hash(file: ListFile) -> str:
-    try:
-        return sha256_of(file.path)
-    except OSError as error:
-        raise SourceError(f"{file.path} can't be read: {error.strerror}.") from error
-
-
-def _list_counts(annotations: Sidecar) -> tuple[ListCount, ...]:
-    return tuple(ListCount(**read) for read in annotations.notes["lists"])
-
-
-def _not_protected(lists: Sequence[ListCount]) -> list[str]:
-    # The holdout list is an extra: K600's own archive does not have it.
-    there = {f"{read.dataset}/{read.name}" for read in lists}
-    return [name for name in LISTS if not name.endswith("/train") and name not in there]
-
-
-def _refuse_incomplete(lists: Sequence[ListCount], require_complete: bool) -> None:
-    missing = _not_protected(lists)
-    if require_complete and missing:
-        raise SourceError(
-            f"Missing lists: {', '.join(missing)}: train videos that are in them can't be found.\n"
-            "Add them, or build without --require-complete."
-        )
-
-
-# --- manifest, dropped, leakage
-
-
-def _build_from_annotations(
+def _build_rest(
     con: duckdb.DuckDBPyConnection, work: Path, rules: Rules, on_progress: OnProgress
 ) -> list[str]:
     specs = _specs(work, rules)
     stale = [spec for spec in specs if not is_done(work, spec)]
-    values = _values(rules)
+    values = _sql_values(rules)
     temporary: set[str] = set()
     for spec in stale:
         on_progress(f"building {spec.table.name}", 0, None)
         for path in spec.uses:
             if path not in temporary:
                 sql = read_sql(path)
-                make_table(con, Path(path).stem, sql, _used(sql, values))
+                make_table(con, Path(path).stem, sql, _values_in(sql, values))
                 temporary.add(path)
-        write_table(con, work, spec, values=_used(spec.sql(), values))
+        write_table(con, work, spec, values=_values_in(spec.sql(), values))
     return [spec.table.name for spec in stale]
 
 
@@ -257,7 +178,7 @@ def _specs(work: Path, rules: Rules) -> list[TableSpec]:
     ]
 
 
-def _values(rules: Rules) -> dict[str, Any]:
+def _sql_values(rules: Rules) -> dict[str, Any]:
     """What the $names in the .sql files stand for."""
     protected = [name.partition("/")[2] in rules.protect for name in LISTS]
     return {
@@ -270,7 +191,7 @@ def _values(rules: Rules) -> dict[str, Any]:
     }
 
 
-def _used(sql: str, values: Mapping[str, Any]) -> dict[str, Any]:
+def _values_in(sql: str, values: Mapping[str, Any]) -> dict[str, Any]:
     names = set(re.findall(r"\$(\w+)", sql))
     return {name: value for name, value in values.items() if name in names}
 
@@ -280,7 +201,7 @@ def _audit(con: duckdb.DuckDBPyConnection, work: Path, rules: Rules) -> None:
     for table in (MANIFEST, DROPPED):
         open_table(con, work, table)
     sql = read_sql("k710/manifest/audit.sql")
-    broken = run(con, sql, _used(sql, _values(rules)))
+    broken = run(con, sql, _values_in(sql, _sql_values(rules)))
     if broken:
         for table in (MANIFEST, DROPPED, LEAKAGE):
             disown(table.path(work))
@@ -298,7 +219,7 @@ def _summary(
     built: Sequence[str],
 ) -> Summary:
     annotations = open_table(con, work, ANNOTATIONS)
-    lists = _list_counts(annotations)
+    lists = tuple(ListCount(**read) for read in annotations.notes["lists"])
     for table in (MANIFEST, DROPPED, LEAKAGE):
         open_table(con, work, table)
     counts = con.execute("select view, count(*) from manifest group by view order by view")

@@ -2,6 +2,14 @@
 -- Order: merged pairs first, then by number of clips, then by name.
 with
 
+spellings as (
+    select unnest($raw::varchar[]) as label_raw, unnest($spellings::varchar[]) as name,
+),
+
+merges as (
+    select unnest($aliases::varchar[]) as alias, unnest($labels::varchar[]) as label_name,
+),
+
 named as (
     select distinct dataset, youtube_id, time_start, time_end, name,
     from annotations

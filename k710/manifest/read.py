@@ -1,8 +1,7 @@
-"""Read what build_manifest made: one view as a DataFrame, and the fate of one YouTube id."""
+"""Read what build_manifest made: a view as a DataFrame, the fate of an id, names that disagree."""
 
-import difflib
+import csv
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,22 +9,17 @@ from typing import TYPE_CHECKING
 import duckdb
 
 from k710.errors import SourceError, StageError, shown
-from k710.labels.orders import class_names
+from k710.files import manifests_dir
+from k710.labels.orders import class_names, published_spelling
 from k710.tables.connection import run
 from k710.tables.schemas import ANNOTATIONS, DROPPED, MANIFEST, Table, read_sql
 from k710.tables.sidecar import open_table
+from k710.tables.views import require_views
 
 if TYPE_CHECKING:  # a second of start-up that `explain` needn't pay
     import pandas
 
-__all__ = [
-    "ExplainedRow",
-    "explain",
-    "known_views",
-    "load_view",
-    "open_tables",
-    "require_views",
-]
+__all__ = ["ExplainedRow", "NamePair", "explain", "label_evidence", "load_view", "open_tables"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +59,21 @@ class ExplainedRow:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class NamePair:
+    """Two names, and how many clips (same id, same window) carry both, each in one dataset."""
+
+    name_a: str
+    name_b: str
+    merged: bool  # one class in K710
+    clips: int  # distinct clips
+    k400_k600: int  # of these, the ones that differ between these two datasets
+    k400_k700: int
+    k600_k700: int
+
+
 def load_view(view: str, *, work: str | os.PathLike[str] = "work") -> "pandas.DataFrame":
-    """The clips of one view, such as `k710/train`: the manifest's columns, one row a clip.
+    """Read the clips of one view, such as `k710/train`: the manifest's columns, one row a clip.
 
     `label` is a K710 row (Int16, <NA> in unlabelled test lists); rows are ordered by id and window.
     It writes nothing. StageError where nothing is built, or the view isn't in it.
@@ -79,29 +86,8 @@ def load_view(view: str, *, work: str | os.PathLike[str] = "work") -> "pandas.Da
         return frame.astype({"label": "Int16"})
 
 
-def known_views(con: duckdb.DuckDBPyConnection) -> list[str]:
-    """The views of `manifest`, a table on `con`, sorted.
-
-    Every build has k710/train and k710/val, even if all their rows were dropped.
-    """
-    found = {row[0] for row in run(con, "select distinct view from manifest")}
-    return sorted({"k710/train", "k710/val", *found})
-
-
-def require_views(con: duckdb.DuckDBPyConnection, work: Path, views: Sequence[str]) -> None:
-    """StageError, with the nearest name, where `manifest`, a table on `con`, lacks a view."""
-    known = known_views(con)
-    for view in views:
-        if view not in known:
-            near = difflib.get_close_matches(view, known, n=1, cutoff=0.0)
-            raise StageError(
-                f"There is no view {shown(view)} in {work}. Nearest: {near[0]}.\n"
-                f"There are {', '.join(known)}."
-            )
-
-
 def explain(youtube_id: str, *, work: str | os.PathLike[str] = "work") -> list[ExplainedRow]:
-    """Every annotation row of a YouTube id with what became of it, in the order of the annotations.
+    """Look up each annotation row of a YouTube id, and what became of it, in the lists' order.
 
     It writes nothing. SourceError where no list has the id, StageError where nothing is built.
     """
@@ -112,6 +98,27 @@ def explain(youtube_id: str, *, work: str | os.PathLike[str] = "work") -> list[E
         if not rows:
             raise SourceError(_unknown_id(con, youtube_id))
     return [ExplainedRow(*row) for row in rows]
+
+
+def label_evidence(*, work: str | os.PathLike[str] = "work") -> list[NamePair]:
+    """Find every pair of names that two datasets give to one clip: the 15 merged pairs first.
+
+    Counted from the names in annotations.parquet of `work`, over all splits; merged pairs are there
+    with 0 clips too. It writes nothing. StageError where nothing is built.
+    """
+    with (manifests_dir() / "aliases.csv").open(encoding="utf-8", newline="") as file:
+        aliases = list(csv.DictReader(file))
+    with duckdb.connect() as con:
+        open_tables(con, Path(work), ANNOTATIONS)
+        rows = run(con, "select distinct label_raw from annotations where label_raw is not null")
+        raw = [name for (name,) in rows]
+        values = {
+            "raw": raw,
+            "spellings": [published_spelling(name) for name in raw],
+            "aliases": [line["alias"] for line in aliases],
+            "labels": [line["label"] for line in aliases],
+        }
+        return [NamePair(*row) for row in run(con, read_sql("k710/manifest/evidence.sql"), values)]
 
 
 def open_tables(con: duckdb.DuckDBPyConnection, work: Path, *tables: Table) -> None:

@@ -11,7 +11,6 @@ Every clip is one of four, by the rules of states.sql:
 Which status has which state is in k710/statuses.py.
 """
 
-import difflib
 import os
 import tempfile
 from collections import defaultdict
@@ -22,7 +21,6 @@ from typing import Any
 
 import duckdb
 
-from k710.errors import StageError, shown
 from k710.files import word_os_errors
 from k710.sources.outcomes import done_shards, open_outcomes
 from k710.sources.table import current_sources
@@ -30,6 +28,7 @@ from k710.statuses import STATES, State, Status, parse_status
 from k710.tables.connection import connect, make_table, run
 from k710.tables.schemas import MANIFEST, SOURCES, read_sql
 from k710.tables.sidecar import open_table
+from k710.tables.views import require_views
 
 __all__ = [
     "ClassStatus",
@@ -148,18 +147,9 @@ def read_status(
 
 def _views(con: duckdb.DuckDBPyConnection, work: Path, views: Sequence[str] | None) -> list[str]:
     """The views asked for, each once; StageError where the manifest has one of them not."""
-    rows = run(con, "select distinct view from manifest order by view")
-    # A build has these two, be it that every row was dropped.
-    there = sorted({"k710/train", "k710/val", *(view for (view,) in rows)})
+    there = require_views(con, work, views or ())
     if views is None:
         return sorted(there, key=lambda view: not view.startswith("k710/"))
-    for view in views:
-        if view not in there:
-            near = difflib.get_close_matches(view, there, n=1, cutoff=0.0)
-            raise StageError(
-                f"There is no view {shown(view)} in {work}. Nearest: {', '.join(near)}.\n"
-                f"There are {', '.join(there)}."
-            )
     return list(dict.fromkeys(views))
 
 

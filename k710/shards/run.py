@@ -16,7 +16,7 @@ from pathlib import Path
 import duckdb
 
 from k710.engines.local import Engine, Local
-from k710.errors import StageError, shown
+from k710.errors import StageError
 from k710.files import is_url, word_os_errors
 from k710.part import Part
 from k710.shards.encode_clip import ClipSettings
@@ -58,6 +58,7 @@ from k710.tables.sidecar import (
     settle,
     write_table,
 )
+from k710.tables.views import require_views
 from k710.video.encode import Encoding
 
 __all__ = ["finish_shards", "make_shards"]
@@ -276,13 +277,7 @@ def _open_work(
 
 def _open_inputs(con: duckdb.DuckDBPyConnection, work: Path, views: Sequence[str]) -> Sidecar:
     manifest, _ = open_sources(con, work)
-    there = {row[0] for row in run(con, "select distinct view from manifest")}
-    unknown = [view for view in views if view not in there]
-    if unknown:
-        raise StageError(
-            f"There is no view {shown(unknown[0])} in {work}.\n"
-            f"There are {', '.join(sorted(there))}."
-        )
+    require_views(con, work, views)
     return manifest
 
 

@@ -5,24 +5,30 @@ is held against what is there, so that no header makes us read or keep more than
 a .gz may unpack to `MAX_RATIO` times what was read of it. Damage ends the pass with a SourceError,
 but what came before it counts.
 
-k710.unpack takes no archive that has so much as a link in it, and hashes to the end; here one that
-is cut short still serves, and a .tar is passed over by seeking: they share no code.
+`k710.annotations.unpack` refuses an archive with so much as a link in it. Here one that is cut
+short still serves, and members of a .tar are passed over by seeking. Headers are not read by
+tarfile.TarFile: that of Python 3.11.7 takes damaged pax headers for sound ones.
 
 Not covered: bzip2, xz, zstd and zip; global pax headers; damage inside a member of a plain .tar.
 """
 
-import contextlib
+import hashlib
+import io
 import os
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import Generic, TypeVar
 
 from k710.errors import SourceError, printable
+from k710.statuses import Status
+from k710.video.byte_range import ByteRange
 
-__all__ = ["ENDINGS", "Member", "members", "whole_members"]
+__all__ = ["ENDINGS", "Extraction", "Member", "members", "whole_members"]
+
+T = TypeVar("T")
 
 ENDINGS = (".tar", ".tar.gz", ".tgz")
 """How the names of archives end, in lower case."""
@@ -53,25 +59,22 @@ class Member:
     _start: int = field(repr=False, compare=False)  # unpacked
 
     def chunks(self) -> Iterator[bytes]:
-        """All bytes of the member, in pieces. SourceError where the archive is damaged."""
+        """Yield all bytes of the member, in pieces. SourceError where the archive is damaged."""
         if self._stream.position != self._start:
             raise ValueError(f"{self.name!r} was read, or passed, before")
         end = self._start + self.size_bytes
         while left := end - self._stream.position:
-            chunk = self._stream.read(min(left, _CHUNK_BYTES))
-            if not chunk:
-                raise self._stream.error("is cut short inside a member")
-            yield chunk
+            yield self._stream.read_exactly(min(left, _CHUNK_BYTES))
 
     def skip(self) -> None:
         """Pass over the bytes. SourceError where they aren't all there."""
-        self._stream.skip(self._start + self.size_bytes - self._stream.position)
+        self._stream.skip_to(self._start + self.size_bytes)
 
 
 def whole_members(
     path: Path, *, on_skipped: Callable[[str], None] = lambda name: None
 ) -> Iterator[Member]:
-    """As `members`, each only when its bytes have been passed and are all there: for listing."""
+    """Yield what `members` yields, each when its bytes are passed and all there: for listing."""
     for member in members(path, on_skipped=on_skipped):
         member.skip()
         yield member
@@ -80,80 +83,127 @@ def whole_members(
 def members(
     path: Path, *, on_skipped: Callable[[str], None] = lambda name: None
 ) -> Iterator[Member]:
-    """The plain files of the archive at `path`, in its order; two may have the same name.
+    """Yield the plain files of the archive at `path`, in its order; two may have the same name.
 
     `on_skipped` is called with the name of each link, device, sparse file, or file above
     `MAX_MEMBER_BYTES`; folders are no matter. SourceError, which names the archive, where it can't
     be read, and where the damage is, after the members before it.
     """
-    with _opened(path) as stream:
-        for number, header in enumerate(_headers(stream), start=1):
-            if number > MAX_MEMBERS:
-                raise stream.error(f"holds more than {MAX_MEMBERS:,} members")
-            start = stream.position
-            end = start + header.stored_bytes
-            if header.is_plain and header.stored_bytes <= MAX_MEMBER_BYTES:
-                stream.refuse_beyond(end)
-                offset = start if isinstance(stream, _Plain) else None
-                yield Member(header.name, header.stored_bytes, offset, stream, start)
-            elif not header.is_folder:
-                on_skipped(header.name)
-            stream.skip(end + -end % _BLOCK_BYTES - stream.position)
-        stream.refuse_more()
+    try:
+        # Unbuffered: a buffer would be read anew after every seek.
+        with path.open("rb", buffering=0) as file:
+            is_packed = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
+            file.seek(0)
+            stream = _Gunzipped(path, file) if is_packed else _Stream(path, file)
+            yield from _members(stream, on_skipped)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _members(stream: "_Stream", on_skipped: Callable[[str], None]) -> Iterator[Member]:
+    for number, header in enumerate(_headers(stream), start=1):
+        if number > MAX_MEMBERS:
+            raise stream.error(f"holds more than {MAX_MEMBERS:,} members")
+        start = stream.position
+        end = start + header.size
+        is_plain = header.isreg() and header.type != tarfile.GNUTYPE_SPARSE
+        if is_plain and header.size <= MAX_MEMBER_BYTES:
+            stream.refuse_beyond(end)
+            yield Member(
+                header.name, header.size, None if stream.is_packed else start, stream, start
+            )
+        elif not header.isdir():
+            on_skipped(header.name)
+        stream.skip_to(end + -end % _BLOCK_BYTES)
+    stream.refuse_more()
+
+
+@dataclass(slots=True)
+class Extraction(Generic[T]):
+    """The members `wanted` of an archive, by (name, size), each at hand while it is needed.
+
+    Iterate once, for one pass: (what, where, is_unpacked) for each. A member of a .tar is read
+    where it lies; one of a .tar.gz is unpacked to a file in `scratch`, which the caller removes
+    when it is done with it. What was found goes out of `wanted`; of what is left there at the end,
+    `lost` says the status and why.
+    """
+
+    path: Path
+    wanted: dict[tuple[str, int | None], T]
+    scratch: Path
+    lost: tuple[Status, str] = (Status.MISSING, "it is no longer in the archive")
+
+    def __iter__(self) -> Iterator[tuple[T, ByteRange, bool]]:
+        # By the whole path: archives in several folders may have one name.
+        name = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]
+        try:
+            for number, member in enumerate(members(self.path)):
+                key = member.name, member.size_bytes
+                if key in self.wanted:
+                    source = _locate(self.path, member, self.scratch / f"{name}.{number}")
+                    yield self.wanted.pop(key), source, member.offset is None
+                if not self.wanted:
+                    break
+        except SourceError as error:
+            why = str(error).removeprefix(str(self.path)).strip(" .")
+            status = Status.DAMAGED if self.path.is_file() else Status.MISSING
+            self.lost = status, f"the archive {why}"
+
+
+def _locate(path: Path, member: Member, target: Path) -> ByteRange:
+    if member.offset is not None:
+        return ByteRange(str(path), member.offset, member.size_bytes)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("wb") as file:
+        for chunk in member.chunks():
+            file.write(chunk)
+    return ByteRange(str(target))
 
 
 # --- headers
 
 
-@dataclass(frozen=True, slots=True)
-class _Header:
-    name: str
-    stored_bytes: int  # that follow in the archive, without the padding to whole blocks
-    is_plain: bool
-    is_folder: bool
+def _headers(stream: "_Stream") -> Iterator[tarfile.TarInfo]:
+    """Yield each member's header, the stream behind it; the caller passes over its bytes.
 
-
-def _headers(stream: "_Stream") -> Iterator[_Header]:
-    """Each member's header, the stream behind it; the caller passes over its bytes."""
+    `name` and `size`, the bytes that follow, are as extended headers have them; the type of every
+    sparse file is GNUTYPE_SPARSE.
+    """
     long_name: bytes | None = None
     pax: dict[bytes, bytes] = {}
-    while (block := _block(stream)) is not None:
-        info = _parsed(stream, block)
+    while (block := _read_block(stream)) is not None:
+        info = _parse(stream, block)
         if info.type in _EXTENSIONS:
-            text = _extension(stream, info)
+            text = _read_extension(stream, info)
             if info.type in _LONG_NAME:
                 long_name = text.partition(b"\0")[0]
             elif info.type in _PAX:
                 pax |= _pax_records(stream, text)
             continue
-        is_sparse = info.type == tarfile.GNUTYPE_SPARSE
-        extended = is_sparse and block[482]
+        extended = info.type == tarfile.GNUTYPE_SPARSE and block[482]
         while extended:  # more of the map of a sparse file
-            extended = _exactly(stream, _BLOCK_BYTES)[504]
-        is_sparse = is_sparse or any(key.startswith(b"GNU.sparse.") for key in pax)
+            extended = stream.read_exactly(_BLOCK_BYTES)[504]
         size = _size(stream, info, pax)
+        # As tarfile: of the known kinds only plain files have bytes, whatever headers say.
+        info.size = size if info.isreg() or info.type not in tarfile.SUPPORTED_TYPES else 0
+        if info.isreg() and any(key.startswith(b"GNU.sparse.") for key in pax):
+            info.type = tarfile.GNUTYPE_SPARSE
         raw = pax.get(b"path", long_name)
-        yield _Header(
-            name=info.name if raw is None else raw.decode("utf-8", "surrogateescape"),
-            # As tarfile: of the known kinds only plain files have bytes, whatever headers say.
-            stored_bytes=size if info.isreg() or info.type not in tarfile.SUPPORTED_TYPES else 0,
-            is_plain=info.isreg() and not is_sparse,
-            is_folder=info.isdir(),
-        )
+        if raw is not None:
+            info.name = raw.decode("utf-8", "surrogateescape")
+        yield info
         long_name, pax = None, {}
 
 
-def _block(stream: "_Stream") -> bytes | None:
-    """The next block; None where it is the end mark."""
+def _read_block(stream: "_Stream") -> bytes | None:
+    """Read the next block; None where it is the end mark."""
     block = stream.read(_BLOCK_BYTES)
-    while 0 < len(block) < _BLOCK_BYTES and (more := stream.read(_BLOCK_BYTES - len(block))):
-        block += more
     if len(block) < _BLOCK_BYTES:
         raise stream.error("is cut short" if stream.position else "is empty")
     return None if block == _ZEROS else block
 
 
-def _parsed(stream: "_Stream", block: bytes) -> tarfile.TarInfo:
+def _parse(stream: "_Stream", block: bytes) -> tarfile.TarInfo:
     try:
         return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except tarfile.HeaderError as error:
@@ -161,21 +211,11 @@ def _parsed(stream: "_Stream", block: bytes) -> tarfile.TarInfo:
         raise stream.error(f"is damaged at byte {at:,}" if at else "is no tar archive") from error
 
 
-def _exactly(stream: "_Stream", size: int) -> bytes:
-    data = b""
-    while len(data) < size:
-        more = stream.read(size - len(data))
-        if not more:
-            raise stream.error("is cut short")
-        data += more
-    return data
-
-
-def _extension(stream: "_Stream", info: tarfile.TarInfo) -> bytes:
+def _read_extension(stream: "_Stream", info: tarfile.TarInfo) -> bytes:
     if not 0 <= info.size <= MAX_NAME_BYTES:
         raise stream.error(f"has a header of {info.size} bytes")
-    text = _exactly(stream, info.size)
-    stream.skip(-info.size % _BLOCK_BYTES)
+    text = stream.read_exactly(info.size)
+    stream.read_exactly(-info.size % _BLOCK_BYTES)
     return text
 
 
@@ -208,147 +248,125 @@ def _size(stream: "_Stream", info: tarfile.TarInfo, pax: dict[bytes, bytes]) -> 
 # --- bytes
 
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator["_Stream"]:
-    try:
-        # Unbuffered: a buffer would be read anew after every seek.
-        file = path.open("rb", buffering=0)
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    with file:
-        try:
-            magic = file.read(len(_GZIP_MAGIC))
-            file.seek(0)
-        except OSError as error:
-            raise _unreadable(path, error) from error
-        yield (_Gunzipped if magic == _GZIP_MAGIC else _Plain)(path, file)
-
-
 def _unreadable(path: Path, error: OSError) -> SourceError:
     return SourceError(f"{path} can't be read: {error.strerror}.")
 
 
 class _Stream:
-    """Bytes that are read forward only; `position` counts those that were read or passed over."""
+    """The bytes of a plain .tar, read forward only."""
 
-    def __init__(self, path: Path, file: IO[bytes]) -> None:
-        self.position = 0
+    is_packed = False
+
+    def __init__(self, path: Path, file: io.FileIO) -> None:
+        self.position = 0  # behind what was read or passed over
         self._path = path
         self._file = file
+        self._num_bytes = os.fstat(file.fileno()).st_size
 
     def error(self, words: str) -> SourceError:
-        """The error that says what is wrong with the archive."""
+        """Make the error that says what is wrong with the archive."""
         return SourceError(f"{self._path} {words}.")
 
     def read(self, size: int) -> bytes:
-        """At most `size` bytes, none only at the end."""
-        raise NotImplementedError
+        """Read `size` bytes, fewer only at the end."""
+        data = b"".join(self._pieces(size))
+        self.position += len(data)
+        return data
 
-    def skip(self, size: int) -> None:
-        """Pass over `size` bytes; SourceError where there are fewer."""
-        raise NotImplementedError
+    def read_exactly(self, size: int) -> bytes:
+        """Read `size` bytes; SourceError where there are fewer."""
+        data = self.read(size)
+        if len(data) < size:
+            raise self.error("is cut short")
+        return data
+
+    def skip_to(self, position: int) -> None:
+        """Pass over the bytes up to `position`; SourceError where there are fewer."""
+        self.refuse_beyond(position)
+        self.position = self._file.seek(position)
 
     def refuse_beyond(self, end: int) -> None:
         """SourceError where it is known that there are no bytes up to `end`."""
-
-    def _from_file(self, size: int) -> bytes:
-        try:
-            return self._file.read(size)
-        except OSError as error:
-            raise _unreadable(self._path, error) from error
+        if end > self._num_bytes:
+            raise self.error("is cut short")
 
     def refuse_more(self) -> None:
         """SourceError where something other than padding follows the end mark."""
         if self.read(_CHUNK_BYTES).strip(b"\0"):
             raise self.error("goes on after its end, and what follows is not read")
 
+    def _pieces(self, size: int) -> Iterator[bytes | memoryview]:
+        """Yield the next `size` bytes, fewer only at the end."""
+        while size and (piece := self._read_file(size)):
+            size -= len(piece)
+            yield piece
 
-class _Plain(_Stream):
-    def __init__(self, path: Path, file: IO[bytes]) -> None:
-        super().__init__(path, file)
-        self._num_bytes = os.fstat(file.fileno()).st_size
-
-    def read(self, size: int) -> bytes:
-        data = self._from_file(size)
-        self.position += len(data)
-        return data
-
-    def skip(self, size: int) -> None:
-        self.refuse_beyond(self.position + size)
-        self.position += size
-        self._file.seek(self.position)
-
-    def refuse_beyond(self, end: int) -> None:
-        if end > self._num_bytes:
-            raise self.error("is cut short")
+    def _read_file(self, size: int) -> bytes:
+        try:
+            return self._file.read(size)
+        except OSError as error:
+            raise _unreadable(self._path, error) from error
 
 
 class _Gunzipped(_Stream):
-    # gzip.GzipFile gives 8 kB at a time before Python 3.12, and takes 1.8 times as long.
-    def __init__(self, path: Path, file: IO[bytes]) -> None:
+    """The bytes in a .gz, of one part or of several (pigz, bgzip)."""
+
+    # gzip.GzipFile unpacks 8 kB at a time before Python 3.12: half as fast in several threads.
+    is_packed = True
+
+    def __init__(self, path: Path, file: io.FileIO) -> None:
         super().__init__(path, file)
         self._zlib = zlib.decompressobj(wbits=31)
-        self._left = b""  # packed bytes that were read from the file and not used yet
-        self._packed = self._unpacked = 0
-        self._chunk = b""
-        self._chunk_bytes = _CHUNK_BYTES
-        self._at = 0  # of `_chunk`, what was read
+        self._packed = b""  # that was read from the file and not used yet
+        self._chunk = memoryview(b"")  # unpacked, and not read yet
+        self._num_unpacked = 0
 
-    def read(self, size: int) -> bytes:
-        if self._at == len(self._chunk):
-            self._chunk, self._at = self._next_chunk(), 0
-        data = self._chunk[self._at : self._at + size]
-        self._at += len(data)
-        self.position += len(data)
-        return data
+    def skip_to(self, position: int) -> None:
+        self.position += sum(map(len, self._pieces(position - self.position)))
+        if self.position < position:
+            raise self.error("is cut short")
 
-    def skip(self, size: int) -> None:
-        while size:
-            if self._at == len(self._chunk):
-                self._chunk, self._at = self._next_chunk(), 0
-                if not self._chunk:
-                    raise self.error("is cut short")
-            passed = min(size, len(self._chunk) - self._at)
-            self._at += passed
-            self.position += passed
-            size -= passed
+    def refuse_beyond(self, end: int) -> None:
+        pass
 
     def refuse_more(self) -> None:
-        # To the end, where the checksum is.
-        while chunk := self.read(_CHUNK_BYTES):
-            if chunk.strip(b"\0"):
-                raise self.error("goes on after its end, and what follows is not read")
+        while self._chunk or self._unpack_more():  # to the end, where the checksum is
+            super().refuse_more()
 
-    def _next_chunk(self) -> bytes:
-        """More of the unpacked bytes; none at the end."""
-        chunk = b""
-        while not chunk:
-            packed = self._left or self._from_file(_PACKED_BYTES)
-            self._packed += 0 if self._left else len(packed)
-            if self._zlib.eof:  # what follows may be another .gz (pigz, bgzip), or padding
+    def _pieces(self, size: int) -> Iterator[bytes | memoryview]:
+        while size and (self._chunk or self._unpack_more()):
+            piece, self._chunk = self._chunk[:size], self._chunk[size:]
+            size -= len(piece)
+            yield piece
+
+    def _unpack_more(self) -> bool:
+        """Fill the empty `_chunk`; False at the end."""
+        data = b""
+        while not data:
+            packed = self._packed or self._read_file(_PACKED_BYTES)
+            if self._zlib.eof:  # what follows may be another part, or padding
                 if not packed:
-                    return b""
-                packed = self._left = packed.lstrip(b"\0")
+                    return False
+                self._packed = packed = packed.lstrip(b"\0")
                 if not packed:
                     continue
                 self._zlib = zlib.decompressobj(wbits=31)
-            chunk = self._unzip(packed)
-        self._unpacked += len(chunk)
-        if self._unpacked > FREE_BYTES + MAX_RATIO * self._packed:
+            data = self._unpack(packed, _CHUNK_BYTES)
+            if not (data or packed or self._zlib.eof):
+                raise self.error("is cut short")
+            self._packed = self._zlib.unconsumed_tail or self._zlib.unused_data
+        self._chunk = memoryview(data)
+        self._num_unpacked += len(data)
+        if self._num_unpacked > FREE_BYTES + MAX_RATIO * self._file.tell():
             raise self.error(f"unpacks to more than {MAX_RATIO} times its size, as no video does")
-        return chunk
+        return True
 
-    def _unzip(self, packed: bytes) -> bytes:
+    def _unpack(self, packed: bytes, size: int) -> bytes:
         before = self._zlib.copy()
         try:
-            chunk = self._zlib.decompress(packed, self._chunk_bytes)
+            return self._zlib.decompress(packed, size)
         except zlib.error as error:
-            if self._chunk_bytes == _BLOCK_BYTES:
+            if size == _BLOCK_BYTES:
                 raise self.error(f"is damaged: {printable(str(error))}") from error
-            # Again in small steps, for what comes out before the damage.
-            self._zlib, self._chunk_bytes = before, _BLOCK_BYTES
-            return self._unzip(packed)
-        if not (chunk or packed or self._zlib.eof):
-            raise self.error("is cut short")
-        self._left = self._zlib.unconsumed_tail or self._zlib.unused_data
-        return chunk
+            self._zlib = before  # again in small steps, for what comes out before the damage
+            return self._unpack(packed, _BLOCK_BYTES)

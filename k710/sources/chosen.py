@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from k710.sources.members import Extraction
+from k710.sources.archives import Extraction
 from k710.statuses import Status, parse_status
 from k710.video.byte_range import ByteRange
 from k710.video.cut import Window

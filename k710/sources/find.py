@@ -1,4 +1,4 @@
-"""Where there are video files: in folders, and in archives that stay packed.
+"""Find video files: in folders, and in archives that stay packed.
 
 A copy is a file, or a member of an archive, whose name ends as a video's does. What the rest of its
 name says of the clip in it is read by named.sql.
@@ -13,7 +13,7 @@ from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 
 from k710.errors import SourceError, shown
-from k710.sources.archives import ENDINGS, Member, whole_members
+from k710.sources.archives import ENDINGS, whole_members
 
 __all__ = ["VIDEO_ENDINGS", "Copy", "Remarks", "Tally", "find_copies", "roots_of"]
 
@@ -79,7 +79,7 @@ class Remarks:
 
 
 def roots_of(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
-    """The absolute paths of what is to be searched, sorted; those inside another are left out.
+    """Make the paths to search absolute and sort them; those inside another are left out.
 
     SourceError where there is nothing, or something that holds no videos.
     """
@@ -112,7 +112,7 @@ def find_copies(
     workers: int,
     on_archive: Callable[[int, int], None] = lambda done, total: None,
 ) -> Iterator[Copy]:
-    """Each copy in the folders, archives and videos at `roots` (of `roots_of`), in no useful order.
+    """Yield each copy in the folders, archives and videos at `roots` (of `roots_of`), in any order.
 
     Hidden files and folders are passed over. Links are followed, each true folder being read once.
     Then the archives are read, `workers` at a time; `on_archive` is told how many. What is not
@@ -227,16 +227,12 @@ def _in_archive(archive: str, stop: threading.Event) -> tuple[list[Copy], Remark
             if not _is_video(member.name):
                 continue
             if _is_text(member.name):
-                copies.append(_copy(archive, member))
+                copies.append(Copy(archive, member.name, member.size_bytes))
             else:
                 remarks.not_utf8.add(f"{archive}: {shown(member.name)}")
     except SourceError as error:
         remarks.damaged.append(str(error))
     return copies, remarks
-
-
-def _copy(archive: str, member: Member) -> Copy:
-    return Copy(archive, member.name, member.size_bytes)
 
 
 def _is_video(name: str) -> bool:

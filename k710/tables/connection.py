@@ -11,8 +11,8 @@ from typing import Any
 import duckdb
 
 from k710.errors import StageError
-from k710.files import disk_full, num_bytes_of
-from k710.machine import usable_cores
+from k710.files import disk_full
+from k710.machine import num_bytes_of, usable_cores
 from k710.statuses import statuses_table
 from k710.tables.schemas import read_sql
 

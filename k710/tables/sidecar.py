@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import msgspec
 
 import k710
 from k710.errors import SchemaError, StageError
@@ -133,10 +134,8 @@ def disown(path: Path) -> None:
 
 def _parsed(path: Path) -> Sidecar | None:
     try:
-        sidecar = Sidecar(**json.loads(path.read_text(encoding="utf-8")))
-        dicts = (sidecar.schema, sidecar.params, sidecar.inputs, sidecar.notes)
-        return sidecar if all(isinstance(value, dict) for value in dicts) else None
-    except (OSError, ValueError, TypeError):
+        return msgspec.json.decode(path.read_bytes(), type=Sidecar)
+    except (OSError, msgspec.DecodeError):
         return None
 
 

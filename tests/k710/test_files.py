@@ -11,15 +11,8 @@ from pathlib import Path
 import pytest
 
 from k710.errors import StageError
-from k710.files import (
-    locked,
-    manifests_dir,
-    num_bytes_of,
-    replacing,
-    sha256_of,
-    word_os_errors,
-    write_json,
-)
+from k710.files import locked, manifests_dir, replacing, sha256_of, word_os_errors, write_json
+from k710.machine import num_bytes_of
 from support.paths import PYTHONPATH
 
 

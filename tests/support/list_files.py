@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import strategies as st
 
-from k710.manifest.build import LISTS
+from k710.annotations.table import LISTS
 from support.paths import SHARED
 
 Row = tuple[str, str, int, int]  # label, id, start, end

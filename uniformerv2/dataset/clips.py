@@ -15,6 +15,7 @@ from k710.errors import SchemaError, StageError, shown
 from k710.tables.connection import run
 from k710.tables.schemas import INDEX, MANIFEST, read_sql
 from k710.tables.sidecar import open_table
+from k710.tables.views import require_views
 
 __all__ = ["ViewIndex", "read_view"]
 
@@ -62,15 +63,14 @@ def read_view(work: Path, name: str) -> ViewIndex:
     with duckdb.connect() as con:
         for table in (MANIFEST, INDEX):
             open_table(con, work, table)
-        counts = dict(run(con, "select view, count(*) from manifest group by view"))
-        if name not in counts:
-            raise StageError(
-                f"There is no view {shown(name)} in {work}.\nThere are {', '.join(sorted(counts))}."
-            )
+        require_views(con, work, [name])
+        ((num_wanted,),) = run(
+            con, "select count(*) from manifest where view = $name", {"name": name}
+        )
         rows = con.execute(read_sql("uniformerv2/dataset/stored.sql"), {"view": name}).fetchnumpy()
     if not len(rows["clip_id"]):
         raise StageError(
-            f"None of the {counts[name]:,} clips of {name} is in a shard.\n"
+            f"None of the {num_wanted:,} clips of {name} is in a shard.\n"
             f"Make them: k710 shard --work {work} --views {name}"
         )
     _check(rows)
@@ -92,7 +92,7 @@ def read_view(work: Path, name: str) -> ViewIndex:
         heights=columns["height"],
         widths=columns["width"],
         digests=np.asarray(rows["sha256"], dtype="S64"),
-        num_wanted=counts[name],
+        num_wanted=num_wanted,
         sha256=digest.hexdigest(),
     )
 

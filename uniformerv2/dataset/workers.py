@@ -13,9 +13,7 @@ import mmap
 import os
 import queue
 import signal
-import socket
 import subprocess
-import sys
 import threading
 import time
 import traceback
@@ -30,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from k710.errors import K710Error, StageError
-from k710.machine import free_memory
+from k710.machine import free_memory, start_worker
 from uniformerv2.dataset.decode import Bytes, ClipRead, Reading, Request, read_request, spread
 
 __all__ = ["Answer", "Workers", "answer_here", "shorten_openmp_spin"]
@@ -95,25 +93,10 @@ class Workers:
         self.is_running = False
 
     def _start(self, memory: int) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            # Not multiprocessing: its children run the caller's main module again, PyTorch and all;
-            # and a fork of a process with threads, CUDA or FFmpeg in it may hang.
-            module = "uniformerv2.dataset.workers"
-            code = f"from {module} import _serve; _serve({theirs.fileno()}, {memory})"
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-c", code],
-                pass_fds=[theirs.fileno(), memory],
-                stdin=subprocess.DEVNULL,
-                env={
-                    **_MALLOC,
-                    **os.environ,
-                    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-                },
-                start_new_session=True,  # what a terminal or a scheduler sends is for the trainer
-            )
+        code = f"from uniformerv2.dataset.workers import _serve; _serve({{fd}}, {memory})"
+        process, pipe = start_worker(code, fds=[memory], defaults=_MALLOC)
         self.processes.append(process)
-        self.pipes.append(Connection(ours.detach()))
+        self.pipes.append(pipe)
 
     def answers(
         self, requests: Iterable[Request], *, ahead: bool = True

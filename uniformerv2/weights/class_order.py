@@ -9,12 +9,10 @@ from k710.labels.orders import (
     DATASETS,
     FAMILIES,
     NUM_CLASSES,
-    Dataset,
     Family,
     class_names,
+    class_rows,
     dataset_spelling,
-    head_map,
-    k710_order,
     labels_sha256,
 )
 
@@ -33,16 +31,11 @@ class ClassOrder:
 
     def rows(self) -> list[int]:
         """Position i: the K710 row of row i of the head."""
-        if self.dataset == "k710":
-            return k710_order(self.family)
-        return head_map(self.dataset, self.family)
+        return class_rows(self.dataset, self.family)
 
     def names(self) -> list[str]:
         """Position i: the class of row i of the head, as its dataset spells it."""
-        if self.dataset == "k710":
-            return [class_names()[row] for row in self.rows()]
-        dataset: Dataset = self.dataset
-        return [dataset_spelling(dataset, row) for row in self.rows()]
+        return [dataset_spelling(self.dataset, row) for row in self.rows()]
 
     def record(self) -> dict[str, str]:
         """What is written beside the weights."""

@@ -13,8 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from k710.annotations.editions import BadArchive, Edition
-from k710.annotations.unpack import unpack_into
+from k710.annotations.unpack import BadArchive, unpack_into
 from k710.errors import SourceError
 from support.loopback import Answer, Loopback
 from support.small_editions import (
@@ -224,13 +223,12 @@ def test_a_mangled_tar_is_unpacked_or_refused(edits: list[tuple[int, int]], form
         block = data[at : at + 512]
         data[at + 148 : at + 156] = b"%06o\0 " % (sum(block[:148]) + sum(block[156:]) + 8 * 32)
     with tempfile.TemporaryDirectory() as folder:
-        edition = Edition("k400", "http://x/", Path(folder, "in/kinetics400"))
-        edition.part.parent.mkdir(parents=True)
-        edition.part.write_bytes(gzip.compress(bytes(data)))
-        edition.target.mkdir()
+        archive, target = Path(folder, "in/k400.tar.gz.part"), Path(folder, "in/kinetics400")
+        target.mkdir(parents=True)
+        archive.write_bytes(gzip.compress(bytes(data)))
         with contextlib.suppress(BadArchive):
-            unpack_into(edition.target, edition)
+            unpack_into(target, archive, top="kinetics400")
         outside = [
             p for p in Path(folder).rglob("*") if p.is_file() and "kinetics400" not in p.parts
         ]
-        assert outside == [edition.part]
+        assert outside == [archive]

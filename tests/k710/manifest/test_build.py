@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from k710.annotations.table import LISTS
 from k710.errors import SourceError, StageError
-from k710.manifest.build import LISTS, Summary, build_manifest
+from k710.manifest.build import Summary, build_manifest
 from k710.manifest.read import load_view
 from k710.tables.schemas import TABLES, read_sql
 from support.list_files import ANY_LISTS, Lists, vid, write_lists

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from k710.demo.lists import write_demo_lists
 from k710.manifest.build import Summary, build_manifest
-from k710.manifest.evidence import label_evidence
+from k710.manifest.read import label_evidence
 from support.list_files import ANY_LISTS, Lists, write_lists
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "benchmarks"))

@@ -8,7 +8,7 @@ import pytest
 import k710
 from k710.errors import SourceError, StageError
 from k710.manifest.build import build_manifest
-from k710.manifest.evidence import NamePair, label_evidence
+from k710.manifest.read import NamePair, label_evidence
 from support.list_files import Lists, vid, write_lists
 
 NAMED: Lists = {

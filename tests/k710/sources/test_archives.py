@@ -113,11 +113,11 @@ def test_some_members_taken_in_one_pass(tmp_path: Path, monkeypatch: pytest.Monk
     files = some_files(20)
     path = write(tmp_path / "a.tar.gz", tar_of(files), packed=True)
     read = []
-    from_file = archives._Stream._from_file
+    read_file = archives._Stream._read_file
     monkeypatch.setattr(
         archives._Stream,
-        "_from_file",
-        lambda self, size: read.append(data := from_file(self, size)) or data,
+        "_read_file",
+        lambda self, size: read.append(data := read_file(self, size)) or data,
     )
     wanted = set(list(files)[3::5])
     taken = {m.name: b"".join(m.chunks()) for m in members(path) if m.name in wanted}
