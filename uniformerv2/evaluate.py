@@ -18,7 +18,6 @@ from pathlib import Path
 from k710.errors import WeightsError, shown
 from k710.files import sha256_of, word_os_errors, write_json
 from uniformerv2.augment.colours import COLOURS
-from uniformerv2.config import Precision
 from uniformerv2.dataset.clips import ViewIndex, read_view
 from uniformerv2.dataset.decode import Reading
 from uniformerv2.dataset.frames import Sampling
@@ -33,7 +32,7 @@ from uniformerv2.evaluation.scoring import (
     columns_of,
     score_view,
 )
-from uniformerv2.recipe import Published, Recipe
+from uniformerv2.recipe import Precision, Published, Recipe
 from uniformerv2.recipe_toml import read_recipe
 from uniformerv2.weights.files import MODEL, model_of_run
 from uniformerv2.weights.load import Checkpoint, load_model, read_checkpoint

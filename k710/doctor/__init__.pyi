@@ -1,2 +1,1 @@
-from .checks import Check as Check
-from .checks import run_checks as run_checks
+from .checks import Check as Check, run_checks as run_checks

@@ -1,4 +1,3 @@
 from .options import DownloadOptions as DownloadOptions
 from .run import download_videos as download_videos
-from .summary import DownloadProgress as DownloadProgress
-from .summary import DownloadSummary as DownloadSummary
+from .summary import DownloadProgress as DownloadProgress, DownloadSummary as DownloadSummary

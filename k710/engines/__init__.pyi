@@ -1,4 +1,2 @@
-from .local import Engine as Engine
-from .local import Failed as Failed
-from .local import Local as Local
+from .local import Engine as Engine, Failed as Failed, Local as Local
 from .ray import Ray as Ray

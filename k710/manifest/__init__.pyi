@@ -1,9 +1,9 @@
-from .build import Duplicates as Duplicates
-from .build import Summary as Summary
-from .build import build_manifest as build_manifest
-from .read import ExplainedRow as ExplainedRow
-from .read import NamePair as NamePair
-from .read import explain as explain
-from .read import label_evidence as label_evidence
-from .read import load_view as load_view
+from .build import Duplicates as Duplicates, Summary as Summary, build_manifest as build_manifest
+from .read import (
+    ExplainedRow as ExplainedRow,
+    NamePair as NamePair,
+    explain as explain,
+    label_evidence as label_evidence,
+    load_view as load_view,
+)
 from .rules import Rules as Rules

@@ -1,5 +1,6 @@
-from .index import IndexSummary as IndexSummary
-from .index import ViewCoverage as ViewCoverage
-from .index import index_videos as index_videos
-from .table import current_sources as current_sources
-from .table import refresh_sources as refresh_sources
+from .index import (
+    IndexSummary as IndexSummary,
+    ViewCoverage as ViewCoverage,
+    index_videos as index_videos,
+)
+from .table import current_sources as current_sources, refresh_sources as refresh_sources

@@ -1,12 +1,10 @@
-from .connection import connect as connect
-from .connection import make_table as make_table
-from .connection import run as run
-from .schemas import TABLES as TABLES
-from .schemas import Table as Table
-from .schemas import read_sql as read_sql
-from .sidecar import Sidecar as Sidecar
-from .sidecar import TableSpec as TableSpec
-from .sidecar import is_done as is_done
-from .sidecar import open_table as open_table
-from .sidecar import read_sidecar as read_sidecar
-from .sidecar import write_table as write_table
+from .connection import connect as connect, make_table as make_table, run as run
+from .schemas import TABLES as TABLES, Table as Table, read_sql as read_sql
+from .sidecar import (
+    Sidecar as Sidecar,
+    TableSpec as TableSpec,
+    is_done as is_done,
+    open_table as open_table,
+    read_sidecar as read_sidecar,
+    write_table as write_table,
+)

@@ -1,9 +1,5 @@
 from .byte_range import ByteRange as ByteRange
 from .cut import Window as Window
-from .encode import Encoded as Encoded
-from .encode import Encoding as Encoding
-from .frames import num_frames as num_frames
-from .frames import read_frames as read_frames
-from .probe import Facts as Facts
-from .probe import Probed as Probed
-from .probe import probe_clip as probe_clip
+from .encode import Encoded as Encoded, Encoding as Encoding
+from .frames import num_frames as num_frames, read_frames as read_frames
+from .probe import Facts as Facts, Probed as Probed, probe_clip as probe_clip

@@ -1,7 +1,6 @@
 """Words of errors: safe to print, whatever they quote."""
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from k710 import errors
 from k710.errors import K710Error, printable, shown

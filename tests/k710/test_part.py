@@ -1,8 +1,7 @@
 """Which shards are a part's, and how a part is written."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from k710.part import Part
 

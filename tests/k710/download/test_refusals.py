@@ -1,8 +1,7 @@
 """What yt-dlp says, in its own words and in a server's, and what that means for a video."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from k710.download.refusals import Refusal, cleaned, refusal
 

@@ -6,8 +6,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from k710.download.rate_limit import Pace, pace_file
 from k710.download.schedule import Schedule, Selection, Video, plan_videos, planned_videos

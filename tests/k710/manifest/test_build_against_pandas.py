@@ -7,8 +7,7 @@ from typing import Any
 import duckdb
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from k710.demo.lists import write_demo_lists
 from k710.manifest.build import Summary, build_manifest

@@ -12,8 +12,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from k710.download.ytdlp import Fetched, attempt_of
 from k710.errors import StageError

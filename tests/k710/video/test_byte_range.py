@@ -5,8 +5,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from k710.video.byte_range import ByteRange
 from k710.video.cut import Window, decoder_log

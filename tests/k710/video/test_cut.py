@@ -11,8 +11,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from k710.errors import MediaError
 from k710.video.cut import Cut, decoder_log

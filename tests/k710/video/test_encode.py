@@ -14,8 +14,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from k710.video.encode import Encoded, encoder_versions, scaled_size
 from k710.video.frames import open_video, read_frames

@@ -5,8 +5,7 @@ import json
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from support.list_files import shared
 from uniformerv2.config import SIZES, Config
