@@ -47,8 +47,8 @@ from k710.shards.summary import ShardProgress, ShardSummary, count_to_make, summ
 from k710.sources.cleanup import remove_stored
 from k710.sources.outcomes import done_shards, open_index, open_outcomes, shard_name
 from k710.sources.table import is_current, open_sources, refresh_sources
-from k710.tables.connection import connect, make_table, run
-from k710.tables.schemas import INDEX, MANIFEST, PLAN, read_sql, table_path
+from k710.tables.connection import connect, run
+from k710.tables.schemas import INDEX, MANIFEST, PLAN, SOURCES, table_path
 from k710.tables.sidecar import (
     Sidecar,
     TableSpec,
@@ -140,12 +140,8 @@ def _make(run: Run, wish: Wish, part: Part | None, *, at_once: int, dry_run: boo
         if part is None:
             _write_index(con, work)
     seconds = time.monotonic() - started
-    if part is not None:
-        _narrow_to_part(con, work, planned, dry_run)
-        if not dry_run:
-            record_part(work, part, views=wish.views, made=run.made, seconds=seconds)
-    elif dry_run:
-        open_index(con, work, sorted(done))
+    if part is not None and not dry_run:
+        record_part(work, part, views=wish.views, made=run.made, seconds=seconds)
     return summarise(
         con,
         work,
@@ -155,7 +151,8 @@ def _make(run: Run, wish: Wish, part: Part | None, *, at_once: int, dry_run: boo
         made=run.made,
         seconds=seconds,
         dry_run=dry_run,
-        part=None if part is None else str(part),
+        part=part,
+        shards=None if part is None else planned,
     )
 
 
@@ -251,12 +248,14 @@ def _open_work(
     """
     with duckdb.connect() as con:  # before a folder of a mistyped name is made
         open_table(con, work, MANIFEST)
+        require_views(con, work, views)
 
     def bring_up_to_date() -> None:
         settle(work)
         with connect(work, memory_limit=_MEMORY) as con:
-            _open_inputs(con, work, views)
-            if refresh and not is_current(work):
+            manifest, sources = open_table(con, work, MANIFEST), open_table(con, work, SOURCES)
+            is_of_manifest = sources.inputs.get("manifest") == manifest.sha256
+            if refresh and is_of_manifest and not is_current(work):
                 refresh_sources(con, work)
 
     if part is None:
@@ -270,15 +269,10 @@ def _open_work(
             bring_up_to_date()
         spill.mkdir(parents=True, exist_ok=True)
         with connect(spill, memory_limit=_MEMORY) as con:
-            yield con, _open_inputs(con, work, views)
+            manifest, _ = open_sources(con, work)
+            yield con, manifest
         if part is not None:
             shutil.rmtree(spill, ignore_errors=True)
-
-
-def _open_inputs(con: duckdb.DuckDBPyConnection, work: Path, views: Sequence[str]) -> Sidecar:
-    manifest, _ = open_sources(con, work)
-    require_views(con, work, views)
-    return manifest
 
 
 def _plan(run: Run, wish: Wish, part: Part | None, *, write: bool) -> None:
@@ -339,17 +333,3 @@ def _write_index(con: duckdb.DuckDBPyConnection, work: Path) -> None:
     if not is_current(work):
         refresh_sources(con, work)
     remove_stored(con, work)
-
-
-def _narrow_to_part(
-    con: duckdb.DuckDBPyConnection, work: Path, shards: Sequence[int], dry_run: bool
-) -> None:
-    """Leave of the tables on `con` what is of these shards: all that one part can tell of."""
-    done = sorted(set(done_shards(work)) & set(shards))
-    open_index(con, work, done)
-    open_outcomes(con, work, done)
-    mine = {"shards": list(shards)}
-    run(con, "delete from plan where not list_contains($shards, shard)", mine)
-    for table in ("manifest",) if dry_run else ("manifest", "sources"):
-        make_table(con, f"part_{table}", read_sql(f"k710/shards/part_{table}.sql"))
-        run(con, f"create or replace temp view {table} as from part_{table}")

@@ -8,6 +8,8 @@ from typing import Any
 
 import duckdb
 
+from k710.part import Part
+from k710.sources.outcomes import done_shards, open_index, open_outcomes
 from k710.tables.connection import make_table, run
 from k710.tables.schemas import read_sql
 from k710.video.encode import Encoding, bytes_per_second
@@ -87,17 +89,32 @@ def summarise(
     to_make: ToMake = _NOTHING,
     made: Sequence[int] = (),
     dry_run: bool = False,
-    part: str | None = None,
+    part: Part | None = None,
+    shards: Sequence[int] | None = None,
 ) -> ShardSummary:
-    """The summary of a run. `manifest`, `sources`, `index` and `plan` must be tables on `con`."""
-    rows = run(con, read_sql("k710/shards/fates.sql"), {"views": list(views)})
-    ((in_all,),) = run(con, "select count(distinct shard) from plan")
+    """Sum up a run, or a part of one, which made these `shards` of the plan.
+
+    `manifest`, `sources` and `plan` must be tables on `con`; `index` and `fared` are made.
+    """
+    done = sorted(shard for shard in done_shards(work) if shards is None or shard in shards)
+    open_index(con, work, done)
+    if shards is None or dry_run:
+        make_table(con, "fared", "select clip_id, status from sources")
+    else:  # a part does not write sources.parquet
+        open_outcomes(con, work, done)
+        make_table(con, "fared", read_sql("k710/shards/part_fates.sql"))
+    values = {"views": list(views), "shards": None if shards is None else list(shards)}
+    rows = run(con, read_sql("k710/shards/fates.sql"), values)
+    if shards is None:
+        ((num_shards,),) = run(con, "select count(distinct shard) from plan")
+    else:
+        num_shards = len(shards)
     return ShardSummary(
         views=tuple(views),
         fates=tuple(Fate(*row) for row in rows),
         encoding=encoding.params(),
         shards_made=tuple(made),
-        shards_in_all=in_all,
+        shards_in_all=num_shards,
         clips_to_make=to_make.clips,
         clips_without_copy=to_make.without_copy,
         hours_to_make=to_make.seconds / 3600,
@@ -106,5 +123,5 @@ def summarise(
         dry_run=dry_run,
         seconds=round(seconds, 3),
         work=str(work),
-        part=part,
+        part=None if part is None else str(part),
     )
