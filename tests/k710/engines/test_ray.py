@@ -342,7 +342,7 @@ def workers_of(raylet: int) -> list[int]:
     found = []
     for number in below(raylet):
         with contextlib.suppress(OSError):
-            if b"k710.engines import _serve" in Path(f"/proc/{number}/cmdline").read_bytes():
+            if b"k710.engines.local import _serve" in Path(f"/proc/{number}/cmdline").read_bytes():
                 found.append(number)
     return found
 
