@@ -10,7 +10,7 @@ import typer
 from k710_cli.options import Json, Work, Workers
 from k710_cli.screen import console, print_json, progress, table
 from k710_cli.train import Cache, Device, Shards, run_or_checkpoint
-from k710_cli.weights import needs_torch
+from k710_cli.weights import prepare_for_torch
 from uniformerv2.config import Precision
 
 if TYPE_CHECKING:
@@ -76,10 +76,7 @@ def evaluate(
     """
     if crops not in (None, 1, 3):
         raise typer.BadParameter("must be 1 or 3", param_hint="--crops")
-    needs_torch()
-    from uniformerv2.dataset.workers import shorten_openmp_spin
-
-    shorten_openmp_spin()  # before torch
+    prepare_for_torch()
     from uniformerv2.evaluate import EvalViews, evaluate_model
     from uniformerv2.recipe_toml import read_recipe
 

@@ -7,7 +7,7 @@ import typer
 
 from k710_cli.options import Json, Work, Workers
 from k710_cli.screen import console, print_json, progress, table
-from k710_cli.weights import needs_torch
+from k710_cli.weights import prepare_for_torch
 
 if TYPE_CHECKING:
     from uniformerv2.loader_speed import LoaderSpeed
@@ -39,10 +39,7 @@ def bench_loader(
 
     Example: k710 bench-loader --work ./work --view k710/train --workers 16
     """
-    needs_torch()
-    from uniformerv2.dataset.workers import shorten_openmp_spin
-
-    shorten_openmp_spin()  # before torch
+    prepare_for_torch()
     from k710.machine import usable_cores
     from uniformerv2.dataset.clips import read_view
     from uniformerv2.dataset.decode import Reading

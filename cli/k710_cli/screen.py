@@ -10,9 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress, ProgressColumn
     from rich.table import Table
 
-__all__ = ["console", "counted", "print_json", "progress", "rates", "stopped_in_words", "table"]
+__all__ = [
+    "console",
+    "counted",
+    "make_bar",
+    "print_json",
+    "progress",
+    "rates",
+    "stopped_in_words",
+    "table",
+]
 
 
 def console() -> "Console":
@@ -57,6 +67,16 @@ def _plain(value: Any) -> Any:
     return str(value)  # paths
 
 
+def make_bar(*columns: "ProgressColumn", transient: bool = True) -> "Progress":
+    """A progress bar on stderr: what is done, the bar, then these columns."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    screen = Console(stderr=True, markup=False, emoji=False, highlight=False)
+    what = TextColumn("{task.description}", markup=False)
+    return Progress(what, BarColumn(), *columns, console=screen, transient=transient)
+
+
 @contextlib.contextmanager
 def progress(
     *, in_bytes: bool = False, unit: str = "rows"
@@ -65,31 +85,14 @@ def progress(
     if not sys.stderr.isatty():
         yield lambda what, done, total: None
         return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TransferSpeedColumn,
-    )
+    from rich import progress as columns
 
     counts = (
-        (DownloadColumn(), TransferSpeedColumn())
+        (columns.DownloadColumn(), columns.TransferSpeedColumn())
         if in_bytes
-        else (TextColumn(f"{{task.completed:,}} {unit}".rstrip()),)
+        else (columns.TextColumn(f"{{task.completed:,}} {unit}".rstrip()),)
     )
-    screen = Console(stderr=True, markup=False, emoji=False, highlight=False)
-    bars = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        *counts,
-        TimeElapsedColumn(),
-        console=screen,
-        transient=True,
-    )
-    with bars:
+    with make_bar(*counts, columns.TimeElapsedColumn()) as bars:
         tasks: dict[str, Any] = {}
 
         def show(what: str, done: int, total: int | None) -> None:
@@ -111,28 +114,15 @@ def rates() -> Iterator[Callable[[int, int, int, str], None]]:
     if not sys.stderr.isatty():
         yield lambda done, total, num_bytes, remark: None
         return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich import progress as columns
 
-    bars = Progress(
-        TextColumn("clips", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}", markup=False),
-        TextColumn("{task.fields[remark]}", markup=False),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True, markup=False, emoji=False, highlight=False),
-        transient=True,
-    )
-    with bars:
+    with make_bar(
+        columns.MofNCompleteColumn(),
+        columns.TextColumn("{task.fields[rate]}", markup=False),
+        columns.TextColumn("{task.fields[remark]}", markup=False),
+        columns.TimeElapsedColumn(),
+        columns.TimeRemainingColumn(),
+    ) as bars:
         task = bars.add_task("clips", total=None, rate="", remark="")
 
         def show(done: int, total: int, num_bytes: int, remark: str) -> None:

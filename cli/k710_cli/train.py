@@ -12,7 +12,8 @@ import typer
 
 from k710.labels.orders import Dataset
 from k710_cli.options import Work
-from k710_cli.weights import needs_torch
+from k710_cli.screen import make_bar
+from k710_cli.weights import prepare_for_torch
 
 if TYPE_CHECKING:
     from uniformerv2.recipe import Recipe
@@ -77,10 +78,7 @@ def pretrain(
 
     Example: k710 pretrain --work ./work --recipe k710_b16_f8x224 --init ViT-B-16.pt
     """
-    needs_torch()
-    from uniformerv2.dataset.workers import shorten_openmp_spin
-
-    shorten_openmp_spin()  # before torch
+    prepare_for_torch()
     from uniformerv2.recipe_toml import read_recipe
 
     chosen = read_recipe(recipe, _add_keep(settings, keep))
@@ -111,10 +109,7 @@ def finetune(
 
     Example: k710 finetune --work ./work --target k400 --from k710_b16_f8x224
     """
-    needs_torch()
-    from uniformerv2.dataset.workers import shorten_openmp_spin
-
-    shorten_openmp_spin()  # before torch
+    prepare_for_torch()
     from uniformerv2.evaluate import recipe_of
     from uniformerv2.recipe_toml import read_recipe
     from uniformerv2.training.init import find_fine_tuning_recipe
@@ -227,24 +222,14 @@ def _show_progress() -> Iterator[Callable[["RunProgress"], None]]:
     if not sys.stderr.isatty():
         yield _Lines()
         return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich import progress as columns
 
-    bar = Progress(
-        TextColumn("steps", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[said]}", markup=False),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(elapsed_when_finished=True),
-        console=Console(stderr=True, markup=False, emoji=False, highlight=False),
+    bar = make_bar(
+        columns.MofNCompleteColumn(),
+        columns.TextColumn("{task.fields[said]}", markup=False),
+        columns.TimeElapsedColumn(),
+        columns.TimeRemainingColumn(elapsed_when_finished=True),
+        transient=False,
     )
     task = bar.add_task("steps", total=None, said="")
 

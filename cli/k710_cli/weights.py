@@ -13,7 +13,7 @@ from k710_cli.screen import console, print_json, table
 if TYPE_CHECKING:
     from uniformerv2.weights.class_order import ClassOrder
 
-__all__ = ["convert", "needs_torch", "predict", "remap_head"]
+__all__ = ["convert", "needs_torch", "predict", "prepare_for_torch", "remap_head"]
 
 _Checkpoint = Annotated[
     Path, typer.Argument(metavar="CKPT", help=".pyth, .pth, .safetensors, or a run's folder.")
@@ -29,6 +29,14 @@ def needs_torch() -> None:
 
     if find_spec("torch") is None or find_spec("safetensors") is None:
         raise MissingExtra("This command needs PyTorch: pip install 'k710[train]'")
+
+
+def prepare_for_torch() -> None:
+    """Do what must be done before a command that computes much imports PyTorch."""
+    needs_torch()
+    from uniformerv2.dataset.workers import shorten_openmp_spin
+
+    shorten_openmp_spin()
 
 
 def remap_head(
