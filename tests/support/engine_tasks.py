@@ -15,6 +15,7 @@ def double(number: int) -> int:
 
 
 def stumble(number: int) -> int:
+    """Return the number; 3 and 5 kill the worker, 7 raises, 9 hangs."""
     if number == 3:
         os.kill(os.getpid(), signal.SIGKILL)
     if number == 5:
@@ -27,6 +28,7 @@ def stumble(number: int) -> int:
 
 
 def die_once(marker: str) -> str:
+    """Return "done" if the file is there; make it and die otherwise."""
     path = Path(marker)
     if not path.exists():
         path.touch()
@@ -35,7 +37,7 @@ def die_once(marker: str) -> str:
 
 
 def num_running(folder: str) -> int:
-    """How many tasks run now, this one counted; the first of `second` dies."""
+    """Return how many tasks run now, this one counted; the first process to get here dies."""
     mine = Path(folder) / str(os.getpid())
     mine.touch()
     time.sleep(0.2)
