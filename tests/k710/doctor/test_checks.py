@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
+import lazy_loader
 import pytest
 
 from k710.doctor.checks import decoder, downloads, extras, packages, run_checks
@@ -119,9 +120,10 @@ def test_what_some_commands_need_is_missing_with_the_extra_that_has_it() -> None
     assert {found[name].state for name in ("torch", "onnx", "ray", "wandb")} == {"missing"}
 
 
-def test_a_checkout_that_is_not_installed_is_found() -> None:
-    """In a Python that sees no installed package, nor what k710 asks for."""
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+def test_a_checkout_that_is_not_installed_is_found(tmp_path: Path) -> None:
+    """In a Python that sees what the faces of rooms are made with, and no other package."""
+    (tmp_path / "lazy_loader").symlink_to(Path(str(lazy_loader.__file__)).parent)
+    code = f"import sys; sys.path[:0] = {[str(ROOT), str(tmp_path)]!r}\n"
     code += "from k710.doctor.checks import extras, packages\n"
     code += "print([c.name for c in (*packages(), *extras()) if c.state == 'broken'])"
     command = [sys.executable, "-S", "-P", "-c", code]

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from uniformerv2.recipe import Run
 from uniformerv2.training.log import RunLog, read_log
 
 LINES = [{"step": step, "loss": 1 / step} for step in range(1, 6)]
@@ -10,7 +11,7 @@ LINES = [{"step": step, "loss": 1 / step} for step in range(1, 6)]
 
 def written(folder: Path, step: int, lines: list[dict[str, Any]]) -> dict[str, Any]:
     """Append lines after `step`; returns the line that was the last one before."""
-    with RunLog(folder, step, tensorboard=False, wandb=False) as log:
+    with RunLog(folder, step, Run()) as log:
         log.write(lines)
         log.flush()
         return dict(log.last)
