@@ -19,7 +19,7 @@ from typing import Generic, Protocol, TypeVar
 from k710.errors import K710Error, StageError, printable
 from k710.machine import start_worker, usable_cores
 
-__all__ = ["Engine", "Failed", "Local", "Pool", "run_local", "wait_beside_work"]
+__all__ = ["Engine", "Failed", "Local", "Pool", "Results", "run_local", "wait_beside_work"]
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -38,16 +38,16 @@ class Failed:
     seconds: float = 0.0  # that it took, where it was
 
 
+Results = Generator[tuple[Task, Result | Failed], None, None]
+"""Tasks with their results, as they are done, in any order."""
+
+
 class Engine(Protocol):
     """Where tasks run: `Local`, or `k710.engines.ray.Ray`."""
 
     def run(
-        self,
-        function: Callable[[Task], Result],
-        tasks: Iterable[Task | None],
-        *,
-        timeout_s: float,
-    ) -> Generator[tuple[Task, Result | Failed], None, None]:
+        self, function: Callable[[Task], Result], tasks: Iterable[Task | None], *, timeout_s: float
+    ) -> Results[Task, Result]:
         """(task, result) as they are done, in any order; see `run_local`."""
         ...
 
@@ -67,12 +67,8 @@ class Local:
             raise ValueError(f"workers ({self.workers}) must be above 0")
 
     def run(
-        self,
-        function: Callable[[Task], Result],
-        tasks: Iterable[Task | None],
-        *,
-        timeout_s: float,
-    ) -> Generator[tuple[Task, Result | Failed], None, None]:
+        self, function: Callable[[Task], Result], tasks: Iterable[Task | None], *, timeout_s: float
+    ) -> Results[Task, Result]:
         """(task, result) as they are done, in any order; see `run_local`."""
         workers = self.workers or usable_cores()
         return run_local(function, tasks, workers=workers, timeout_s=timeout_s)
@@ -89,7 +85,7 @@ def run_local(
     workers: int,
     timeout_s: float,
     second_try: bool = True,
-) -> Generator[tuple[Task, Result | Failed], None, None]:
+) -> Results[Task, Result]:
     """(task, result) as they are done, in any order, from `workers` processes.
 
     Tasks are taken as workers become free; None among them stands for a task that isn't ready: the
@@ -141,7 +137,7 @@ class Pool(Generic[Task, Result]):
 
     def run(
         self, tasks: Iterable[Task | None], *, workers: int, second_try: bool
-    ) -> Generator[tuple[Task, Result | Failed], None, None]:
+    ) -> Results[Task, Result]:
         """(task, result) as they are done; see `run_local`. After an error the pool must close."""
         left = iter(tasks)
         suspects: list[Task] = []

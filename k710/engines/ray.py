@@ -16,11 +16,11 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from k710.engines.local import Failed, Pool
+from k710.engines.local import Failed, Pool, Results
 from k710.errors import K710Error, MissingExtra, StageError, printable, shown
 
 __all__ = ["Ray"]
@@ -66,12 +66,8 @@ class Ray:
             raise ValueError(f"max_retries ({self.max_retries}) must not be below 0")
 
     def run(
-        self,
-        function: Callable[[Task], Result],
-        tasks: Iterable[Task | None],
-        *,
-        timeout_s: float,
-    ) -> Generator[tuple[Task, Result | Failed], None, None]:
+        self, function: Callable[[Task], Result], tasks: Iterable[Task | None], *, timeout_s: float
+    ) -> Results[Task, Result]:
         """(task, result) as they are done, in any order; see `k710.engines.local.run_local`.
 
         At most twice as many groups as there are cores are with Ray at once. A task that fails, or
@@ -96,12 +92,8 @@ class _Session:
     is_ours: bool = False  # it was connected here, and is disconnected at the end
 
     def run(
-        self,
-        function: Callable[[Task], Result],
-        tasks: Iterable[Task | None],
-        *,
-        timeout_s: float,
-    ) -> Generator[tuple[Task, Result | Failed], None, None]:
+        self, function: Callable[[Task], Result], tasks: Iterable[Task | None], *, timeout_s: float
+    ) -> Results[Task, Result]:
         """(task, result) as they are done, in any order; see `Ray.run`."""
         groups = _groups(tasks)
         for first in groups:
@@ -166,9 +158,7 @@ class _Flight(Generic[Task, Result]):
     looked_at: float = float("-inf")
     remote: Any = None
 
-    def results(
-        self, groups: Iterator[list[Task]]
-    ) -> Generator[tuple[Task, Result | Failed], None, None]:
+    def results(self, groups: Iterator[list[Task]]) -> Results[Task, Result]:
         # Ray's own retries have no end where a node is short of memory, so that they are done here.
         self.remote = self.ray.remote(num_cpus=1, max_retries=0)(_run_group)
         is_exhausted = False

@@ -48,23 +48,14 @@ known as (
 
 -- Files named after their id alone that are one window each, as their length shows.
 cut as (
-    select distinct copy_id, folder, youtube_id, length_s,
+    select distinct copy_id, length_s,
     from known
     where has_id_only and trimmed
 ),
 
--- The windows that such a file can be. Where there are several, a class folder may tell which.
-windows as (
-    select
-        copy_id,
-        clip_id,
-        coalesce(list_contains(labels, label), false) as is_named_by_folder,
-        count(*) over copy as num_windows,
-        count_if(coalesce(list_contains(labels, label), false)) over copy as num_named_by_folder,
-    from cut
-    join wanted using (youtube_id, length_s)
-    left join folders using (folder)
-    window copy as (partition by copy_id)
+possible as (
+    from windows
+    semi join cut using (copy_id, length_s)
 ),
 
 copies_cut as (
@@ -98,9 +89,9 @@ from known
 left join copies_cut
     on has_id_only
     and copies_cut.copy_id = known.copy_id
-left join windows
-    on windows.clip_id = known.clip_id
-    and windows.copy_id = known.copy_id
+left join possible
+    on possible.clip_id = known.clip_id
+    and possible.copy_id = known.copy_id
 where
     is_cut is null
     or num_windows = 1

@@ -1,21 +1,5 @@
 -- Clips whose copy is named after the YouTube id alone: if it is trimmed, it could be another window as well.
 -- One row per such clip with the number of windows that the copy could be. Key and order: clip_id.
-with
-
-windows as (
-    select
-        copy_id,
-        clip_id,
-        coalesce(list_contains(labels, label), false) as is_named_by_folder,
-        count(*) over copy as num_windows,
-        count_if(coalesce(list_contains(labels, label), false)) over copy as num_named_by_folder,
-    from named
-    join wanted using (youtube_id)
-    left join folders using (folder)
-    where named.time_start is null
-    window copy as (partition by copy_id, length_s)
-)
-
 select
     sources.clip_id,
     num_windows,

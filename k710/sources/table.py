@@ -41,9 +41,19 @@ __all__ = [
     "write_sources",
 ]
 
-_STEPS = ("named", "folders", "facts", "candidates")  # made of copies
+_STEPS = ("named", "folders", "windows", "facts", "candidates")  # made of copies
 _LEDGER = ("discarded", "fetched_files", "fetched")  # made of the ledger
-_USES = ("wanted", "named", "decoded", "attempts", *_LEDGER, "outdated", "facts", "candidates")
+_USES = (
+    "wanted",
+    "named",
+    "windows",
+    "decoded",
+    "attempts",
+    *_LEDGER,
+    "outdated",
+    "facts",
+    "candidates",
+)
 _INPUTS = ("former", "wanted", "recorded", "decoded", "probed", "copies", "attempts", *_LEDGER)
 _SHARED_FOLDERS = """
 select distinct folder from named
@@ -108,7 +118,7 @@ def rivals(con: duckdb.DuckDBPyConnection, work: Path) -> dict[str, int]:
     open_table(con, work, SOURCES)
     with source_tables(con, work):
         _keep_all(con)
-        _make_steps(con, ("named", "folders"))
+        _make_steps(con, ("named", "folders", "windows"))
         return dict(run(con, read_sql("k710/sources/rivals.sql")))
 
 
