@@ -1,7 +1,5 @@
 """download."""
 
-import contextlib
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,9 +12,9 @@ from k710_cli.screen import console, print_json, rates, stopped_in_words, table
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from k710.download.summary import DownloadProgress, DownloadSummary
+    from k710.download.summary import DownloadSummary
 
-__all__ = ["download", "download_progress", "print_downloads"]
+__all__ = ["download", "print_downloads"]
 
 
 def download(
@@ -134,7 +132,7 @@ def download(
         check_again(_split(again))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    with stopped_in_words("download"), download_progress() as show:
+    with stopped_in_words("download"), rates() as show:
         summary = download_videos(
             _split(views),
             work=work,
@@ -144,7 +142,9 @@ def download(
             limit=limit,
             part=selected,
             dry_run=dry_run,
-            on_progress=show,
+            on_progress=lambda now: show(
+                now.clips, now.clips_in_all, now.num_bytes, f"{now.ok:,} ok"
+            ),
         )
     if as_json:
         print_json(summary)
@@ -156,17 +156,6 @@ def download(
 
 def _split(text: str) -> list[str]:
     return [word.strip() for word in text.split(",") if word.strip()]
-
-
-@contextlib.contextmanager
-def download_progress() -> Iterator[Callable[["DownloadProgress"], None]]:
-    """A progress bar for `download_videos`."""
-    with rates() as show:
-
-        def show_downloads(now: "DownloadProgress") -> None:
-            show(now.clips, now.clips_in_all, now.num_bytes, f"{now.ok:,} ok")
-
-        yield show_downloads
 
 
 def print_downloads(summary: "DownloadSummary") -> None:

@@ -1,7 +1,5 @@
 """shard, verify."""
 
-import contextlib
-from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -16,10 +14,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from k710.engines.local import Engine
-    from k710.shards.summary import ShardProgress, ShardSummary
+    from k710.shards.summary import ShardSummary
     from k710.shards.verify import Verified
 
-__all__ = ["clip_progress", "print_shards", "print_verified", "shard", "verify"]
+__all__ = ["print_shards", "print_verified", "shard", "verify"]
 
 EngineName = Literal["local", "ray"]
 
@@ -122,7 +120,7 @@ def shard(
         of_part = None if part is None else Part.parse(part)
     except (ValueError, ZeroDivisionError) as error:
         raise typer.BadParameter(str(error)) from error
-    with stopped_in_words("shard"), clip_progress() as show:
+    with stopped_in_words("shard"), rates() as show:
         summary = make_shards(
             names,
             work=work,
@@ -137,7 +135,9 @@ def shard(
             found_only=found_only,
             retry=retry,
             dry_run=dry_run,
-            on_progress=show,
+            on_progress=lambda now: show(
+                now.clips, now.clips_in_all, now.source_bytes, f"{now.shards:,} shards"
+            ),
         )
     if as_json:
         return print_json(summary)
@@ -180,17 +180,6 @@ def verify(
         print_verified(verified)
     if verified.faults:
         raise typer.Exit(1)
-
-
-@contextlib.contextmanager
-def clip_progress() -> Iterator[Callable[["ShardProgress"], None]]:
-    """A progress bar for `make_shards`."""
-    with rates() as show:
-
-        def show_clips(now: "ShardProgress") -> None:
-            show(now.clips, now.clips_in_all, now.source_bytes, f"{now.shards:,} shards")
-
-        yield show_clips
 
 
 def print_shards(summary: "ShardSummary", *, joined: bool = False) -> None:
