@@ -23,7 +23,7 @@ from k710.files import replacing, sha256_of, word_os_errors
 from k710.labels.orders import class_names, labels_sha256
 from k710.manifest.read import open_tables
 from k710.report.status import read_status
-from k710.shards.plan import planned_encoding, seconds_per_shard
+from k710.shards.plan import Planned, read_planned, seconds_per_shard
 from k710.sources.outcomes import done_shards
 from k710.tables.connection import run
 from k710.tables.schemas import DROPPED, MANIFEST, PLAN, SOURCES, TABLES, Table
@@ -53,16 +53,6 @@ class Card:
 
     path: str
     tables: tuple[str, ...]  # files that belong beside it
-
-
-@dataclass(frozen=True, slots=True)
-class _ShardRun:
-    """A `k710 shard` that planned some of the shards."""
-
-    views: list[str]
-    shard_size: str  # for --shard-size
-    seed: int
-    found_only: bool
 
 
 def write_card(
@@ -117,7 +107,7 @@ def card_text(
     if index and (is_of_other_manifest or index.notes.get("shards") != sorted(shards)):
         tables["index"] = None  # of another manifest, or of before the last shards
     published = {name: sidecar for name, sidecar in tables.items() if sidecar is not None}
-    status, encoding = read_status(work=work), planned_encoding(work)
+    status, planned = read_status(work=work), read_planned(work)
     body = _template().render(
         repo_id=repo_id or "ORG/NAME",
         size=size_category(status.clips),
@@ -130,9 +120,9 @@ def card_text(
         shards=list(shards.values()),
         made_with=_encodings(shards),
         is_of_other_manifest=is_of_other_manifest,
-        encoding=encoding,
-        runs=_shard_runs(plan, encoding) if shards and not is_of_other_manifest else [],
-        doubts=_why_other_shards(work, shards, plan) if "index" in published else [],
+        planned=planned if shards and not is_of_other_manifest else None,
+        shard_size=_shard_size,
+        doubts=_why_other_shards(work, shards, planned) if "index" in published else [],
     )
     mark = f"<!-- k710 card {_hash(body)}: another run replaces this file if it is as written -->\n"
     return body + mark, tuple(f"{name}.parquet" for name in published)
@@ -225,20 +215,6 @@ def _encodings(shards: dict[int, Sidecar]) -> list[Any]:
     return [json.loads(pair) for pair in sorted(pairs)]
 
 
-def _shard_runs(plan: Sidecar | None, encoding: Encoding | None) -> list[_ShardRun]:
-    if plan is None or encoding is None:
-        return []
-    return [
-        _ShardRun(
-            views=generation["views"],
-            shard_size=_shard_size(generation["seconds_per_shard"], encoding),
-            seed=generation["seed"],
-            found_only=bool(generation.get("found_only")),
-        )
-        for generation in plan.params["generations"]
-    ]
-
-
 def _shard_size(seconds: int, encoding: Encoding) -> str:
     """A size for `--shard-size` that makes shards of just so many seconds, in megabytes if any."""
     num_bytes = round(seconds * bytes_per_second(encoding))
@@ -248,21 +224,21 @@ def _shard_size(seconds: int, encoding: Encoding) -> str:
     return str(num_bytes)
 
 
-def _why_other_shards(work: Path, shards: dict[int, Sidecar], plan: Sidecar | None) -> list[str]:
+def _why_other_shards(work: Path, shards: dict[int, Sidecar], planned: Planned | None) -> list[str]:
     """Why the same commands may lay the same videos into other shards; [] where they don't."""
     path = PLAN.path(work)
-    if plan is None or not path.is_file():
+    if planned is None or not path.is_file():
         return ["the plan is not there"]
     with duckdb.connect() as con:
-        ((planned, is_twice),) = run(con, _PLACES, {"path": parquet_pattern(path)})
+        ((places, is_twice),) = run(con, _PLACES, {"path": parquet_pattern(path)})
     reasons = {
-        "some were planned for only what had a copy then (`--found-only`)": any(
-            generation.get("found_only") for generation in plan.params["generations"]
+        "some were planned for only what had a copy then (`--found-only`)": (
+            planned.is_found_only()
         ),
         "some have clips that failed before, and got another place (another copy, or `--retry`)": (
             is_twice
         ),
-        "some that were planned are not made": set(planned or ()) != set(shards),
+        "some that were planned are not made": set(places or ()) != set(shards),
         "not all were made by the same versions": len(
             {json.dumps(shard.params["versions"], sort_keys=True) for shard in shards.values()}
         )

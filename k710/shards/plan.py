@@ -6,7 +6,7 @@ be had leaves its place empty and moves no other.
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,12 @@ from k710.tables.sidecar import TableSpec, parquet_pattern, read_sidecar, write_
 from k710.video.encode import Encoding, bytes_per_second
 
 __all__ = [
+    "Generation",
+    "Planned",
     "Wish",
     "extend_plan",
     "open_plan",
-    "planned_encoding",
-    "planned_found_only",
-    "planned_views",
+    "read_planned",
     "refuse_other_versions",
     "seconds_per_shard",
 ]
@@ -53,6 +53,33 @@ class Wish:
             "retry": self.retry,
             "found_only": self.found_only,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """The shards that one run added to the plan."""
+
+    views: Sequence[str]
+    found_only: bool  # clips without a copy were left out
+    seed: str
+    first_shard: int
+    seconds_per_shard: int
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What a plan was made of."""
+
+    encoding: Encoding
+    generations: tuple[Generation, ...]
+
+    def views(self) -> set[str]:
+        """The views whose clips were ever planned."""
+        return {view for generation in self.generations for view in generation.views}
+
+    def is_found_only(self) -> bool:
+        """Whether some clips were left out because they had no copy."""
+        return any(generation.found_only for generation in self.generations)
 
 
 def seconds_per_shard(shard_bytes: int, encoding: Encoding) -> int:
@@ -84,7 +111,7 @@ def extend_plan(con: duckdb.DuckDBPyConnection, work: Path, wish: Wish, *, write
         "first_shard": first_shard,
         "seconds_per_shard": wish.seconds_per_shard,
     }
-    generation = {"views": sorted(wish.views), "found_only": wish.found_only, **values}
+    generation = asdict(Generation(sorted(wish.views), wish.found_only, **values))
     spec = TableSpec(
         PLAN,
         params={
@@ -105,29 +132,15 @@ def open_plan(con: duckdb.DuckDBPyConnection, work: Path) -> None:
     run(con, "create or replace temp table plan as from planned")
 
 
-def planned_encoding(work: Path) -> Encoding | None:
-    """How the clips of the plan on disk are made; None where there is none."""
+def read_planned(work: Path) -> Planned | None:
+    """Read what the plan on disk was made of; None where there is none."""
     sidecar = read_sidecar(PLAN.path(work))
     if sidecar is None:
         return None
     params = dict(sidecar.params["encoding"])
     fps = params.pop("fps")
-    return Encoding(fps=None if fps is None else Fraction(fps), **params)
-
-
-def planned_found_only(work: Path) -> bool:
-    """Whether some clips were left out of the plan because they had no copy."""
-    sidecar = read_sidecar(PLAN.path(work))
-    return sidecar is not None and any(
-        generation.get("found_only") for generation in sidecar.params["generations"]
-    )
-
-
-def planned_views(work: Path) -> set[str]:
-    """The views whose clips were ever planned."""
-    sidecar = read_sidecar(PLAN.path(work))
-    generations = sidecar.params["generations"] if sidecar else []
-    return {view for generation in generations for view in generation["views"]}
+    encoding = Encoding(fps=None if fps is None else Fraction(fps), **params)
+    return Planned(encoding, tuple(Generation(**made) for made in sidecar.params["generations"]))
 
 
 def _open_planned(con: duckdb.DuckDBPyConnection, work: Path) -> None:
@@ -153,15 +166,10 @@ def _inputs(work: Path) -> dict[str, str]:
 
 
 def _refuse_other_encoding(work: Path, planned: Mapping[str, Any], encoding: Encoding) -> None:
-    asked = encoding.params()
-    differing = [
-        f"{name} {shown(planned.get(name))} (now {shown(asked[name])})"
-        for name in asked
-        if planned.get(name) != asked[name]
-    ]
+    differing = _list_differences(planned, encoding.params())
     if differing:
         raise StageError(
-            f"The shards in {work} are made with {', '.join(differing)}.\n"
+            f"The shards in {work} are made with {differing}.\n"
             "All shards of a work directory are made alike: use the same options, another --work, "
             f"or remove shards/, outcomes/ and plan.parquet in {work}."
         )
@@ -172,19 +180,22 @@ def refuse_other_versions(work: Path, shards: Sequence[int], versions: Mapping[s
 
     The shards of one plan are of one version; those that later runs append may be of another.
     """
-    former = read_sidecar(PLAN.path(work))
-    generations = former.params["generations"] if former else []
-    begins = sorted({0, *(generation["first_shard"] for generation in generations)})
+    planned = read_planned(work)
+    begins = sorted({0, *(made.first_shard for made in planned.generations)}) if planned else [0]
     wanted = {bisect_right(begins, shard) for shard in shards}
     for shard, sidecar in done_shards(work).items():
         made_with = sidecar.params["versions"]
         if bisect_right(begins, shard) in wanted and made_with != versions:
-            differing = ", ".join(
-                f"{name} {shown(made_with.get(name))} (now {shown(versions.get(name))})"
-                for name in sorted({*made_with, *versions})
-                if made_with.get(name) != versions.get(name)
-            )
+            differing = _list_differences(made_with, versions)
             raise StageError(
                 f"Shards of the same plan in {work} were made with {differing}: other bytes.\n"
                 f"Go on with those: pip install av=={made_with.get('av')}; or use another --work."
             )
+
+
+def _list_differences(former: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{name} {shown(former.get(name))} (now {shown(asked.get(name))})"
+        for name in sorted({*former, *asked})
+        if former.get(name) != asked.get(name)
+    )

@@ -36,9 +36,7 @@ from k710.shards.plan import (
     Wish,
     extend_plan,
     open_plan,
-    planned_encoding,
-    planned_found_only,
-    planned_views,
+    read_planned,
     refuse_other_versions,
     seconds_per_shard,
 )
@@ -166,9 +164,9 @@ def finish_shards(views: Sequence[str], *, work: str | os.PathLike[str] = "work"
     work = Path(work)
     with _open_work(work, views, None, refresh=False) as (con, _):
         started = time.monotonic()
-        encoding = planned_encoding(work)
-        never = set(views) - planned_views(work)
-        if encoding is None or never:
+        planned = read_planned(work)
+        never = set(views) - (planned.views() if planned else set())
+        if planned is None or never:
             named = ",".join(sorted(never) or views)
             raise StageError(
                 f"Nothing is planned in {work} for {named}.\n"
@@ -179,7 +177,8 @@ def finish_shards(views: Sequence[str], *, work: str | os.PathLike[str] = "work"
         missing = [shard for shard in _planned_shards(con, views, None) if shard not in done]
         if missing:
             raise unfinished(work, views, missing)
-        _refuse_unplanned(con, work, views)
+        if not planned.is_found_only():
+            _refuse_unplanned(con, work, views)
         for folder in {_staging_place(work, None, None), staging_of_round(work)} - {None}:
             clear(str(folder))
         _write_index(con, work)
@@ -187,15 +186,13 @@ def finish_shards(views: Sequence[str], *, work: str | os.PathLike[str] = "work"
             con,
             work,
             views,
-            encoding=encoding,
+            encoding=planned.encoding,
             seconds=time.monotonic() - started,
         )
 
 
 def _refuse_unplanned(con: duckdb.DuckDBPyConnection, work: Path, views: Sequence[str]) -> None:
     """StageError where the manifest has clips that no part knew of: it was built anew meanwhile."""
-    if planned_found_only(work):
-        return
     rows = run(
         con,
         "select count(distinct clip_id) from manifest anti join plan using (clip_id) "
