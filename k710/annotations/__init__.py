@@ -1,7 +1,7 @@
 """Published annotation lists, fetched and checked: the first step of the data.
 
 In: archives on the publishers' servers, or lists in a folder, in any spelling that was published.
-Out: checked rows, each with its dataset, split, id, window and K710 class.
+Out: annotations.parquet: checked rows, each with its dataset, split, id, window, K710 class.
 """
 
 import lazy_loader

@@ -1,7 +1,7 @@
 """Annotation rows become one manifest: deduplicated, leaks removed, every dropped row explained.
 
-In: checked rows of the lists (`k710.annotations`).
-Out: annotations, manifest, dropped and leakage.parquet; `load_view` and `explain` read them.
+In: annotations.parquet (`build_manifest` has it written first).
+Out: manifest, dropped and leakage.parquet; `load_view` and `explain` read them.
 """
 
 import lazy_loader
