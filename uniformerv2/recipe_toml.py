@@ -29,7 +29,14 @@ from uniformerv2.recipe import (
     Start,
 )
 
-__all__ = ["RECIPES", "change_recipe", "published_recipes", "read_recipe", "to_toml"]
+__all__ = [
+    "RECIPES",
+    "change_recipe",
+    "find_fine_tuning_recipe",
+    "published_recipes",
+    "read_recipe",
+    "to_toml",
+]
 
 RECIPES = Path(__file__).with_name("recipes")
 _SECTIONS: dict[str, type[Checked]] = {
@@ -53,6 +60,28 @@ _KEYS: dict[str, Any] = {"name": str, "status": str, "model.arch": str} | {
 def published_recipes() -> list[str]:
     """The names of the recipes that come with k710, sorted."""
     return sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
+def find_fine_tuning_recipe(target: str, config: Config, frames: int) -> str:
+    """The name of the published recipe that fine-tunes such a model, of so many frames.
+
+    RecipeError names those that there are.
+    """
+    alike = ("size", "patch", "width", "depth", "frozen")
+    there = []
+    for name in published_recipes():
+        recipe = read_recipe(name)
+        if recipe.start.kind != "video" or recipe.dataset != target:
+            continue
+        is_alike = all(getattr(recipe.model, key) == getattr(config, key) for key in alike)
+        if is_alike and recipe.data.frames == frames:
+            return name
+        there.append(name)
+    raise RecipeError(
+        f"No published recipe fine-tunes a model {config.width} wide, {config.depth} deep, of "
+        f"{config.size} pixels and {frames} frames on {target}.\n"
+        f"There are {', '.join(there)}: choose one with --recipe, or write a file of your own."
+    )
 
 
 def read_recipe(name: str | Path, settings: Iterable[str] = ()) -> Recipe:

@@ -111,8 +111,7 @@ def finetune(
     """
     prepare_for_torch()
     from uniformerv2.evaluate import recipe_of
-    from uniformerv2.recipe_toml import read_recipe
-    from uniformerv2.training.init import find_fine_tuning_recipe
+    from uniformerv2.recipe_toml import find_fine_tuning_recipe, read_recipe
     from uniformerv2.weights.load import read_checkpoint
 
     path = run_or_checkpoint(work, source)

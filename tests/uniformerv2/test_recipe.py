@@ -14,8 +14,14 @@ from support.list_files import shared
 from uniformerv2.config import SIZES
 from uniformerv2.cost import CLIPS, cost_of, forward_macs, num_parameters, peak_flops
 from uniformerv2.recipe import Published, Recipe, list_differences
-from uniformerv2.recipe_toml import RECIPES, change_recipe, published_recipes, read_recipe, to_toml
-from uniformerv2.training.init import find_fine_tuning_recipe
+from uniformerv2.recipe_toml import (
+    RECIPES,
+    change_recipe,
+    find_fine_tuning_recipe,
+    published_recipes,
+    read_recipe,
+    to_toml,
+)
 
 KINETICS = ("k710", "k400", "k600", "k700")
 

@@ -13,16 +13,14 @@ import torch
 
 from k710.errors import RecipeError, WeightsError, shown
 from k710.labels.orders import Family
-from uniformerv2.config import Config
 from uniformerv2.model import UniFormerV2
 from uniformerv2.recipe import Recipe
-from uniformerv2.recipe_toml import published_recipes, read_recipe
 from uniformerv2.weights.class_order import Classes, ClassOrder, positions
 from uniformerv2.weights.image_vits import arm, image_vit
 from uniformerv2.weights.load import check_shapes, our_tensors, read_checkpoint, shapes_of
 from uniformerv2.weights.names import shapes_in
 
-__all__ = ["ORDER", "draw_model", "find_fine_tuning_recipe", "init_model"]
+__all__ = ["ORDER", "draw_model", "init_model"]
 
 ORDER: Family = "opengvlab"  # of the head of a model that starts anew
 
@@ -31,28 +29,6 @@ def draw_model(recipe: Recipe) -> UniFormerV2:
     """A model with the recipe's shapes and drawn weights, on the CPU."""
     torch.manual_seed(_seed(recipe))
     return UniFormerV2(recipe.model)
-
-
-def find_fine_tuning_recipe(target: str, config: Config, frames: int) -> str:
-    """The name of the published recipe that fine-tunes such a model, of so many frames.
-
-    RecipeError names those that there are.
-    """
-    alike = ("size", "patch", "width", "depth", "frozen")
-    there = []
-    for name in published_recipes():
-        recipe = read_recipe(name)
-        if recipe.start.kind != "video" or recipe.dataset != target:
-            continue
-        is_alike = all(getattr(recipe.model, key) == getattr(config, key) for key in alike)
-        if is_alike and recipe.data.frames == frames:
-            return name
-        there.append(name)
-    raise RecipeError(
-        f"No published recipe fine-tunes a model {config.width} wide, {config.depth} deep, of "
-        f"{config.size} pixels and {frames} frames on {target}.\n"
-        f"There are {', '.join(there)}: choose one with --recipe, or write a file of your own."
-    )
 
 
 def _seed(recipe: Recipe) -> int:
