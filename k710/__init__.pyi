@@ -1,7 +1,11 @@
 __version__: str
 
 from .annotations import Fetched as Fetched, fetch_annotations as fetch_annotations
-from .download import DownloadSummary as DownloadSummary, download_videos as download_videos
+from .download import (
+    DownloadOptions as DownloadOptions,
+    DownloadSummary as DownloadSummary,
+    download_videos as download_videos,
+)
 from .engines import Local as Local, Ray as Ray
 from .errors import (
     K710Error as K710Error,

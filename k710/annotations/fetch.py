@@ -162,7 +162,7 @@ def _replace_folder(edition: _Edition, sha256: str) -> _Record:
 def _read_record(folder: Path) -> _Record | None:
     try:
         return msgspec.json.decode((folder / _RECORD).read_bytes(), type=_Record)
-    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
 
 

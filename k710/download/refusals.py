@@ -2,7 +2,7 @@
 
 The first rule that matches counts, so the order is: walls (the address, not the video, is refused,
 or reaches nothing), conditions (age, region, private), then videos that are gone for good, then
-what may pass. A message that no rule knows is `ours`: it stays pending, and its text is in the
+what may pass. A message that no rule knows is `failed`: it stays pending, and its text is in the
 ledger.
 """
 

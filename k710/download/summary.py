@@ -39,7 +39,7 @@ class Expected:
     hours: float  # of the clips' windows
     at_least_bytes: int  # for the windows alone, at the rate of our own encodes
     estimated_bytes: int | None
-    estimated_hours: float | None  # that options takes
+    estimated_hours: float | None  # that downloading takes
     free_bytes: int
 
 

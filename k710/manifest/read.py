@@ -80,7 +80,7 @@ def load_view(view: str, *, work: str | os.PathLike[str] = "work") -> "pandas.Da
     """
     with duckdb.connect() as con:
         open_tables(con, Path(work), MANIFEST)
-        require_views(con, Path(work), [view])
+        require_views(con, Path(work), [view], may_be_empty=True)
         rows = con.execute(read_sql("k710/manifest/view.sql"), {"view": view})
         frame: pandas.DataFrame = rows.df()
         return frame.astype({"label": "Int16"})

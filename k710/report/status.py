@@ -27,7 +27,7 @@ from k710.sources.table import current_sources
 from k710.statuses import STATES, State, Status, parse_status
 from k710.tables.connection import connect, make_table, run
 from k710.tables.schemas import MANIFEST, SOURCES, read_sql
-from k710.tables.sidecar import open_table
+from k710.tables.sidecar import open_table, read_sidecar
 from k710.tables.views import require_views
 
 __all__ = [
@@ -126,13 +126,16 @@ def read_status(
     ):
         open_table(con, work, MANIFEST)
         chosen = _views(con, work, views)
-        if SOURCES.path(work).is_file():
+        path = SOURCES.path(work)
+        if path.is_file() or read_sidecar(path) is not None:
             open_table(con, work, SOURCES, name="on_disk")  # or say what is wrong with it
         current_sources(con, work)  # the ledger of a download under way included
         done = done_shards(work)
         open_outcomes(con, work, sorted(done))
         make_table(con, "states", read_sql("k710/report/states.sql"), {"views": chosen})
-        ((clips, stored),) = run(con, "select count(*), count_if(state = 'stored') from states")
+        ((clips, stored),) = run(
+            con, "select count(*), count(*) filter (state = 'stored') from states"
+        )
         messages = _messages(con, chosen)
         return WorkStatus(
             views=_view_statuses(con, chosen, messages),
@@ -147,7 +150,7 @@ def read_status(
 
 def _views(con: duckdb.DuckDBPyConnection, work: Path, views: Sequence[str] | None) -> list[str]:
     """The views asked for, each once; StageError where the manifest has one of them not."""
-    there = require_views(con, work, views or ())
+    there = require_views(con, work, views or (), may_be_empty=True)
     if views is None:
         return sorted(there, key=lambda view: not view.startswith("k710/"))
     return list(dict.fromkeys(views))

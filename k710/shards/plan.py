@@ -60,10 +60,10 @@ class Generation:
     """The shards that one run added to the plan."""
 
     views: Sequence[str]
-    found_only: bool  # clips without a copy were left out
     seed: str
     first_shard: int
     seconds_per_shard: int
+    found_only: bool = False  # clips without a copy were left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ def extend_plan(con: duckdb.DuckDBPyConnection, work: Path, wish: Wish, *, write
         "first_shard": first_shard,
         "seconds_per_shard": wish.seconds_per_shard,
     }
-    generation = asdict(Generation(sorted(wish.views), wish.found_only, **values))
+    generation = asdict(Generation(sorted(wish.views), **values, found_only=wish.found_only))
     spec = TableSpec(
         PLAN,
         params={

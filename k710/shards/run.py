@@ -162,7 +162,7 @@ def finish_shards(views: Sequence[str], *, work: str | os.PathLike[str] = "work"
     """
     _refuse_wrong(views)
     work = Path(work)
-    with _open_work(work, views, None, refresh=False) as (con, _):
+    with _open_work(work, views, None, refresh=True) as (con, _):
         started = time.monotonic()
         planned = read_planned(work)
         never = set(views) - (planned.views() if planned else set())

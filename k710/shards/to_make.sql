@@ -1,6 +1,6 @@
 -- What the shards to be made take, of `tasks`: one row.
 select
-    count_if(is_tried) as clips,
-    count_if(not is_tried) as without_copy,
+    count(*) filter (is_tried) as clips,
+    count(*) filter (not is_tried) as without_copy,
     coalesce(sum(time_end - time_start) filter (is_tried), 0)::bigint as seconds,
 from tasks

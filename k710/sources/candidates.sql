@@ -53,9 +53,17 @@ cut as (
     where has_id_only and trimmed
 ),
 
+-- What they can be, of all lengths that they were taken for.
 possible as (
+    select
+        copy_id,
+        clip_id,
+        is_named_by_folder,
+        count(*) over copy as num_windows,
+        count_if(is_named_by_folder) over copy as num_named_by_folder,
     from windows
     semi join cut using (copy_id, length_s)
+    window copy as (partition by copy_id)
 ),
 
 copies_cut as (

@@ -6,7 +6,7 @@ from pathlib import Path
 import duckdb
 
 from k710.sources.ledger import read_attempts
-from k710.sources.outcomes import read_outcomes
+from k710.sources.outcomes import done_shards, open_outcomes
 from k710.tables.connection import make_table, run
 from k710.tables.schemas import read_sql
 
@@ -17,13 +17,14 @@ def remove_stored(con: duckdb.DuckDBPyConnection, work: Path) -> int:
     """Remove these downloads of `work`; returns how many.
 
     The caller holds the lock of `work`. A file that the ledger names is removed only if it lies in
-    downloads/. Table `attempts` on `con` is made anew.
+    downloads/. Tables `attempts` and `outcomes` on `con` are made anew.
     """
     folder = Path(os.path.abspath(work / "downloads"))
     if not folder.is_dir():
         return 0
     read_attempts(con, work)
-    read_outcomes(con, work)
+    open_outcomes(con, work, sorted(done_shards(work)))
+    make_table(con, "recorded", "from outcomes")
     make_table(con, "decoded", read_sql("k710/sources/decoded.sql"))
     num_gone = 0
     for (uri,) in run(con, f"{read_sql('k710/sources/discarded.sql')}\norder by newest.uri"):

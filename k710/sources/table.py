@@ -100,13 +100,16 @@ def open_sources(con: duckdb.DuckDBPyConnection, work: Path) -> tuple[Sidecar, S
     StageError where one isn't built, or sources.parquet is of another manifest or other rules.
     """
     manifest, sources = open_table(con, work, MANIFEST), open_table(con, work, SOURCES)
-    if sources.fingerprint != _spec(sources.inputs).fingerprint():
+    rules = {"labels": labels_sha256(), "statuses": statuses_sha256()}
+    if sources.fingerprint != _spec({**sources.inputs, **rules}).fingerprint():
         why = f"sources.parquet in {work} was written by another version of k710."
     elif sources.inputs.get("manifest") != manifest.sha256:
         why = f"sources.parquet in {work} is of another manifest than the one there."
     else:
         return manifest, sources
-    raise StageError(f"{why}\nBring it up to date: k710 index --videos DIR --work {work}")
+    raise StageError(
+        f"{why}\nBring it up to date: k710 index --videos DIR --work {work}, or with k710 shard."
+    )
 
 
 def rivals(con: duckdb.DuckDBPyConnection, work: Path) -> dict[str, int]:

@@ -1,5 +1,5 @@
 -- The windows that a copy named after its YouTube id alone could be, if it is trimmed. A class folder may tell which.
--- One row per (copy, clip). Key: (copy_id, clip_id). Counts are of windows of one length.
+-- One row per (copy, clip). Key: (copy_id, clip_id). The count is of windows of one length.
 select
     copy_id,
     clip_id,

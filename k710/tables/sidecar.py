@@ -135,7 +135,7 @@ def disown(path: Path) -> None:
 def _parsed(path: Path) -> Sidecar | None:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Sidecar)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, ValueError):
         return None
 
 

@@ -121,3 +121,20 @@ def test_a_work_directory_called_otherwise_is_the_same(server: Loopback, tmp_pat
     shard(work)
     assert found(work) == {"a": "ok"}
     assert files_below(work / "downloads") == set()
+
+
+def test_a_download_stays_while_a_shard_made_of_it_is_not_whole(
+    server: Loopback, tmp_path: Path
+) -> None:
+    work = manifest_of(tmp_path, WINDOWS[0], k400_val=[("yoga", "a", 8, 10)])
+    tell(server, "a", good(12))
+    views = ["k400/train", "k400/val"]
+    download_videos(views, work=work, options=fetching(server, keep=False))
+    shard(work, "k400/train")
+    (tar,) = (work / "shards").glob("*.tar")
+    tar.unlink()
+    shard(work, "k400/val")
+    assert len(files_below(work / "downloads")) == 1
+    shard(work, "k400/train")
+    assert {row["status"] for row in sources(work).values()} == {"ok"}
+    assert files_below(work / "downloads") == set()

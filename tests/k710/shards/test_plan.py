@@ -1,6 +1,7 @@
 """Which clip comes to which shard: a seeded permutation that never changes."""
 
 import itertools
+import json
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from k710.shards.plan import seconds_per_shard
+from k710.shards.plan import read_planned, seconds_per_shard
 from k710.shards.run import make_shards
 from k710.sources.index import index_videos
 from k710.tables.schemas import read_sql
@@ -146,3 +147,15 @@ def test_a_plan_without_its_sidecar_is_kept(tmp_path: Path) -> None:
 def test_wrong_views_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="views must be a list"):
         make_shards("k400/train", work=tmp_path)
+
+
+def test_a_plan_of_before_found_only_is_read(tmp_path: Path) -> None:
+    work = copy_of(all_made(), tmp_path / "work")
+    sidecar = work / "plan.parquet.json"
+    text = json.loads(sidecar.read_text())
+    for generation in text["params"]["generations"]:
+        del generation["found_only"]
+    sidecar.write_text(json.dumps(text))
+    planned = read_planned(work)
+    assert planned is not None and not planned.is_found_only()
+    assert shard(work).shards_made == ()

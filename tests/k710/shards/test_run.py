@@ -21,6 +21,7 @@ from k710.video.encode import Encoding
 from k710.video.frames import read_frames
 from k710.video.profiles import PROFILES
 from support.list_files import vid
+from support.small_manifest import manifest_of, refresh
 from support.small_shards import (
     FEW,
     FPS,
@@ -604,3 +605,11 @@ def test_names_that_look_like_options_or_paths(tmp_path: Path) -> None:
     index_videos([write_videos(tmp_path / "a'b [c] $(x)", rows)], work=work)
     shard(work, ["k400/train"])
     assert {row[0] for row in rows_of(work, "index", "clip_id")} == {name_of(row) for row in rows}
+
+
+def test_a_view_without_a_row_is_refused_before_a_plan_pins_the_encoding(tmp_path: Path) -> None:
+    work = manifest_of(tmp_path, ("archery", "a", 0, 10))
+    refresh(work)
+    with pytest.raises(StageError, match="There is no view 'k710/val'"):
+        shard(work, ["k710/val"])
+    assert not (work / "plan.parquet").exists()

@@ -21,6 +21,7 @@ from k710.video.cut import Window
 from support.list_files import vid
 from support.made_videos import Format, make_video
 from support.small_manifest import clip, manifest_of, outcome, refresh, sources
+from support.small_shards import write_video
 
 TOOL = f"probe av {av.__version__}"
 
@@ -255,3 +256,12 @@ def test_the_window_in_a_section_of_the_video() -> None:
     for trimmed, starts_at_s, start_s in [(False, 7.5, 3), (True, 10.0, 10), (None, None, 10)]:
         section = chosen(Path("a"), None, trimmed=trimmed, starts_at_s=starts_at_s)
         assert window_in_file(section) == Window(start_s, start_s + 10)
+
+
+def test_a_length_that_fits_windows_of_two_lengths_says_of_neither(tmp_path: Path) -> None:
+    work = manifest_of(tmp_path, ("archery", "a", 0, 10), ("bowling", "a", 20, 29))
+    write_video(tmp_path / "videos" / f"{vid('a')}.mp4", 9.5)
+    index_videos([tmp_path / "videos"], work=work, probe=True, workers=1)
+    rows = sources(work).values()
+    assert [row["status"] for row in rows] == ["missing", "missing"]
+    assert all("could be any of 2 windows" in row["detail"] for row in rows)

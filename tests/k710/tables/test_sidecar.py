@@ -87,3 +87,13 @@ def test_a_disk_without_locks_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
         locked(tmp_path),
     ):
         pass
+
+
+def test_a_sidecar_that_is_no_text_does_not_count(tmp_path: Path) -> None:
+    work = manifest_of(tmp_path, A)
+    refresh(work)
+    sidecar = SOURCES.path(work).with_name("sources.parquet.json")
+    sidecar.write_bytes(sidecar.read_bytes().replace(b"VARCHAR", b"VAR\xffCHAR"))
+    assert read_sidecar(SOURCES.path(work)) is None
+    refresh(work)
+    assert read_sidecar(SOURCES.path(work)) is not None
