@@ -62,8 +62,7 @@ def bench_loader(
             report=lambda clips: show("reading", clips, None),
         )
     if as_json:
-        print_json(speed)
-        return
+        return print_json(speed)
     _print(speed, chosen.name, frames)
 
 

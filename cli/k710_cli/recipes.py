@@ -39,8 +39,7 @@ def recipes(
     names = published_recipes() if name is None else [name]
     rows = [_row(read_recipe(each, settings or ())) for each in names]
     if as_json:
-        print_json(rows)
-        return
+        return print_json(rows)
     listed = table("recipe", "M params", "GMACs", "~GiB", "~H100-h", "views", "published")
     listed.columns[0].no_wrap = True  # to be copied
     for row in rows:

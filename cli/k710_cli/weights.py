@@ -69,8 +69,7 @@ def remap_head(
     )
     names = done.names
     if as_json:
-        print_json({**asdict(done), "first_class": names[0], "last_class": names[-1]})
-        return
+        return print_json({**asdict(done), "first_class": names[0], "last_class": names[-1]})
     print(f"From: {_words(done.source)}, {_KNOWN_BY[done.known_by]}")
     print(f"To:   {_words(done.target)}")
     for position in (0, 1, 2, len(names) - 1):
@@ -111,8 +110,7 @@ def convert(
 
     done = convert_to(checkpoint, to, frames=frames, out=out)
     if as_json:
-        print_json(done)
-        return
+        return print_json(done)
     if done.source is not None and done.target is not None:
         print(f"From: {_words(done.source)}")
         print(f"To:   {_words(done.target)}")
@@ -150,8 +148,7 @@ def predict(
         crops=crops,
     )
     if as_json:
-        print_json(best)
-        return
+        return print_json(best)
     rows = table("class", "row", "probability", title=printable(video.name))
     for one in best:
         rows.add_row(one.name, str(one.row), f"{one.probability:.1%}")

@@ -83,9 +83,9 @@ def installed(name: str) -> str | None:
 def gpu(version: Version = installed, *, wait_s: float = 120) -> Iterator[Check]:
     """The GPUs that PyTorch sees, or why it sees none; takes as long as it takes to import it."""
     use = "training at more than a demo's scale"
-    driver = _driver()
+    has_driver = Path("/proc/driver/nvidia/version").exists() or bool(shutil.which("nvidia-smi"))
     if version("torch") is None:
-        found = "a driver" if driver else "no NVIDIA driver"
+        found = "a driver" if has_driver else "no NVIDIA driver"
         found += ", and no PyTorch to use a GPU"
         yield Check("GPU", "CUDA", "missing", found, use, "pip install 'k710[train]'")
         return
@@ -94,13 +94,9 @@ def gpu(version: Version = installed, *, wait_s: float = 120) -> Iterator[Check]
         found = f"can't be imported: {about}"
         yield Check("GPU", "PyTorch", "broken", found, "training", _REINSTALL)
         return
-    yield _cuda(about, driver, use)
+    yield _cuda(about, has_driver, use)
     if about["gpus"]:
         yield _triton(version)
-
-
-def _driver() -> bool:
-    return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
 
 
 def _ask_torch(wait_s: float) -> dict[str, Any] | str:
@@ -120,7 +116,7 @@ def _ask_torch(wait_s: float) -> dict[str, Any] | str:
     return printable(said[-1]) if said else f"exit code {process.returncode}"
 
 
-def _cuda(about: dict[str, Any], driver: bool, use: str) -> Check:
+def _cuda(about: dict[str, Any], has_driver: bool, use: str) -> Check:
     if about["gpus"]:
         found = ", ".join(
             f"{name} ({num_bytes / 2**30:.0f} GiB{'' if bf16 else ', no bf16'})"
@@ -131,7 +127,7 @@ def _cuda(about: dict[str, Any], driver: bool, use: str) -> Check:
             return Check("GPU", "CUDA", "ok", found, use)
         remedy = "Train with --set run.precision=fp16: bf16 is only emulated here."
         return Check("GPU", "CUDA", "note", found, use, remedy)
-    if not driver:
+    if not has_driver:
         return Check("GPU", "CUDA", "note", "no NVIDIA driver", use)
     if about["cuda"] is None:
         found = "there is a driver, and this PyTorch is one without CUDA"

@@ -110,9 +110,10 @@ def _verified(
     sound = [shard for shard in made if shard not in broken]
     unindexed, index_faults = _index_faults(con, work, sound)
     faults += index_faults
-    num_clips = _num_clips(con, work, sound)
+    open_index(con, work, sound)
+    num_clips = run(con, "select count(*) from index")[0][0]
     if deep:
-        faults += _deep_faults(_deep_tasks(con, work, sound), workers, on_progress)
+        faults += _deep_faults(_deep_tasks(con, work), workers, on_progress)
     unfinished = len(planned) - len(made) + unindexed
     return Verified(len(made), num_clips, num_bytes, unfinished, deep, tuple(faults))
 
@@ -233,19 +234,10 @@ def _index_faults(
     return len(sound) - len(known), faults
 
 
-def _num_clips(con: duckdb.DuckDBPyConnection, work: Path, shards: Sequence[int]) -> int:
-    open_index(con, work, shards)
-    num: int = run(con, "select count(*) from index")[0][0]
-    return num
-
-
 # --- deep
 
 
-def _deep_tasks(
-    con: duckdb.DuckDBPyConnection, work: Path, shards: Sequence[int]
-) -> list[_DeepTask]:
-    open_index(con, work, shards)
+def _deep_tasks(con: duckdb.DuckDBPyConnection, work: Path) -> list[_DeepTask]:
     rows = run(
         con,
         'select shard, clip_id, "offset", bytes, num_frames, width, height '

@@ -23,18 +23,12 @@ __all__ = [
     "done_shards",
     "open_index",
     "open_outcomes",
-    "outcomes_dir",
     "outcomes_sha256",
     "read_outcomes",
     "rename_statuses",
     "shard_name",
     "tar_path",
 ]
-
-
-def outcomes_dir(work: Path) -> Path:
-    """Where shard runs leave one table of outcomes for each shard, NNNNNN.parquet."""
-    return work / "outcomes"
 
 
 def shard_name(shard: int) -> str:
@@ -97,7 +91,7 @@ def rename_statuses(con: duckdb.DuckDBPyConnection, table: str) -> None:
 
 def _outcome_files(work: Path) -> dict[Path, str]:
     """The outcomes of the shards that are done, each with its hash."""
-    sidecars = {path: read_sidecar(path) for path in sorted(outcomes_dir(work).glob("*.parquet"))}
+    sidecars = {path: read_sidecar(path) for path in sorted((work / "outcomes").glob("*.parquet"))}
     return {path: sidecar.sha256 for path, sidecar in sidecars.items() if sidecar is not None}
 
 

@@ -82,7 +82,7 @@ def arm(vit: ImageViT, config: Config) -> UniFormerV2:
     Patch size, activation, epsilon and what else the ViT decides are the ViT's; its table of
     positions is resized to `config.size`. WeightsError if width, depth or heads are others.
     """
-    depth = _depth(vit.tensors)
+    depth = len({name.split(".")[1] for name in vit.tensors if name.startswith("blocks.")})
     width = vit.tensors["class_token"].numel()
     if (width, depth, vit.heads) != (config.width, config.depth, config.heads):
         raise WeightsError(
@@ -129,10 +129,6 @@ def arm(vit: ImageViT, config: Config) -> UniFormerV2:
 def _is_of_vit(name: str) -> bool:
     start = ("class_token", "positions", "patch_embedding.", "norm_before.", "blocks.")
     return name.startswith(start) and ".local_" not in name
-
-
-def _depth(tensors: Mapping[str, Tensor]) -> int:
-    return len({name.split(".")[1] for name in tensors if name.startswith("blocks.")})
 
 
 def image_vit(init: str, *, activation: Activation | None = None) -> ImageViT:
