@@ -34,6 +34,7 @@ NEED_TORCH = (
     "k710/export/test_samples_torch.py",
 )
 NEED_NO_TORCH = ("uniformerv2/dataset", "uniformerv2/test_recipe.py")
+NEED_TORCH_IN_PART = ("test_faces.py",)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -46,7 +47,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
         return None
     need_torch = _is_in(collection_path, NEED_TORCH) and not _is_in(collection_path, NEED_NO_TORCH)
     if config.getoption("torch"):
-        return None if need_torch else True
+        return None if need_torch or _is_in(collection_path, NEED_TORCH_IN_PART) else True
     return True if need_torch and not importlib.util.find_spec("torch") else None
 
 

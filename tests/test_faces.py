@@ -77,7 +77,7 @@ def test_names_that_were_moved_are_where_they_were() -> None:
     from k710.labels import head_map, k710_order
     from k710.video import read_frames
     from uniformerv2.augment import evaluation_clip
-    from uniformerv2.dataset.frames import train_bounds, view_frames
+    from uniformerv2.data import train_bounds, view_frames
     from uniformerv2.weights import from_reference
 
     names = (head_map, k710_order, read_frames, evaluation_clip, train_bounds, view_frames)

@@ -12,4 +12,4 @@ from .model import UniFormerV2 as UniFormerV2
 from .predict import Prediction as Prediction, predict_videos as predict_videos
 from .recipe_toml import read_recipe as read_recipe
 from .train import train_model as train_model
-from .weights import load_model as load_model
+from .weights import load_model as load_model, read_checkpoint as read_checkpoint

@@ -81,11 +81,11 @@ class EvalViews:
 
 
 def evaluate_model(
-    path: Path,
+    path: str | Path,
     view_name: str,
     views: EvalViews,
     *,
-    work: Path,
+    work: str | Path,
     recipe: Recipe | None = None,
     shards: str | Path | None = None,
     cache: Path | None = None,
@@ -117,19 +117,21 @@ def evaluate_model(
         StageError, WeightsError, LabelError: Clips and model do not fit together.
         MediaError: A clip is broken, and `views` does not say that such are skipped.
     """
+    path, work = Path(path), Path(work)
     with join_ranks(device) as ranks:
         # A run that goes on makes steps, and removes old ones: all test the same one.
         file, sha256 = ranks.by_first(lambda: _weights_of(path))
         found = read_checkpoint(file)
         recipe = recipe or recipe_of(path) or Recipe("none")
         view = read_view(work, view_name)
+        listed, list_sha256 = hash_list(work, view_name)  # now: a manifest may be built meanwhile
         reading = Reading(
             ShardReader(shards or work / "shards", cache),
             Sampling(views.num_frames or recipe.data.frames, recipe.data.stride),
             views=views.num_clips or recipe.eval.clips,
         )
         look = _look(found, view_name, views, recipe)
-        test = _Test(file, sha256, recipe, view, views, reading, look)
+        test = _Test(file, sha256, recipe, view, listed, list_sha256, views, reading, look)
         folder = out or work / "evaluations" / _name(path, sha256) / test.name
         ranks.by_first(lambda: _check_room(folder))  # before the hours that a test may take
         share = -(-len(view.clip_ids) // ranks.ranks)
@@ -144,7 +146,7 @@ def evaluate_model(
             skip_broken=views.skip_broken,
             report=lambda done: report(min(done, share), share),
         )
-    return _write_result(test, scores, folder, work) if ranks.is_first else None
+    return _write_result(test, scores, folder) if ranks.is_first else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +157,8 @@ class _Test:
     sha256: str  # of the file
     recipe: Recipe
     view: ViewIndex
+    listed: int  # clips that the view has
+    list_sha256: str  # of these clips and their labels
     views: EvalViews
     reading: Reading
     look: Look
@@ -169,12 +173,11 @@ class _Test:
         return name + ("" if seed is None else f"_shuffled{seed}")
 
 
-def _write_result(test: _Test, scores: Scores, folder: Path, work: Path) -> Evaluated:
+def _write_result(test: _Test, scores: Scores, folder: Path) -> Evaluated:
     """Write predictions.parquet and summary.json to `folder`; returns the accuracies."""
     view, views, clips, crops = test.view, test.views, test.reading.views, test.look.crops
     is_own_list = view.name == f"{test.recipe.dataset}/val" and views.shuffle_seed is None
     made_of = {"checkpoint": test.sha256, "view": view.sha256}
-    listed, list_sha256 = hash_list(work, view.name)
     result = Evaluated(
         checkpoint=str(test.file),
         view=view.name,
@@ -185,8 +188,8 @@ def _write_result(test: _Test, scores: Scores, folder: Path, work: Path) -> Eval
         top5=scores.accuracy(TOP),
         mean_class=scores.mean_class_accuracy(),
         videos=len(scores.rows),
-        listed=listed,
-        list_sha256=list_sha256,
+        listed=test.listed,
+        list_sha256=test.list_sha256,
         precision=views.precision,
         shuffle_seed=views.shuffle_seed,
         published=test.recipe.published if is_own_list else None,

@@ -1,4 +1,4 @@
-"""The classes of videos, by the mean of its views."""
+"""The classes of videos, by the mean of the views of each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

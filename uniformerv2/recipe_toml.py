@@ -113,6 +113,9 @@ def read_recipe(name: str | Path, settings: Iterable[str] = ()) -> Recipe:
     values = {"name": path.stem}
     for section, table in tables.items():
         is_table = isinstance(table, Mapping)
+        if "." in section or (table == {} and section not in _SECTIONS):
+            near = _nearest(section, (*_SECTIONS, *_KEYS))
+            raise RecipeError(f"{where}: no recipe has a key {shown(section)}.{near}")
         values |= {f"{section}.{k}": v for k, v in table.items()} if is_table else {section: table}
     return _build(values, settings, where)
 

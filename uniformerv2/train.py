@@ -63,7 +63,7 @@ class TrainResult:
 def train_model(
     recipe: Recipe,
     *,
-    work: Path,
+    work: str | Path,
     run: str,
     init: str | None = None,
     shards: str | Path | None = None,
@@ -93,6 +93,7 @@ def train_model(
         TrainingError: The loss is no number any more.
         K710Error: Files, recipe and clips do not fit together.
     """
+    work = Path(work)
     folder = work / "runs" / run
     with (
         collect_signals() as asked,  # until all processes have met at the end

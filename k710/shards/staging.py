@@ -65,7 +65,9 @@ def read_all(places: Sequence[str]) -> Generator[bytes | None, None, None]:
         for first in range(0, len(places), _AT_ONCE):
             some = places[first : first + _AT_ONCE]
             opened = [_open_url(place) if is_url(place) else place for place in some]
-            yield from threads.map(_read_place, opened)
+            yield from threads.map(
+                lambda o: read(o) if isinstance(o, str) else _read_url(o), opened
+            )
 
 
 def write(place: str, data: bytes) -> None:
@@ -103,10 +105,6 @@ def clear(folder: str) -> None:
     with contextlib.suppress(Exception):  # an object store has no folders to remove
         files, path = _open_url(folder)
         files.rm(path, recursive=True)
-
-
-def _read_place(opened: str | tuple[Any, str]) -> bytes | None:
-    return read(opened) if isinstance(opened, str) else _read_url(opened)
 
 
 def _read_url(opened: tuple[Any, str]) -> bytes | None:

@@ -3,7 +3,7 @@
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from k710.files import locked, word_os_errors
 from k710.machine import usable_cores
-from k710.sources.find import Copy, Remarks, find_copies, roots_of
+from k710.sources.find import Remarks, find_copies, roots_of
 from k710.sources.table import source_tables, write_sources
 from k710.tables.connection import connect, make_table, run
 from k710.tables.schemas import MANIFEST, SOURCES, read_sql
@@ -116,20 +116,16 @@ def _find(
     own = tuple(_below(os.path.abspath(work / name)) for name in ("shards", "staging"))
     copies = (copy for copy in copies if not copy.uri.startswith(own))
     while batch := list(itertools.islice(copies, _BATCH_COPIES)):
-        _insert(con, batch)
+        columns = zip(*((copy.uri, copy.member, copy.bytes) for copy in batch), strict=True)
+        con.register("batch", pa.table(list(map(list, columns)), schema=_COPIES))
+        run(con, "insert into copies select copy_id(uri, member, bytes), *, true from batch")
+        con.unregister("batch")
         num_found += len(batch)
         on_progress("looking for videos", num_found, None)
 
 
 def _below(root: str) -> str:
     return root.rstrip("/") + "/"
-
-
-def _insert(con: duckdb.DuckDBPyConnection, copies: Iterable[Copy]) -> None:
-    columns = zip(*((copy.uri, copy.member, copy.bytes) for copy in copies), strict=True)
-    con.register("batch", pa.table(list(map(list, columns)), schema=_COPIES))
-    run(con, "insert into copies select copy_id(uri, member, bytes), *, true from batch")
-    con.unregister("batch")
 
 
 # --- probe

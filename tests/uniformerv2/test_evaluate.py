@@ -254,6 +254,19 @@ def test_a_folder_that_can_not_be_written_to_is_said_before_the_test(
     assert seen == []
 
 
+def test_a_manifest_that_is_built_meanwhile_changes_nothing(
+    model: Path, work: Path, tmp_path: Path
+) -> None:
+    own = shutil.copytree(work, tmp_path / "work")
+    expected = evaluated(model, own)
+
+    def build(*_: int) -> None:
+        (own / "manifest.parquet").unlink(missing_ok=True)
+
+    found = evaluated(model, own, report=build)
+    assert (found.listed, found.list_sha256) == (expected.listed, expected.list_sha256)
+
+
 def test_a_run_that_goes_on_meanwhile_changes_nothing(
     model: Path, work: Path, tmp_path: Path
 ) -> None:

@@ -370,3 +370,20 @@ def test_a_model_that_no_recipe_fine_tunes_is_said() -> None:
     with pytest.raises(RecipeError, match=r"24 frames on k600.*\nThere are frozen_k600"):
         find_fine_tuning_recipe("k600", SIZES["l14"], 24)
     assert find_fine_tuning_recipe("k600", SIZES["l14"], 32) == "k600+k710_l14_f32x224"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[optm]\n", r"no recipe has a key 'optm'\..* Near it: .*optim"),
+        ('"optim.lr" = 5e-4\n', r"no recipe has a key 'optim\.lr'"),
+        ("model = 3\n", r"no recipe has a key 'model'\. Near it: model"),
+        ("[[optim]]\nlr = 1.0\n", r"no recipe has a key 'optim'"),
+        ("[name]\n", r"no recipe has a key 'name'"),
+    ],
+)
+def test_a_section_that_is_none_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=words):
+        read_recipe(path)

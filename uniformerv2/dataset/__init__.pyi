@@ -1,5 +1,6 @@
 from .clips import ViewIndex as ViewIndex, read_view as read_view
 from .decode import Reading as Reading
+from .draws import Chances as Chances
 from .frames import (
     Sampling as Sampling,
     train_bounds as train_bounds,

@@ -46,7 +46,7 @@ class ViewIndex:
         return sizes
 
 
-def read_view(work: Path, name: str) -> ViewIndex:
+def read_view(work: str | Path, name: str) -> ViewIndex:
     """Read which clips of a view are in shards.
 
     Args:
@@ -60,6 +60,7 @@ def read_view(work: Path, name: str) -> ViewIndex:
         StageError: A table is not built, there is no such view, or none of its clips is in a shard.
         SchemaError: The index has what no clip can have.
     """
+    work = Path(work)
     with duckdb.connect() as con:
         for table in (MANIFEST, INDEX):
             open_table(con, work, table)

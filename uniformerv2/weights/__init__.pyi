@@ -5,4 +5,5 @@ from .load import (
     Checkpoint as Checkpoint,
     from_reference as from_reference,
     load_model as load_model,
+    read_checkpoint as read_checkpoint,
 )

@@ -199,9 +199,10 @@ def check_tensors(tensors: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
     named: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            held = ", ".join(map(_key, list(tensors)[:5])) + (", ..." if len(tensors) > 5 else "")
             raise WeightsError(
                 f"{shown(path)} is no checkpoint of a model: {_key(name)} is a "
-                f"{type(tensor).__name__}, and no tensor. It holds {_keys(tensors)}."
+                f"{type(tensor).__name__}, and no tensor. It holds {held}."
             )
         if tensor.dtype not in _SAFETENSORS_DTYPES or (
             (tensor.layout, tensor.device.type, tensor.is_quantized)
@@ -219,10 +220,6 @@ def check_tensors(tensors: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
     if not named:
         raise WeightsError(f"{shown(path)} holds no tensors.")
     return named
-
-
-def _keys(tensors: Mapping[Any, Any]) -> str:
-    return ", ".join(map(_key, list(tensors)[:5])) + (", ..." if len(tensors) > 5 else "")
 
 
 def _key(name: object) -> str:
