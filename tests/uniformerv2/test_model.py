@@ -1,12 +1,15 @@
 """The model: its shapes, its first state, its variants, and what training switches on."""
 
+import ast
 import json
+import sys
 from dataclasses import replace
 
 import pytest
 import torch
 
 from support.list_files import shared
+from support.paths import ROOT
 from support.tiny_models import TEMPORAL, TINY, clips, drawn
 from uniformerv2.config import SIZES, Config
 from uniformerv2.model import UniFormerV2, resize_positions
@@ -213,3 +216,11 @@ def test_autocast_is_near_float32_and_learns(dtype: torch.dtype) -> None:
 def test_what_can_not_be_built_is_said(changes: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         replace(TINY, **changes)
+
+
+def test_the_model_needs_pytorch_its_configuration_and_its_convolutions_alone() -> None:
+    nodes = list(ast.walk(ast.parse((ROOT / "uniformerv2" / "model.py").read_text())))
+    names = {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+    names |= {a.name for node in nodes if isinstance(node, ast.Import) for a in node.names}
+    others = {str(name) for name in names if str(name).partition(".")[0] != "torch"}
+    assert others - sys.stdlib_module_names == {"uniformerv2.config", "uniformerv2.depthwise"}
