@@ -3,7 +3,7 @@
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -11,7 +11,6 @@ from k710_cli.options import Json, Work, Workers
 from k710_cli.screen import console, print_json, progress, table
 from k710_cli.train import Cache, Device, Shards, run_or_checkpoint
 from k710_cli.weights import prepare_for_torch
-from uniformerv2.config import Precision
 
 if TYPE_CHECKING:
     from uniformerv2.evaluate import Evaluated
@@ -38,7 +37,9 @@ def evaluate(
             help="Whose frames, views and colours to take, and whose number to compare with.",
         ),
     ] = None,
-    precision: Annotated[Precision, typer.Option(help="Of the model.")] = "fp32",
+    precision: Annotated[
+        Literal["fp32", "bf16", "fp16"], typer.Option(help="Of the model.")
+    ] = "fp32",
     shuffle_frames: Annotated[
         list[int] | None,
         typer.Option(
