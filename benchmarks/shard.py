@@ -38,7 +38,7 @@ import av
 import k710
 from k710.shards.clip import PlannedClip
 from k710.shards.encode_clip import ClipSettings, ClipTask, stage_clip
-from k710.sources.chosen import ChosenCopy, ClipSource
+from k710.sources.clip_source import ChosenCopy, ClipSource
 from k710.sources.index import index_videos
 from k710.statuses import Status
 from k710.video.byte_range import ByteRange

@@ -50,14 +50,14 @@ COVERED_BY = {
         "uniformerv2/training/validate",
     ),
     "uniformerv2/test_model": ("uniformerv2/config",),
-    "uniformerv2/test_recipe": ("uniformerv2/fields", "uniformerv2/recipe_toml"),
+    "uniformerv2/test_recipe": ("uniformerv2/field_types", "uniformerv2/recipe_toml"),
     "uniformerv2/test_train_interrupted": ("cli/__main__", "cli/train"),
     "uniformerv2/test_train": (
         "uniformerv2/training/checkpoint",
         "uniformerv2/training/init",
         "uniformerv2/training/metrics",
         "uniformerv2/training/run",
-        "uniformerv2/training/trainee",
+        "uniformerv2/training/model",
     ),
     "uniformerv2/weights/test_load": (
         "uniformerv2/weights/class_order",

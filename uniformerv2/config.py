@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from uniformerv2.fields import Checked, Rate
+from uniformerv2.field_types import Checked, Rate
 
 __all__ = ["SIZES", "Config", "Precision"]
 

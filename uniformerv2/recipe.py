@@ -12,7 +12,7 @@ from msgspec import Meta
 from k710.errors import shown
 from uniformerv2.config import Config, Precision
 from uniformerv2.dataset.draws import Chances
-from uniformerv2.fields import Above0, Checked, Count, From0, Rate, Share
+from uniformerv2.field_types import Above0, Checked, Count, From0, Rate, Share
 
 __all__ = [
     "NUM_CLASSES",

@@ -16,7 +16,7 @@ from typing import Any, get_args, get_type_hints
 
 from k710.errors import RecipeError, shown
 from uniformerv2.config import SIZES, Config
-from uniformerv2.fields import Checked
+from uniformerv2.field_types import Checked
 from uniformerv2.recipe import (
     NUM_CLASSES,
     Augment,

@@ -34,9 +34,9 @@ from uniformerv2.evaluation.scoring import DTYPES
 from uniformerv2.recipe import Recipe
 from uniformerv2.training import checkpoint
 from uniformerv2.training.metrics import RunProgress, StepWindow
+from uniformerv2.training.model import Trainee, precision_of
 from uniformerv2.training.optim import learning_rate
 from uniformerv2.training.run import Session, collect_signals, open_run
-from uniformerv2.training.trainee import Trainee, precision_of
 from uniformerv2.weights.class_order import ClassOrder
 from uniformerv2.weights.files import read_tensors
 from uniformerv2.weights.load import make_record

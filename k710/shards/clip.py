@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import duckdb
 
-from k710.sources.chosen import ClipSource
+from k710.sources.clip_source import ClipSource
 from k710.tables.connection import run
 from k710.tables.schemas import read_sql
 from k710.video.encode import Encoded

@@ -30,7 +30,7 @@ from k710.shards.encode_clip import (
 from k710.shards.staging import clear, names, prepare, read_all, remove
 from k710.shards.summary import ShardProgress
 from k710.shards.write import ChangedBytes, write_shard
-from k710.sources.chosen import CopyReader
+from k710.sources.clip_source import CopyReader
 from k710.sources.table import rivals
 from k710.statuses import Status
 from k710.video.profiles import COPY

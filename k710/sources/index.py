@@ -140,7 +140,7 @@ def _probe(
 ) -> None:
     """Look into each chosen copy that isn't known, and write sources.parquet with what was seen."""
     # These import PyAV, which takes its time.
-    from k710.sources.chosen import ClipSource
+    from k710.sources.clip_source import ClipSource
     from k710.sources.probe_all import probe_copies
 
     # A file that turns out to be another window makes room for another copy: look again.

@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 
 from k710.engines.local import Failed, run_local
-from k710.sources.chosen import ClipSource, CopyReader
+from k710.sources.clip_source import ClipSource, CopyReader
 from k710.statuses import Status
 from k710.video.byte_range import ByteRange
 from k710.video.cut import Window

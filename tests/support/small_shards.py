@@ -17,7 +17,7 @@ from k710.shards.clip import PlannedClip
 from k710.shards.encode_clip import ClipSettings, ClipTask
 from k710.shards.run import make_shards
 from k710.shards.summary import ShardSummary
-from k710.sources.chosen import ChosenCopy, ClipSource
+from k710.sources.clip_source import ChosenCopy, ClipSource
 from k710.sources.index import index_videos
 from k710.video.byte_range import ByteRange
 from k710.video.cut import Window

@@ -13,7 +13,7 @@ from typing import Annotated, Literal, get_args
 import numpy as np
 from msgspec import Meta
 
-from uniformerv2.fields import Above0, Checked, Share
+from uniformerv2.field_types import Above0, Checked, Share
 
 __all__ = ["OPS", "Box", "Chances", "Draw", "Op", "draw", "draw_ops", "generator_of"]
 

@@ -24,7 +24,7 @@ from uniformerv2.recipe_toml import read_recipe, to_toml
 from uniformerv2.training import checkpoint
 from uniformerv2.training.checkpoint import RunState
 from uniformerv2.training.log import RunLog
-from uniformerv2.training.trainee import Trainee, make_trainee
+from uniformerv2.training.model import Trainee, make_trainee
 from uniformerv2.training.validate import prepare_validation
 from uniformerv2.weights.files import step_of_run, write_tensors
 

@@ -16,7 +16,7 @@ from uniformerv2.dataset.shard_reader import ShardReader
 from uniformerv2.distributed import Ranks
 from uniformerv2.evaluation.scoring import DTYPES, TOP, Look, columns_of, score_view
 from uniformerv2.recipe import Recipe
-from uniformerv2.training.trainee import Trainee, average_in_place, precision_of
+from uniformerv2.training.model import Trainee, average_in_place, precision_of
 
 __all__ = ["prepare_validation"]
 

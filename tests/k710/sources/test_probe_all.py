@@ -14,7 +14,7 @@ import pytest
 
 from k710.engines.local import Failed
 from k710.sources import probe_all as probing
-from k710.sources.chosen import ChosenCopy, ClipSource
+from k710.sources.clip_source import ChosenCopy, ClipSource
 from k710.sources.index import index_videos
 from k710.sources.probe_all import probe_copies, window_in_file
 from k710.video.cut import Window

@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from k710.shards.write import add_member
-from k710.sources.chosen import ChosenCopy, ClipSource, CopyReader
+from k710.sources.clip_source import ChosenCopy, ClipSource, CopyReader
 from k710.tables.schemas import SOURCES
 from k710.video.byte_range import ByteRange
 from k710.video.cut import Window
