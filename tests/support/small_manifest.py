@@ -18,7 +18,7 @@ from k710.manifest.build import build_manifest
 from k710.sources.seen import see
 from k710.sources.table import refresh_sources, source_tables, write_sources
 from k710.tables.connection import connect
-from k710.tables.schemas import OUTCOMES, TABLES
+from k710.tables.schemas import OUTCOMES, TABLES, TRIES
 from k710.tables.sidecar import TableSpec, write_table
 from support.list_files import Row, vid, write_lists
 
@@ -150,18 +150,25 @@ def forget(work: Path) -> None:
 
 
 def outcome(work: Path, shard: int, *rows: Mapping[str, Any]) -> None:
-    """Write the outcomes of a shard; what a row does not say is as sources.parquet has it."""
+    """Write the outcomes and tries of a shard; what a row does not say is as sources.parquet has it.
+
+    The stamp of what was tried is none, if a row says none: it may be of any file there.
+    """
     known = sources(work)
     filled = [
         {"shard": shard, "position": position, **known[row["clip_id"]], "tool": "shard av 1", **row}
         for position, row in enumerate(rows)
     ]
-    (work / "outcomes").mkdir(exist_ok=True)
-    with open_work(work) as con:
-        con.register("rows", table("outcomes", filled))
-        write_table(con, work, TableSpec(OUTCOMES, {}, {}, file=f"outcomes/{shard:06d}"))
+    tried = [{"turn": 0, **row} for row in filled if row["uri"]]
+    for of, values in ((TRIES, tried), (OUTCOMES, filled)):
+        (work / of.name).mkdir(exist_ok=True)
+        with open_work(work) as con:
+            con.register("rows", table(of.name, values))
+            write_table(con, work, TableSpec(of, {}, {}, file=f"{of.name}/{shard:06d}"))
 
 
 def table(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     schema = pa.schema([(column, ARROW[kind]) for column, kind in TABLES[name].columns.items()])
-    return pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
+    return pa.Table.from_pylist(
+        [{name: row.get(name) for name in schema.names} for row in rows], schema=schema
+    )
