@@ -263,7 +263,7 @@ def _summary(con: duckdb.DuckDBPyConnection, work: Path, remarks: Sequence[str])
 
 def _name_remarks(con: duckdb.DuckDBPyConnection) -> Iterator[str]:
     """Which names are not understood, and how they must be."""
-    say_none, say_several = f"say no clip: {_HOW_NAMED}", "could be those of several videos"
+    say_none, say_several = f"names say no clip: {_HOW_NAMED}", "names are those of several videos"
     for count, words in (("= 0", say_none), ("> 1", say_several)):
         ((num, first),) = run(
             con,
@@ -271,7 +271,7 @@ def _name_remarks(con: duckdb.DuckDBPyConnection) -> Iterator[str]:
             f"and num_readings {count}",
         )
         if num:
-            yield f"{num:,} names {words}. The first: {first}"
+            yield f"{num:,} not taken, because their {words}. The first: {first}"
 
 
 def _coverage(con: duckdb.DuckDBPyConnection) -> tuple[ViewCoverage, ...]:

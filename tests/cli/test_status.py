@@ -146,7 +146,7 @@ def test_what_failed_here_is_to_be_tried_again(tmp_path: Path) -> None:
     hung = {
         "clip_id": clip("a"),
         "status": "failed",
-        "uri": "/a.mp4",
+        "uri": f"/{clip('a')}.mp4",
         "detail": "[red]hung\x1b[31m",
     }
     put_table(work, "sources", [hung, {"clip_id": clip("b"), "status": "gone"}])

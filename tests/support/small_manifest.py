@@ -150,7 +150,7 @@ def forget(work: Path) -> None:
 
 
 def outcome(work: Path, shard: int, *rows: Mapping[str, Any]) -> None:
-    """Write the outcomes and tries of a shard; what a row does not say is as sources.parquet has it.
+    """Write a shard's outcomes and tries; what a row does not say is as sources.parquet has it.
 
     The stamp of what was tried is none, if a row says none: it may be of any file there.
     """

@@ -296,31 +296,21 @@ def moved(tmp_path: Path) -> tuple[Path, list[Row]]:
     return work, rows
 
 
-def test_videos_that_moved_are_found_where_they_are(
+def test_videos_that_moved_are_missing_until_they_are_found_and_then_stored(
     moved: tuple[Path, list[Row]], tmp_path: Path
 ) -> None:
     work, rows = moved
+    assert shard(work, VIEWS).clips_undecided == 4
+    assert {statuses(work)[name_of(row)] for row in rows} == {"missing"}
+    assert read_status(VIEWS, work=work).views[0].pending == 4
     summary = index_videos([tmp_path / "b"], work=work)
     assert (summary.used, summary.duplicates, summary.remarks) == (4, 0, ())
-    shard(work, VIEWS)
+    assert shard(work, VIEWS).clips_undecided == 0
     assert {path.relative_to(tmp_path).parts[0] for path in chosen(work).values()} == {"b"}
     assert {statuses(work)[name_of(row)] for row in rows} == {"ok"}
     (tmp_path / "b").rename(tmp_path / "c")
     index_videos([tmp_path / "c"], work=work)
     assert shard(work, VIEWS).shards_made == (), "what is stored stays"
-
-
-def test_videos_that_moved_before_a_run_are_missing_until_they_are_found(
-    moved: tuple[Path, list[Row]], tmp_path: Path
-) -> None:
-    work, rows = moved
-    summary = shard(work, VIEWS)
-    assert summary.clips_undecided == 4
-    assert {statuses(work)[name_of(row)] for row in rows} == {"missing"}
-    assert read_status(VIEWS, work=work).views[0].pending == 4
-    index_videos([tmp_path / "b"], work=work)
-    assert shard(work, VIEWS).clips_undecided == 0
-    assert {statuses(work)[name_of(row)] for row in rows} == {"ok"}
 
 
 def test_a_run_looks_again_before_it_says_missing(

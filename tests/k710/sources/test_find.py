@@ -166,8 +166,8 @@ def test_archives_that_can_not_be_read_are_said(tmp_path: Path) -> None:
         f"{tmp_path}/f.tar is cut short.",
         f"2 not taken, because they are no plain files (links, devices). The first: "
         f"{tmp_path}/g.tar: 'a.mp4'",
-        f"3 not read: archives must be .tar or .tar.gz, and not in another (unpack them). The first: "
-        f"'{tmp_path}/a.zip'",
+        f"3 not read: archives must be .tar or .tar.gz, and not in another (unpack them). The "
+        f"first: '{tmp_path}/a.zip'",
     ]
 
 

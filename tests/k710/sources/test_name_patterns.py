@@ -1,4 +1,4 @@
-"""Which clip or video a file is by its name: the published names, those of other programs, patterns."""
+"""What a file is by its name: published names, those of other programs, patterns, endings."""
 
 from pathlib import Path
 from typing import Any
@@ -70,9 +70,9 @@ def test_the_names_that_programs_give(tmp_path: Path) -> None:
     told = [line for line in summary.remarks if "say no clip" in line]
     first = sorted(f"{videos}/unread/{name}" for name in unread if name != "elevenwords.mp4")[0]
     assert told == [
-        f"{len(UNREAD) - 1} names say no clip: a clip is called ID_000012_000022.mp4, a whole "
-        "video ID.mp4, where ID is YouTube's; other names are read by --name-pattern. The first: "
-        f"{first}"
+        f"{len(UNREAD) - 1} not taken, because their names say no clip: a clip is called "
+        "ID_000012_000022.mp4, a whole video ID.mp4, where ID is YouTube's; other names are read "
+        f"by --name-pattern. The first: {first}"
     ]
 
 
@@ -82,7 +82,8 @@ def test_a_name_that_is_read_in_two_ways_is_neither(tmp_path: Path) -> None:
     summary = index_videos([videos], work=work)
     assert summary.used == 0
     assert summary.remarks == (
-        f"1 names could be those of several videos. The first: {videos}/x abcde--hijk_12_22.mp4",
+        "1 not taken, because their names are those of several videos. The first: "
+        f"{videos}/x abcde--hijk_12_22.mp4",
     )
 
 
@@ -111,8 +112,7 @@ def test_what_ends_otherwise_is_taken_or_counted(tmp_path: Path) -> None:
         f".mp4 of them. The first: '{videos}/a.vob'",
         "3 not read: archives must be .tar or .tar.gz, and not in another (unpack them). The "
         f"first: '{videos}/f.zip'",
-        "4 not taken, because their downloads were not finished. The first: "
-        f"'{videos}/g.mp4.part'",
+        f"4 not taken, because their downloads were not finished. The first: '{videos}/g.mp4.part'",
     )
 
 
