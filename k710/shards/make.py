@@ -319,7 +319,11 @@ def _pack(
                 words = "its bytes change between writing and reading"
                 by_position[position] = _failed(clip, Status.FAILED, words)
             made_again.add(position)
-    staged = [clip.name for copies in copies_at.values() for clip in copies]
+    staged = [
+        clip.name
+        for outcome in ordered
+        for clip in copies_at[outcome.clip.position][: max(1, len(outcome.tries))]
+    ]
     remove_staged(run.settings.folder, staged)
     run.made.append(shard)
     run.progress()

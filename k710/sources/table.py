@@ -251,7 +251,7 @@ def _read_former(
                 "where uri is null or not $has_copies",
                 {"has_copies": has_copies},
             )
-        except K710Error as error:
+        except (K710Error, duckdb.Error) as error:
             if table is SOURCES and on_unreadable is None:
                 raise
             if on_unreadable is not None:

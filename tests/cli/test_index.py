@@ -43,6 +43,7 @@ def test_found_and_missing_in_each_view(built: Path) -> None:
     assert "k710/val 3 2 1 1" in lines and "k400/val 3 2 1 1" in lines
     assert "Videos: 4 = 2 used + 1 duplicates + 1 whose names are no clip's" in lines
     assert f"{built}/videos/yoga/[red]x[blink]\\x1b[2J.mp4" in lines
+    assert any("a clip is called ID_000012_000022.mp4" in line for line in lines)
     assert lines[-1] == "Written to work: sources.parquet, copies.parquet"
 
 
@@ -78,6 +79,7 @@ def test_faults_of_copies_are_columns(built: Path, tmp_path: Path) -> None:
         (["--videos", "videos", "--work", "w"], 1, "Build it: k710 build-manifest --annotations"),
         ([], 2, "Missing option '--videos'"),
         (["--videos", "videos", "--workers", "0"], 2, "'--workers'"),
+        (["--videos", "videos", "--name-pattern", "("], 1, "--name-pattern '(' can't be used: "),
     ],
 )
 def test_what_is_wrong_is_said(built: Path, arguments: list[str], code: int, words: str) -> None:
