@@ -16,14 +16,21 @@ fitting as (
 remembered as (
     select distinct copy_id(uri, member, bytes) as copy_id, true as is_remembered,
     from copies
+),
+
+read as (
+    select copy_id, count(*) as num_readings,
+    from readings
+    group by copy_id
 )
 
 select
     locations.uri,
     member,
     why,
-    place,
-    (select count(*) from readings where readings.copy_id = locations.copy_id) as num_readings,
+    concat_ws(': ', locations.uri, member) as place,
+    coalesce(num_readings, 0) as num_readings,
+    youtube_id is not null as is_of_wanted_video,
     case
         when why is not null then case when is_remembered then 'gone' end
         when is_used then 'used'
@@ -31,7 +38,12 @@ select
         else 'unknown'
     end as fate,
 from locations
-join stems using (copy_id)
+left join read using (copy_id)
+left join (
+    select copy_id, youtube_id,
+    from named
+    semi join wanted using (youtube_id)
+) using (copy_id)
 left join used using (copy_id)
 left join fitting using (copy_id)
 left join remembered using (copy_id)

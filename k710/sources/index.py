@@ -263,12 +263,14 @@ def _summary(con: duckdb.DuckDBPyConnection, work: Path, remarks: Sequence[str])
 
 def _name_remarks(con: duckdb.DuckDBPyConnection) -> Iterator[str]:
     """Which names are not understood, and how they must be."""
-    say_none, say_several = f"names say no clip: {_HOW_NAMED}", "names are those of several videos"
-    for count, words in (("= 0", say_none), ("> 1", say_several)):
+    for those, words in (
+        ("num_readings = 0", f"names say no clip: {_HOW_NAMED}"),
+        ("num_readings > 1", "names are those of several videos"),
+        ("is_of_wanted_video", "names say a window (in seconds) that no list has of the video"),
+    ):
         ((num, first),) = run(
             con,
-            f"select count(*), min(place) from copy_fates where fate = 'unknown' "
-            f"and num_readings {count}",
+            f"select count(*), min(place) from copy_fates where fate = 'unknown' and {those}",
         )
         if num:
             yield f"{num:,} not taken, because their {words}. The first: {first}"

@@ -87,6 +87,17 @@ def test_a_name_that_is_read_in_two_ways_is_neither(tmp_path: Path) -> None:
     )
 
 
+def test_a_window_that_no_list_has_is_said(tmp_path: Path) -> None:
+    work = manifest_of(tmp_path, *rows("a"))
+    videos = put(tmp_path / "v", {f"{vid('a')}_12000_22000.mp4": 1, f"{clip('b', 12)}.mp4": 1})
+    summary = index_videos([videos], work=work)
+    assert (summary.used, summary.unknown) == (0, 2)
+    assert summary.remarks == (
+        "1 not taken, because their names say a window (in seconds) that no list has of the "
+        f"video. The first: {videos}/{vid('a')}_12000_22000.mp4",
+    )
+
+
 def test_a_title_is_no_id_unless_a_list_has_it(tmp_path: Path) -> None:
     work = manifest_of(tmp_path, *rows("a"))
     videos = put(tmp_path / "videos", {"my-basketballs.mp4": 1, f"bowling-balls {vid('b')}.mp4": 1})
