@@ -96,7 +96,8 @@ def is_current(work: Path) -> bool:
     if copies is None or sources is None or not COPIES.path(work).is_file():
         return False
     inputs = SourceInputs(_hashes(work), _patterns_of(sources))
-    return is_done(work, inputs.spec(SOURCES, {}, copies=copies.sha256))
+    is_of_these = copies.fingerprint == inputs.spec(COPIES, {}).fingerprint()
+    return is_of_these and is_done(work, inputs.spec(SOURCES, {}, copies=copies.sha256))
 
 
 def refresh_sources(con: duckdb.DuckDBPyConnection, work: Path) -> None:
