@@ -33,7 +33,7 @@ from k710.shards.summary import ShardProgress
 from k710.shards.write import ChangedBytes, write_shard
 from k710.sources.archives import LACKING
 from k710.sources.clip_source import CopyReader
-from k710.sources.stamps import look
+from k710.sources.stamps import Seen, look_at_all
 from k710.statuses import Status
 from k710.video.probe import Facts
 from k710.video.profiles import COPY
@@ -114,8 +114,7 @@ def _make_places(run: Run, places: Sequence[Sequence[PlannedClip]]) -> Iterator[
         for outcome in _make_copies(run, turn, there):
             place = outcome.clip.shard, outcome.clip.position
             tries[place].append(outcome)
-            is_good = outcome.stored is not None and outcome.source.status == Status.OK
-            if is_good or not left[place]:
+            if _is_good(outcome) or not left[place]:
                 yield _choose(tries.pop(place))
             else:
                 next_turn.append(left[place].popleft())
@@ -127,6 +126,10 @@ def _where(clip: PlannedClip) -> tuple[str, str, int, int]:
     return copy.uri or "", copy.member or "", clip.shard, clip.position
 
 
+def _is_good(outcome: Outcome) -> bool:
+    return outcome.stored is not None and outcome.source.status == Status.OK
+
+
 def _choose(tries: Sequence[Outcome]) -> Outcome:
     """The outcome of a place of which these copies were tried, in that order.
 
@@ -135,7 +138,7 @@ def _choose(tries: Sequence[Outcome]) -> Outcome:
     if not tries[0].clip.is_tried:
         return tries[0]
     stored = [one for one in tries if one.stored is not None]
-    if tries[-1] in stored and tries[-1].source.status == Status.OK:
+    if _is_good(tries[-1]):
         chosen = tries[-1]
     elif stored:
         chosen = max(stored, key=lambda one: one.stored.duration_s if one.stored else 0.0)
@@ -148,7 +151,9 @@ def _choose(tries: Sequence[Outcome]) -> Outcome:
 
 def _make_copies(run: Run, clips: Sequence[PlannedClip], there: Set[str]) -> Iterator[Outcome]:
     """Make each clip of its one copy, or take what is staged; yields an outcome for each."""
-    clips = [_as_it_is(clip) for clip in clips]
+    uris = sorted({clip.source.copy.uri or "" for clip in clips if clip.is_tried})
+    seen = dict(look_at_all(uris))
+    clips = [_as_it_is(clip, seen.get(clip.source.copy.uri or "")) for clip in clips]
     rows = _read_staged_rows(run, clips, there)
     to_stage = []
     for clip in clips:
@@ -160,13 +165,10 @@ def _make_copies(run: Run, clips: Sequence[PlannedClip], there: Set[str]) -> Ite
     yield from _stage(run, to_stage)
 
 
-def _as_it_is(clip: PlannedClip) -> PlannedClip:
+def _as_it_is(clip: PlannedClip, seen: Seen | None) -> PlannedClip:
     """The clip with what is known of its copy as it is now: nothing if another file lies there."""
     copy = clip.source.copy
-    if not clip.is_tried or copy.uri is None:
-        return clip
-    seen = look(copy.uri)
-    if seen.stamp is None:
+    if seen is None or seen.stamp is None:
         return clip  # who reads it says why it can't be read
     num_bytes = seen.num_bytes if copy.member is None else copy.num_bytes
     is_known = num_bytes == copy.num_bytes and copy.stamp in (None, seen.stamp)

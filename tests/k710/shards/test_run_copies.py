@@ -184,8 +184,8 @@ def test_what_was_tried_is_known_and_not_tried_again(made: Path, tmp_path: Path)
     "how",
     [
         {"parts": 2},
-        {"stopped_after": 4},
         {"again": True},
+        pytest.param({"stopped_after": 4}, marks=pytest.mark.slow),
         pytest.param({"workers": 2, "staging_bytes": 1}, marks=pytest.mark.slow),
         pytest.param({"engine": Ray(workers=2), "workers": None}, marks=pytest.mark.slow),
     ],
@@ -228,6 +228,7 @@ def test_the_bytes_of_the_good_copy_go_in(
     assert verify_shards(work=work, deep=True, workers=1).faults == ()
 
 
+@pytest.mark.slow
 def test_a_probe_comes_to_the_same_copies(
     begun: tuple[Path, dict[str, Path]], made: Path, tmp_path: Path
 ) -> None:

@@ -77,6 +77,7 @@ def test_of_a_folder_that_moved_in_part_both_parts_count(tmp_path: Path) -> None
     assert (summary.used, summary.duplicates) == (2, 0)
 
 
+@pytest.mark.slow
 def test_a_class_folder_that_was_renamed(tmp_path: Path) -> None:
     work = manifest_of(tmp_path, A)
     videos = put(tmp_path / "videos", {f"archery_/{clip('a')}.mp4": 5})
@@ -159,6 +160,7 @@ def test_downloads_that_moved_are_what_the_ledger_says(tmp_path: Path) -> None:
     assert {row["status"] for row in sources(work).values()} == {"ok"}
 
 
+@pytest.mark.slow
 def test_of_the_same_videos_on_two_mounts_the_choice_is_by_path(tmp_path: Path) -> None:
     work = manifest_of(tmp_path, A)
     for name in ("m2", "m1"):
