@@ -29,8 +29,8 @@ from k710.errors import StageError, WeightsError, shown
 from k710.files import replacing, word_os_errors, write_json
 from uniformerv2.weights.files import (
     MODEL,
-    READ_ERRORS,
     is_complete,
+    read_saved,
     write_pickle,
     write_tensors,
 )
@@ -142,10 +142,7 @@ def read_state(folder: Path) -> RunState:
 def read_optim(folder: Path) -> dict[str, Any]:
     """What only training needs. WeightsError if it can't be read."""
     path = folder / _FILES[1]
-    try:
-        optim: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except READ_ERRORS as error:
-        raise WeightsError(f"{shown(path)} can't be read: {error}.") from error
+    optim: dict[str, Any] = read_saved(path)
     moments = optim.get("moments") if isinstance(optim, dict) else None
     if not isinstance(moments, dict) or not all(isinstance(m, dict) for m in moments.values()):
         raise WeightsError(f"{shown(path)} is no state of an optimizer.")

@@ -8,17 +8,11 @@ After the last block, before any final norm, every token of every frame is the i
 (`UniFormerV2.tokens`). What a video model has no use for is left out: the final norm, projections,
 classifiers, decoders.
 
-A TorchScript archive is opened with `torch.jit.load` on the CPU. Only its state dict is read, and
-nothing in it is called: one that would run code of its own while it is opened is refused. But
-PyTorch does parse the program in it. It is the one exception to `weights_only=True`: take such
-files from where you would take programs.
+Of a TorchScript archive the tensors are read, and its program is not: see `torch_file`.
 """
 
 import json
 import math
-import warnings
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,11 +24,9 @@ from torch import Tensor, nn
 from k710.errors import MissingExtra, WeightsError, shown
 from uniformerv2.config import Config
 from uniformerv2.model import UniFormerV2, resize_positions
-from uniformerv2.weights.files import READ_ERRORS, check_tensors, is_torchscript, read_tensors
+from uniformerv2.weights.files import read_tensors
 from uniformerv2.weights.load import check_shapes, shapes_of
 from uniformerv2.weights.names import names_in, shapes_in
-
-_jit_load: Callable[..., Any] = torch.jit.load
 
 __all__ = ["ImageViT", "arm", "from_timm", "image_vit"]
 
@@ -143,7 +135,7 @@ def image_vit(init: str, *, activation: Activation | None = None) -> ImageViT:
     path = Path(init)
     if path.is_dir() and (path / "config.json").is_file():
         return _read_hf_folder(path)
-    tensors = _read_script(path) if is_torchscript(path) else read_tensors(path)[0]
+    tensors, _ = read_tensors(path, programs=True)
     # A bare image encoder (class_embedding) is taken for one out of OpenAI's file, with which the
     # reference starts. open_clip's state dicts have the names of OpenAI's.
     is_open = any(name in tensors for name in _UNTOLD) and "input_resolution" not in tensors
@@ -154,31 +146,6 @@ def image_vit(init: str, *, activation: Activation | None = None) -> ImageViT:
             "the folder: its config.json tells."
         )
     return _from_clip(tensors, str(path), activation or "quick_gelu")
-
-
-def _read_script(path: Path) -> dict[str, Tensor]:
-    try:
-        _refuse_what_runs(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of PyTorch's farewell to TorchScript
-            state = dict(_jit_load(path, map_location="cpu").state_dict())
-    except (zipfile.BadZipFile, zlib.error, *READ_ERRORS) as error:
-        raise WeightsError(f"{shown(path)} is no whole TorchScript archive.") from error
-    return check_tensors(state, path)
-
-
-def _refuse_what_runs(path: Path) -> None:
-    """WeightsError for an archive with code that PyTorch would call while it is opened."""
-    with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
-        # PyTorch finds a member whatever the case of its name, and may take another of its like.
-        names = [member.filename.lower() for member in members]
-        is_odd = len(set(names)) != len(names) or any(n.endswith("model.json") for n in names)
-        if is_odd or any(b"__setstate__" in archive.read(member) for member in members):
-            raise WeightsError(
-                f"{shown(path)} may run code of its own as soon as it is opened (__setstate__, or "
-                "members that are not as torch.jit.save writes them): give its state dict instead."
-            )
 
 
 def _read_hf_folder(folder: Path) -> ImageViT:
