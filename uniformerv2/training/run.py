@@ -24,6 +24,7 @@ from uniformerv2.recipe_toml import read_recipe, to_toml
 from uniformerv2.training import checkpoint
 from uniformerv2.training.checkpoint import RunState
 from uniformerv2.training.log import RunLog
+from uniformerv2.training.memory import check_memory
 from uniformerv2.training.model import Trainee, make_trainee
 from uniformerv2.training.validate import prepare_validation
 from uniformerv2.weights.files import step_of_run, write_tensors
@@ -69,6 +70,7 @@ def open_run(
 
     `asked` is what `collect_signals` collects.
     """
+    check_memory(recipe, ranks)
     with contextlib.ExitStack() as stack:
         view = read_view(work, recipe.data.train)
         reader = ShardReader(shards or work / "shards", cache)

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from k710.errors import WeightsError, shown
+from k710.machine import usable_memory
 from uniformerv2.config import Config
 from uniformerv2.model import UniFormerV2
 from uniformerv2.weights.class_order import ClassOrder, assumed_order, order_of_record
@@ -192,6 +193,13 @@ def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 
 def _fill_model(config: Config, tensors: Mapping[str, Tensor]) -> UniFormerV2:
+    """WeightsError where it would take more memory than there is: a file may show bytes twice."""
+    num_bytes = 4 * sum(tensor.numel() for tensor in tensors.values())
+    if num_bytes > usable_memory():
+        raise WeightsError(
+            f"A model {config.width:,} wide and {config.depth} deep takes {num_bytes / 2**30:,.1f} "
+            f"GiB, and there are {usable_memory() / 2**30:,.1f} GiB of memory."
+        )
     with torch.device("meta"):
         model = UniFormerV2(config)  # nothing is drawn that would be overwritten
     model.to_empty(device="cpu")
