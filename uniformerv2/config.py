@@ -81,6 +81,12 @@ class Config(Checked):
         if isinstance(dropout, tuple) and len(dropout) != len(layers):
             raise ValueError(f"global_dropout has {len(dropout)} rates for {len(layers)} blocks")
 
+    @property
+    def depends_on_parts(self) -> bool:
+        """Whether training depends on which clips are computed together: dropout, BatchNorm."""
+        rates = (self.drop_path, self.global_drop_path, self.head_dropout, self.global_dropout)
+        return any(any(r) if isinstance(r, tuple) else r for r in rates) or self.local != "none"
+
 
 SIZES = {
     "b16": Config(),

@@ -35,7 +35,7 @@ from uniformerv2.evaluation.scoring import (
 )
 from uniformerv2.recipe import Precision, Published, Recipe
 from uniformerv2.recipe_toml import read_recipe
-from uniformerv2.weights.files import MODEL, model_of_run
+from uniformerv2.weights.files import MODEL, check_hash, model_of_run
 from uniformerv2.weights.load import Checkpoint, load_model, read_checkpoint
 
 __all__ = ["EvalViews", "Evaluated", "evaluate_model", "recipe_of"]
@@ -224,9 +224,11 @@ def _weights_of(path: Path) -> tuple[Path, str]:
     """The file of weights, of a run the newest step's; and its hash."""
     file = model_of_run(path) if path.is_dir() else path
     try:
-        return file, sha256_of(file)
+        sha256 = sha256_of(file)
     except OSError as error:
         raise WeightsError(f"{shown(path)} can't be read: {error.strerror}.") from error
+    check_hash(file, sha256)
+    return file, sha256
 
 
 def _check_memory(clips: int, frames: int, size: int, ranks: Ranks) -> None:

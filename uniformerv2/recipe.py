@@ -130,7 +130,10 @@ class Optim(Checked):
 
 @dataclass(frozen=True, slots=True)
 class Run(Checked):
-    """How it is computed. Only seed and precision change what comes out, but for rounding."""
+    """How it is computed. Only seed and precision change what comes out, but for rounding.
+
+    And `clips_per_gpu`, where the model has dropout or BatchNorm (`Config.depends_on_parts`).
+    """
 
     seed: _Seed = 6666
     precision: Precision | None = None  # None: bf16 on CUDA, else fp32
@@ -196,7 +199,6 @@ _FREE = {  # they change nothing that comes out, but for rounding
     "model.num_classes",  # those of `data.train`
     "model.checkpoint_blocks",
     "data.val",  # is looked at alone
-    "run.clips_per_gpu",
     "run.compile",
     "run.sharding",
     "run.workers",

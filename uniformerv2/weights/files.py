@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from k710.errors import LabelError, WeightsError, printable, shown
-from k710.files import replacing, word_os_errors
+from k710.files import replacing, sha256_of, word_os_errors
 from uniformerv2.weights.pickle_data import as_dict, describe
 from uniformerv2.weights.torch_file import open_torch_file
 
@@ -26,6 +26,7 @@ __all__ = [
     "MODEL",
     "READ_ERRORS",
     "TORCH_SUFFIXES",
+    "check_hash",
     "check_tensors",
     "is_complete",
     "model_of_run",
@@ -81,6 +82,7 @@ def read_tensors(
     """
     if path.is_dir():
         path = model_of_run(path)
+        check_hash(path)
     if path.suffix == ".safetensors":
         with _worded(path, "safetensors"):
             return _read_safetensors(path)
@@ -100,9 +102,11 @@ def _worded(path: Path, kind: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise WeightsError(f"{shown(path)} can't be read: {error.strerror or error}.") from error
+        why = error.strerror or error
+        raise WeightsError(f"{shown(path, limit=1000)} can't be read: {why}.") from error
     except READ_ERRORS as error:
-        raise WeightsError(f"{shown(path)} is no whole {kind} file: {_why(error)}.") from error
+        where = shown(path, limit=1000)
+        raise WeightsError(f"{where} is no whole {kind} file: {_why(error)}.") from error
 
 
 def _read_torch(path: Path, *, programs: bool) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
@@ -155,6 +159,33 @@ def is_complete(step: Path) -> bool:
         return all(sizes[name] == size for name, size in files.items())
     except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         return False
+
+
+def check_hash(file: Path, sha256: str | None = None, *, step: Path | None = None) -> bool:
+    """Compare a file of a run with its hash in the state.json of `step`, or beside it.
+
+    `sha256` is the file's, where it is known. Returns whether there is a hash to compare with:
+    older checkpoints have none. WeightsError where it is another one.
+    """
+    try:
+        state = json.loads(((step or file.parent) / "state.json").read_text(encoding="utf-8"))
+        said = state.get("sha256", {}).get(file.name)
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return False  # of no run
+    if said is None:
+        return False
+    if said != (sha256 or sha256_of(file)):
+        raise WeightsError(
+            f"{shown(file, limit=1000)} is not what its run wrote: state.json has another SHA-256. "
+            "It was damaged or replaced since.\n"
+            "Copy it again from where it came. "
+            + (
+                "Or remove its folder: the step before it counts then."
+                if step is None
+                else "Or give this run another --run."
+            )
+        )
+    return True
 
 
 def model_of_run(folder: Path) -> Path:

@@ -28,8 +28,17 @@ from uniformerv2.weights.files import read_tensors
 from uniformerv2.weights.load import check_shapes, shapes_of
 from uniformerv2.weights.names import names_in, shapes_in
 
-__all__ = ["ImageViT", "arm", "from_timm", "image_vit"]
+__all__ = ["OF_THE_VIT", "ImageViT", "arm", "from_timm", "image_vit"]
 
+# What of a Config the image model decides.
+OF_THE_VIT = (
+    "patch",
+    "activation",
+    "norm_eps",
+    "norm_before",
+    "layer_scale",
+    "relative_positions",
+)
 Activation = Literal["quick_gelu", "gelu"]
 _VISION = "vision_model."
 _ALONE = "embeddings.class_embedding"
@@ -85,15 +94,7 @@ def arm(vit: ImageViT, config: Config) -> UniFormerV2:
         raise WeightsError(
             f"{shown(vit.name)} cuts patches of {vit.patch} pixels: {config.size} is no multiple."
         )
-    config = replace(
-        config,
-        patch=vit.patch,
-        activation=vit.activation,
-        norm_eps=vit.norm_eps,
-        norm_before=vit.norm_before,
-        layer_scale=vit.layer_scale,
-        relative_positions=vit.relative_positions,
-    )
+    config = replace(config, **{name: getattr(vit, name) for name in OF_THE_VIT})
     model = UniFormerV2(config)
     tensors = dict(vit.tensors)
     taps = 3 if config.temporal_downsample else 1

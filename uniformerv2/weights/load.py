@@ -13,6 +13,8 @@ written under those names, so that every model here takes RGB.
 """
 
 import dataclasses
+import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -159,7 +161,14 @@ def make_record(config: Config, order: ClassOrder | None, family: Format) -> dic
     record: dict[str, Any] = {"dataset": None} if order is None else dict(order.record())
     if family == "k710":
         record["config"] = dataclasses.asdict(config)
+        record["config_sha256"] = _hash(record["config"])
     return record
+
+
+def _hash(config: Mapping[str, Any]) -> str:
+    """Of a record's configuration: shapes alone don't tell where global blocks are, say."""
+    text = json.dumps(config, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def check_shapes(
@@ -178,7 +187,7 @@ def check_shapes(
     rows = [f"    {n}: {tuple(found[n])}, should be {tuple(wanted[n])}" for n in other]
     lines += _some(f"  of another shape: {len(other)}", rows)
     if lines:
-        name = shown(where) if isinstance(where, Path) else where
+        name = shown(where, limit=1000) if isinstance(where, Path) else where
         raise WeightsError("\n".join([f"{name} does not fit the model:", *lines]))
 
 
@@ -359,11 +368,17 @@ def _recorded_config(
         )
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
     try:
+        if record is not None and record.get("config_sha256", "") not in ("", _hash(config)):
+            raise ValueError(
+                f"global_layers {config.get('global_layers')}, {config.get('heads')} heads and so "
+                "on are not those that its tensors were written with (config_sha256)"
+            )
         made = Config(**values)
         if made.depth != _count(tensors, "blocks.") or made.width != len(tensors["class_token"]):
             raise ValueError(f"depth {made.depth} and width {made.width}, and its tensors another")
         return made
-    except (TypeError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, KeyError, RecursionError) as error:
         raise WeightsError(
-            f"{shown(path)} records a model that this version does not have: {shown(str(error))}."
+            f"{shown(path)} records a model that this version does not have: "
+            f"{shown(str(error), limit=200)}."
         ) from error

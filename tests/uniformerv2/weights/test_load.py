@@ -285,6 +285,11 @@ def test_tensors_of_other_kinds_are_refused(tmp_path: Path, tensor: Any, words: 
         {"activation": "gelu_tanh"},
         {"head_dropout": 7},
         {"unknown": 1},
+        {"global_layers": [0, 2]},
+        {"heads": 4},
+        {"norm_eps": 1e-6},
+        {"global_layers": [1, [2]]},
+        {"size": [[[]]]},
         {"size": 16777200, "patch": 1, "relative_positions": True},
         {"width": 1 << 20, "heads": 2},
     ],
@@ -294,9 +299,25 @@ def test_a_record_of_no_model_is_said(tmp_path: Path, change: dict[str, Any]) ->
     path = convert(tmp_path / "a.pyth", "safetensors").path
     with safe_open(path, "pt") as file:
         record = json.loads(file.metadata()["k710"])
+    save_file(load_file(path), tmp_path / "b.safetensors", {"k710": json.dumps(record)})
+    assert read_checkpoint(tmp_path / "b.safetensors").config == read_checkpoint(path).config
     record["config"] |= change
     save_file(load_file(path), tmp_path / "b.safetensors", {"k710": json.dumps(record)})
     with pytest.raises(WeightsError, match="records a model that this version does not have"):
+        read_checkpoint(tmp_path / "b.safetensors")
+
+
+def test_a_record_of_an_older_version_has_no_hash(tmp_path: Path) -> None:
+    published(tmp_path / "a.pyth")
+    path = convert(tmp_path / "a.pyth", "safetensors").path
+    with safe_open(path, "pt") as file:
+        record = json.loads(file.metadata()["k710"])
+    del record["config_sha256"]
+    save_file(load_file(path), tmp_path / "b.safetensors", {"k710": json.dumps(record)})
+    assert read_checkpoint(tmp_path / "b.safetensors").config == read_checkpoint(path).config
+    record["config"]["global_layers"] = [2]
+    save_file(load_file(path), tmp_path / "b.safetensors", {"k710": json.dumps(record)})
+    with pytest.raises(WeightsError, match="not of this model"):
         read_checkpoint(tmp_path / "b.safetensors")
 
 
