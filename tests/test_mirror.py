@@ -17,7 +17,6 @@ COVERED_BY = {
     "cli/test_loader": ("uniformerv2/loader_speed",),
     "cli/test_manifest": ("cli/classes", "cli/main", "cli/screen"),
     "cli/test_status": ("cli/options",),
-    "cli/test_weights": ("uniformerv2/predict",),
     "k710/annotations/test_check": ("k710/annotations/read", "k710/annotations/table"),
     "k710/demo/test_lists": ("k710/demo/videos",),
     "k710/doctor/test_checks": ("k710/doctor/machine",),

@@ -33,6 +33,7 @@ from uniformerv2.weights.files import (
     check_hash,
     is_complete,
     read_saved,
+    steps_of_run,
     write_pickle,
     write_tensors,
 )
@@ -130,7 +131,7 @@ def remove_old(run: Path, keep: int) -> None:
 
     What a killed process left unfinished is no step: it goes too, whatever its number.
     """
-    folders = sorted(run.glob("step_*"), reverse=True)
+    folders = steps_of_run(run)
     kept = set(itertools.islice((f for f in folders if is_complete(f)), keep))
     with word_os_errors(run):
         for folder in folders:

@@ -24,11 +24,11 @@ class RunLog:
     def __init__(self, folder: Path, step: int, run: Run) -> None:
         self.path = folder / "log.jsonl"
         self.watchers: list[Any] = []
-        if run.tensorboard:
-            self.watchers.append(_TensorBoard(folder, step))
-        if run.wandb:
-            self.watchers.append(_WandB(folder))
         with word_os_errors(folder):
+            if run.tensorboard:
+                self.watchers.append(_TensorBoard(folder, step))
+            if run.wandb:
+                self.watchers.append(_WandB(folder))
             self.last = _cut_log(self.path, step)
             # Without a buffer: what a full disk did not take would be written again by close().
             self.file = self.path.open("ab", buffering=0)

@@ -33,6 +33,7 @@ __all__ = [
     "read_saved",
     "read_tensors",
     "step_of_run",
+    "steps_of_run",
     "write_pickle",
     "write_tensors",
 ]
@@ -141,9 +142,15 @@ def _record(record: object, path: Path) -> dict[str, Any]:
     return record
 
 
+def steps_of_run(folder: Path) -> list[Path]:
+    """The folders of the steps in a run's folder, the newest first; what else lies there is not."""
+    found = (path for path in folder.glob("step_*") if re.fullmatch(r"step_\d{9}", path.name))
+    return sorted((path for path in found if path.is_dir()), reverse=True)
+
+
 def step_of_run(folder: Path) -> Path | None:
     """The newest complete step of a run's folder, or the folder itself if it is one; or None."""
-    steps = (*sorted(folder.glob("step_*"), reverse=True), folder)
+    steps = (*steps_of_run(folder), folder)
     return next((step for step in steps if is_complete(step)), None)
 
 

@@ -34,6 +34,7 @@ from uniformerv2.weights.names import Format, format_of, from_names, head_names,
 
 __all__ = [
     "Checkpoint",
+    "check_numbers",
     "check_shapes",
     "from_reference",
     "load_model",
@@ -103,11 +104,26 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def our_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """The tensors of a checkpoint under our names, for RGB frames; their numbers as they are."""
+    """The tensors of a checkpoint under our names, for RGB frames; their numbers as they are.
+
+    WeightsError where one is no number.
+    """
+    check_numbers(checkpoint)
     tensors = from_names(checkpoint.tensors, checkpoint.config, checkpoint.format)
     if _expects_bgr(checkpoint.format, checkpoint.config):
         tensors |= {"patch_embedding.weight": tensors["patch_embedding.weight"].flip(1)}
     return tensors
+
+
+def check_numbers(checkpoint: Checkpoint) -> None:
+    """WeightsError where a weight is NaN or infinite: the file is damaged, or its run burst."""
+    for name, tensor in checkpoint.tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise WeightsError(
+                f"{shown(checkpoint.path, limit=1000)}: {shown(name)} holds numbers that are none "
+                "(NaN or infinite). The file is damaged, or the loss of its run was no number any "
+                "more.\nTake another step of the run, or the file from where it came."
+            )
 
 
 def load_model(checkpoint: Checkpoint | str | Path) -> UniFormerV2:

@@ -18,8 +18,9 @@ from torch.nn.functional import linear
 from k710.errors import LabelError, StageError, WeightsError
 from k710.labels.orders import class_names, head_map, k710_order, labels_sha256
 from support.tiny_models import CONFIG, TEMPORAL, clips, drawn, published
+from uniformerv2.training.checkpoint import remove_old
 from uniformerv2.weights.convert import convert, remap_head
-from uniformerv2.weights.files import read_tensors, write_tensors
+from uniformerv2.weights.files import read_tensors, step_of_run, steps_of_run, write_tensors
 from uniformerv2.weights.load import load_model, read_checkpoint, rename_tensors
 from uniformerv2.weights.names import head_names
 
@@ -448,6 +449,49 @@ def test_a_run_is_read_by_its_newest_whole_step(tmp_path: Path) -> None:
     )
     with pytest.raises(WeightsError, match=r"written as \.safetensors"):
         remap_head(run, "k400", out=tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("to", ["opengvlab", "mmaction2", "safetensors"])
+def test_a_run_is_converted_beside_it(tmp_path: Path, to: Any) -> None:
+    published(tmp_path / "a.pyth")
+    step = tmp_path / "runs" / "mine" / "step_000000001"
+    step.mkdir(parents=True)
+    convert(tmp_path / "a.pyth", "safetensors", out=step / "model.safetensors")
+    (step / "state.json").write_text("{}")
+    suffix = {"opengvlab": ".pyth", "mmaction2": ".pth", "safetensors": ".safetensors"}[to]
+    for source, name in ((step.parent, f"mine_{to}"), (step, f"mine_step_000000001_{to}")):
+        done = convert(source, to)
+        assert done.path == tmp_path / "runs" / f"{name}{suffix}"
+        assert read_checkpoint(done.path).format == ("k710" if to == "safetensors" else to)
+    assert remap_head(step, "k400").path.parent == tmp_path / "runs"
+    assert [path.name for path in step.parent.iterdir()] == [step.name]
+
+
+def test_what_only_is_called_like_a_step_is_none(tmp_path: Path) -> None:
+    published(tmp_path / "a.pyth")
+    for name in ("step_000000001", "step_000000002_copy", "step_2"):
+        (tmp_path / name).mkdir()
+        convert(tmp_path / "a.pyth", "safetensors", out=tmp_path / name / "model.safetensors")
+        (tmp_path / name / "state.json").write_text("{}")
+    (tmp_path / "step_000000003").write_text("a file")
+    assert steps_of_run(tmp_path) == [tmp_path / "step_000000001"]
+    assert step_of_run(tmp_path) == tmp_path / "step_000000001"
+    remove_old(tmp_path, keep=1)
+    assert len(list(tmp_path.glob("step_*"))) == 4
+
+
+@pytest.mark.parametrize("number", [torch.nan, torch.inf])
+def test_weights_that_are_no_numbers_are_said(tmp_path: Path, number: float) -> None:
+    published(tmp_path / "a.pyth")
+    saved = torch.load(tmp_path / "a.pyth", weights_only=True)
+    saved["model_state"]["backbone.transformer.balance"][3] = number
+    torch.save(saved, tmp_path / "b.pyth")
+    b = tmp_path / "b.pyth"
+    uses = (lambda: load_model(b), lambda: convert(b, "mmaction2"), lambda: remap_head(b, "k400"))
+    for use in uses:
+        with pytest.raises(WeightsError, match=r"balance' holds numbers that are none"):
+            use()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.pyth", "b.pyth"]
 
 
 def test_what_a_family_does_not_have_is_refused(tmp_path: Path) -> None:
