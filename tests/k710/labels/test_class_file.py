@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from k710.errors import SourceError
-from k710.labels.class_file import check_class_file, read_class_file
+from k710.labels.class_file import check_class_file
+from k710.labels.class_file_forms import read_class_file
 from k710.labels.orders import (
     DATASETS,
     FAMILIES,
