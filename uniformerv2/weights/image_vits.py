@@ -11,9 +11,11 @@ classifiers, decoders.
 Of a TorchScript archive the tensors are read, and its program is not: see `torch_file`.
 """
 
+import contextlib
 import json
 import math
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -158,7 +160,7 @@ def _read_hf_folder(folder: Path) -> ImageViT:
         eps = float(vision.get("layer_norm_eps", 1e-5))
         if not 0 < eps < 1:
             raise ValueError(f"layer_norm_eps is {eps}")
-    except (OSError, ValueError, AttributeError, TypeError, OverflowError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, OverflowError, RecursionError) as error:
         raise WeightsError(f"{shown(folder)}/config.json can't be read: {error}.") from error
     if act not in ("quick_gelu", "gelu"):
         raise WeightsError(f"{shown(folder)} has the activation {shown(str(act))}: not supported.")
@@ -246,10 +248,27 @@ def _load_timm(name: str) -> ImageViT:
     except ImportError as error:
         raise MissingExtra("--init timm:NAME needs timm: pip install 'k710[train]'") from error
     try:
-        model = timm.create_model(name, pretrained=True)
-    except (RuntimeError, OSError) as error:  # no such model, no weights of it, or no network
-        raise WeightsError(f"timm can't give {shown(name)}: {shown(str(error)[:300])}") from error
+        with _tensors_alone():
+            model = timm.create_model(name, pretrained=True)
+    except Exception as error:  # of timm, of its hub, of the network: each has kinds of its own
+        why = shown(str(error), limit=300)
+        raise WeightsError(f"timm can't give {shown(name)}: {why}") from error
     return from_timm(model, name)
+
+
+@contextlib.contextmanager
+def _tensors_alone() -> Iterator[None]:
+    """Meanwhile torch.load runs nothing, whatever timm tells it: older ones let pickles run."""
+    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def from_timm(model: nn.Module, name: str) -> ImageViT:

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from timm.layers import resample_abs_pos_embed
 
 from k710.errors import WeightsError
-from support.hostile_archives import write_two_directories
+from support.hostile_archives import Evil, write_two_directories
 from support.tiny_models import TINY, clips, drawn
 from uniformerv2.config import SIZES, Config
 from uniformerv2.model import UniFormerV2, resize_positions
@@ -344,3 +344,28 @@ def test_without_network_and_weights_it_is_said(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(WeightsError, match=r"timm can't give '?vit_tiny_patch16_224"):
         image_vit("timm:vit_tiny_patch16_224")
+    for name in ("hf-hub:a b c", "../x", "hf-hub:x/y@z@w", "local-dir:/none", ""):
+        with pytest.raises(WeightsError, match="timm can't give "):
+            image_vit(f"timm:{name}")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_timm_lets_no_pickle_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even one of the versions that ask torch.load to."""
+    config = {"architecture": "vit_tiny_patch16_224", "num_classes": 0, "pretrained_cfg": {}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    torch.save({"a": Evil(tmp_path / "was here")}, tmp_path / "pytorch_model.bin")
+    load = torch.load
+    monkeypatch.setattr("torch.load", lambda *a, **k: load(*a, **{**k, "weights_only": False}))
+    with pytest.raises(WeightsError, match="timm can't give "):
+        image_vit(f"timm:local-dir:{tmp_path}")
+    assert not (tmp_path / "was here").exists()
+    torch.load(tmp_path / "pytorch_model.bin")
+    assert (tmp_path / "was here").exists(), "or else this would prove nothing"
+
+
+def test_a_folder_whose_config_is_none_is_said(tmp_path: Path) -> None:
+    for text in ("[" * 100_000, "[]", "{", '{"vision_config": 7}', '{"layer_norm_eps": 1e999}'):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(WeightsError, match=r"config\.json can't be read"):
+            image_vit(str(tmp_path))
