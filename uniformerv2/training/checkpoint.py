@@ -178,7 +178,7 @@ def read_optim(folder: Path) -> dict[str, Any]:
     )
     if not is_whole:
         raise WeightsError(
-            f"{shown(path)} is no state of an optimizer, as k710 writes it.\n"
+            f"{shown(path, limit=1000)} is no state of an optimizer, as k710 writes it.\n"
             "Remove its folder: the step before it counts then."
         )
     return optim
@@ -186,8 +186,7 @@ def read_optim(folder: Path) -> dict[str, Any]:
 
 def _are_tensors(value: object) -> bool:
     return isinstance(value, dict) and all(
-        isinstance(name, str) and isinstance(tensor, Tensor) and tensor.is_floating_point()
-        for name, tensor in value.items()
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in value.items()
     )
 
 
