@@ -143,8 +143,9 @@ def locked(work: Path) -> Iterator[None]:
         file.truncate(0)
         command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
         command = re.sub(r"(://)[^/\s]+@", r"\1...@", command)  # a proxy's password
-        file.write(f"process {os.getpid()} on {socket.gethostname()}: {command}\n")
-        file.flush()
+        line = f"process {os.getpid()} on {socket.gethostname()}: {command}\n"
+        with word_os_errors(work):  # past the file's buffer, which close() would write again
+            os.write(file.fileno(), line.encode(errors="backslashreplace"))
         try:
             yield
         finally:

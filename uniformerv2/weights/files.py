@@ -24,7 +24,6 @@ from uniformerv2.weights.torch_file import open_torch_file
 
 __all__ = [
     "MODEL",
-    "READ_ERRORS",
     "TORCH_SUFFIXES",
     "check_hash",
     "check_tensors",
@@ -56,7 +55,7 @@ _SAFETENSORS_DTYPES = {
 }
 _MOST_HEADER_BYTES = 16 << 20  # of safetensors: those of the largest models have less than 1 MB
 # What a file of any bytes makes the readers of PyTorch's files and safetensors' raise.
-READ_ERRORS = (
+_READ_ERRORS = (
     OSError,
     RuntimeError,  # NotImplementedError and RecursionError are of its kind
     ValueError,
@@ -105,7 +104,7 @@ def _worded(path: Path, kind: str) -> Iterator[None]:
     except OSError as error:
         why = error.strerror or error
         raise WeightsError(f"{shown(path, limit=1000)} can't be read: {why}.") from error
-    except READ_ERRORS as error:
+    except _READ_ERRORS as error:
         where = shown(path, limit=1000)
         raise WeightsError(f"{where} is no whole {kind} file: {_why(error)}.") from error
 
