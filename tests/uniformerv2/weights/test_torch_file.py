@@ -4,6 +4,7 @@ import contextlib
 import io
 import itertools
 import pickle
+import re
 import struct
 import sys
 import zipfile
@@ -190,3 +191,13 @@ def test_sizes_that_lie_are_said(tmp_path: Path, name: str) -> None:
         path.write_bytes(struct.pack("<Q", 90 << 20) + b" " * 100)
         with pytest.raises(WeightsError, match="its header would have 94,371,840 bytes"):
             read_tensors(path)
+
+
+def test_nothing_else_opens_such_files() -> None:
+    """What runs what it reads, or reads an archive in a way of its own, is in no module."""
+    readers = (
+        r"torch\.load\(|jit\.load\(|\bpickle\.(load|Unpickler)|\bimport (pickle|zipfile|dill)\b"
+    )
+    for package in ("k710", "uniformerv2", "cli"):
+        for path in (Path(__file__).parents[3] / package).rglob("*.py"):
+            assert not re.search(readers, path.read_text(encoding="utf-8")), path
