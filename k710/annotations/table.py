@@ -14,8 +14,9 @@ from k710.annotations.find import ListFile
 from k710.errors import K710Error, SourceError
 from k710.files import sha256_of
 from k710.labels.orders import DATASETS, labels_sha256
+from k710.tables.reading import open_table
 from k710.tables.schemas import ANNOTATIONS
-from k710.tables.sidecar import TableSpec, is_done, open_table, write_table
+from k710.tables.sidecar import TableSpec, is_done, write_table
 
 __all__ = ["LISTS", "write_annotations"]
 

@@ -22,16 +22,9 @@ from k710.files import locked, word_os_errors
 from k710.labels.orders import class_names, labels_sha256
 from k710.manifest.rules import Dedup, Rules
 from k710.tables.connection import connect, make_table, run
+from k710.tables.reading import open_table
 from k710.tables.schemas import ANNOTATIONS, DROPPED, LEAKAGE, MANIFEST, read_sql
-from k710.tables.sidecar import (
-    TableSpec,
-    disown,
-    is_done,
-    open_table,
-    read_sidecar,
-    settle,
-    write_table,
-)
+from k710.tables.sidecar import TableSpec, disown, is_done, read_sidecar, settle, write_table
 
 __all__ = ["Duplicates", "LeakageRow", "ListCount", "Summary", "build_manifest"]
 

@@ -16,8 +16,6 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import duckdb
-
 from k710.errors import StageError, printable
 from k710.files import replacing, sha256_of, word_os_errors
 from k710.labels.orders import class_names, labels_sha256
@@ -25,9 +23,10 @@ from k710.manifest.read import open_tables
 from k710.report.status import read_status
 from k710.shards.plan import Planned, read_planned, seconds_per_shard
 from k710.sources.outcomes import done_shards
-from k710.tables.connection import run
+from k710.tables.connection import connect_to_read, run
+from k710.tables.reading import open_table
 from k710.tables.schemas import DROPPED, MANIFEST, PLAN, SOURCES, TABLES, Table
-from k710.tables.sidecar import Sidecar, parquet_pattern, read_sidecar
+from k710.tables.sidecar import Sidecar, read_sidecar
 from k710.video.encode import Encoding, bytes_per_second
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ _DROPPED = """
 select split, reason, count(*) from dropped group by split, reason order by split desc, reason
 """
 _PLACES = """
-select list(distinct shard), count(*) > count(distinct clip_id) from read_parquet($path)
+select list(distinct shard), count(*) > count(distinct clip_id) from plan
 """
 
 
@@ -89,7 +88,7 @@ def card_text(
     """
     _refuse_bad_name(repo_id)
     work = Path(work)
-    with word_os_errors(work), duckdb.connect() as con:
+    with word_os_errors(work), connect_to_read() as con:
         open_tables(con, work, MANIFEST, DROPPED)
         dropped = run(con, _DROPPED)
     shards, plan = done_shards(work), read_sidecar(PLAN.path(work))
@@ -229,8 +228,9 @@ def _why_other_shards(work: Path, shards: dict[int, Sidecar], planned: Planned |
     path = PLAN.path(work)
     if planned is None or not path.is_file():
         return ["the plan is not there"]
-    with duckdb.connect() as con:
-        ((places, is_twice),) = run(con, _PLACES, {"path": parquet_pattern(path)})
+    with connect_to_read() as con:
+        open_table(con, work, PLAN)
+        ((places, is_twice),) = run(con, _PLACES)
     reasons = {
         "some were planned for only what had a copy then (`--found-only`)": (
             planned.is_found_only()

@@ -16,8 +16,9 @@ import duckdb
 from k710.errors import StageError, shown
 from k710.sources.outcomes import done_shards
 from k710.tables.connection import make_table, run
+from k710.tables.reading import read_tables
 from k710.tables.schemas import PLAN, read_sql, table_path
-from k710.tables.sidecar import TableSpec, parquet_pattern, read_sidecar, write_table
+from k710.tables.sidecar import TableSpec, read_sidecar, write_table
 from k710.video.encode import Encoding, bytes_per_second
 
 __all__ = [
@@ -144,16 +145,9 @@ def read_planned(work: Path) -> Planned | None:
 
 
 def _open_planned(con: duckdb.DuckDBPyConnection, work: Path) -> None:
-    """Make `planned` the plan on disk, empty where there is none.
-
-    Its sidecar may be missing, after a kill: the table was replaced whole, and its rows must not be
-    lost, since shards are made by them.
-    """
-    run(con, f"create or replace temp table planned ({PLAN.declaration()})")
+    """Make `planned` the plan on disk, empty where there is none."""
     path = PLAN.path(work)
-    if path.exists():
-        insert = "insert into planned by name from read_parquet($path)"
-        run(con, insert, {"path": parquet_pattern(path)})
+    read_tables(con, work, "planned", PLAN, [path] if path.exists() else [])
 
 
 def _inputs(work: Path) -> dict[str, str]:

@@ -45,17 +45,10 @@ from k710.shards.summary import ShardProgress, ShardSummary, count_to_make, summ
 from k710.sources.cleanup import remove_stored
 from k710.sources.outcomes import done_shards, open_index, open_outcomes, shard_name
 from k710.sources.table import is_current, open_sources, refresh_sources
-from k710.tables.connection import connect, run
+from k710.tables.connection import connect, connect_to_read, run
+from k710.tables.reading import open_table
 from k710.tables.schemas import INDEX, MANIFEST, PLAN, SOURCES, table_path
-from k710.tables.sidecar import (
-    Sidecar,
-    TableSpec,
-    is_done,
-    open_table,
-    read_sidecar,
-    settle,
-    write_table,
-)
+from k710.tables.sidecar import Sidecar, TableSpec, is_done, read_sidecar, settle, write_table
 from k710.tables.views import require_views
 from k710.video.encode import Encoding
 
@@ -243,7 +236,7 @@ def _open_work(
 
     `refresh` first brings sources.parquet up to date, where a run or a download was killed.
     """
-    with duckdb.connect() as con:  # before a folder of a mistyped name is made
+    with connect_to_read() as con:  # before a folder of a mistyped name is made
         open_table(con, work, MANIFEST)
         require_views(con, work, views)
 

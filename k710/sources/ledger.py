@@ -22,9 +22,8 @@ from k710.files import flocked
 from k710.part import Part
 from k710.sources.outcomes import rename_statuses
 from k710.statuses import Status
-from k710.tables.connection import run
+from k710.tables.connection import parquet_pattern, run
 from k710.tables.schemas import read_sql
-from k710.tables.sidecar import parquet_pattern
 
 __all__ = [
     "Attempt",

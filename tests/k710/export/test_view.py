@@ -30,8 +30,9 @@ from k710.labels.orders import (
 )
 from k710.manifest.build import build_manifest
 from k710.sources.index import index_videos
+from k710.tables.reading import open_table
 from k710.tables.schemas import INDEX
-from k710.tables.sidecar import TableSpec, open_table, write_table
+from k710.tables.sidecar import TableSpec, write_table
 from support.command_line import k710
 from support.list_files import Lists, write_lists
 from support.small_manifest import clip, manifest_of, open_work, pack, put, record
