@@ -47,7 +47,7 @@ def write_annotations(
     )
     if is_done(work, spec):
         sidecar = open_table(con, work, ANNOTATIONS)
-        _refuse_incomplete(sidecar.notes["not_protected"], require_complete)
+        _refuse_incomplete(sidecar.notes.get("not_protected") or [], require_complete)
         return False
     found: Counter[ListRead] = Counter()
     failures: list[K710Error] = []

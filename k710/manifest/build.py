@@ -24,7 +24,15 @@ from k710.manifest.rules import Dedup, Rules
 from k710.tables.connection import connect, make_table, run
 from k710.tables.reading import open_table
 from k710.tables.schemas import ANNOTATIONS, DROPPED, LEAKAGE, MANIFEST, read_sql
-from k710.tables.sidecar import TableSpec, disown, is_done, read_sidecar, settle, write_table
+from k710.tables.sidecar import (
+    TableSpec,
+    disown,
+    is_done,
+    read_sidecar,
+    require_shape,
+    settle,
+    write_table,
+)
 
 __all__ = ["Duplicates", "LeakageRow", "ListCount", "Summary", "build_manifest"]
 
@@ -160,7 +168,7 @@ def _specs(work: Path, rules: Rules) -> list[TableSpec]:
     sidecar = read_sidecar(ANNOTATIONS.path(work))
     assert sidecar is not None
     inputs = {"annotations": sidecar.sha256, "labels": labels_sha256()}
-    notes = {"not_protected": sidecar.notes["not_protected"]}
+    notes = {"not_protected": sidecar.notes.get("not_protected")}
     params = asdict(rules)
     ids = "k710/manifest/ids.sql"
     uses = (ids, "k710/manifest/listed.sql", "k710/manifest/verdicts.sql")
@@ -204,6 +212,19 @@ def _audit(con: duckdb.DuckDBPyConnection, work: Path, rules: Rules) -> None:
 # --- summary
 
 
+@dataclass(frozen=True, slots=True)
+class _Notes:
+    lists: tuple[ListCount, ...]
+    not_protected: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _OfAnnotations:
+    """What the sidecar of annotations.parquet says."""
+
+    notes: _Notes
+
+
 def _summary(
     con: duckdb.DuckDBPyConnection,
     work: Path,
@@ -212,7 +233,7 @@ def _summary(
     built: Sequence[str],
 ) -> Summary:
     annotations = open_table(con, work, ANNOTATIONS)
-    lists = tuple(ListCount(**read) for read in annotations.notes["lists"])
+    notes = require_shape(annotations, ANNOTATIONS.path(work), _OfAnnotations).notes
     for table in (MANIFEST, DROPPED, LEAKAGE):
         open_table(con, work, table)
     counts = con.execute("select view, count(*) from manifest group by view order by view")
@@ -229,12 +250,12 @@ def _summary(
     )
     return Summary(
         rules=rules,
-        lists=lists,
+        lists=notes.lists,
         twins=tuple(sorted(twin for file in files for twin in file.twins)),
-        not_protected=tuple(annotations.notes["not_protected"]),
+        not_protected=notes.not_protected,
         views=views,
         dropped=dropped,
-        duplicates=_duplicates(con, views, lists),
+        duplicates=_duplicates(con, views, notes.lists),
         leakage=tuple(LeakageRow(*row) for row in leakage),
         built=tuple(built),
         work=str(work),

@@ -127,7 +127,7 @@ def open_tables(con: duckdb.DuckDBPyConnection, work: Path, *tables: Table) -> N
     annotations = open_table(con, work, ANNOTATIONS) if tables else None
     rules = [sidecars[table].params for table in (MANIFEST, DROPPED) if table in sidecars]
     made_of_others = any(
-        sidecar.inputs["annotations"] != annotations.sha256
+        sidecar.inputs.get("annotations") != annotations.sha256
         for table, sidecar in sidecars.items()
         if table is not ANNOTATIONS and annotations is not None
     )

@@ -172,8 +172,11 @@ def finish_shards(views: Sequence[str], *, work: str | os.PathLike[str] = "work"
             raise unfinished(work, views, missing)
         if not planned.is_found_only():
             _refuse_unplanned(con, work, views)
-        for folder in {_staging_place(work, None, None), staging_of_round(work)} - {None}:
-            clear(str(folder))
+        own = _staging_place(work, None, None)
+        elsewhere = staging_of_round(work)
+        clear(own)
+        if elsewhere is not None and elsewhere.rpartition("/")[2] == _own_name(work):
+            clear(elsewhere)
         _write_index(con, work)
         return summarise(
             con,
@@ -224,8 +227,13 @@ def _staging_place(work: Path, staging: str | os.PathLike[str] | None, part: Par
             )
         root = given.rstrip("/") if is_url(given) else os.path.abspath(given)
         # Others may stage there, or keep what is none of ours: it is cleared at the end.
-        folder = f"{root}/k710-{hashlib.sha256(os.fsencode(own)).hexdigest()[:12]}"
+        folder = f"{root}/{_own_name(work)}"
     return folder if part is None else f"{folder}/{part.name}"
+
+
+def _own_name(work: Path) -> str:
+    """The name of the folder in which this work directory stages beside others."""
+    return f"k710-{hashlib.sha256(os.fsencode(os.path.abspath(work))).hexdigest()[:12]}"
 
 
 @contextlib.contextmanager

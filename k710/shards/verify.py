@@ -98,7 +98,7 @@ def _verified(
         open_table(con, work, PLAN)
         open_table(con, work, MANIFEST)
     except K710Error as error:
-        return Verified(0, 0, 0, 0, deep, (Fault(None, _first_line(error)),))
+        return Verified(0, 0, 0, 0, deep, (Fault(None, _words_of(error, work)),))
     rows = run(con, "select distinct shard from plan order by shard")
     planned = [row[0] for row in rows]
     # Without a sidecar of its outcomes a shard is not done, whatever else of it there is: it will
@@ -134,8 +134,9 @@ def _sidecar(path: Path) -> Sidecar:
     return sidecar
 
 
-def _first_line(error: K710Error) -> str:
-    return str(error).partition("\n")[0].rstrip(".")
+def _words_of(error: K710Error, work: Path) -> str:
+    """What is wrong with a table, without what to do about it; paths are below `work`."""
+    return str(error).partition("\n")[0].rstrip(".").replace(f"{work}/", "")
 
 
 def _stray_faults(work: Path, planned: Sequence[int]) -> list[Fault]:
@@ -152,7 +153,7 @@ def _shard_faults(con: duckdb.DuckDBPyConnection, work: Path, shard: int) -> Ite
         read_tables(con, work, "places", OUTCOMES, [outcomes])
         read_tables(con, work, "indexed", INDEX, [index])
     except K710Error as error:
-        yield _first_line(error)
+        yield _words_of(error, work)
         return
     planned = "select position, clip_id from plan where shard = $shard order by position"
     rows = run(con, planned, {"shard": shard})
@@ -258,10 +259,11 @@ def _index_faults(
     try:
         sidecar = open_table(con, work, INDEX, name="whole")
     except K710Error as error:
-        return 0, [Fault(None, _first_line(error))]
-    if "shards" not in sidecar.notes:
+        return 0, [Fault(None, _words_of(error, work))]
+    indexed = sidecar.notes.get("shards")
+    if not isinstance(indexed, list):
         return 0, [Fault(None, "index.parquet is not that of all shards")]
-    known = [shard for shard in sound if shard in sidecar.notes["shards"]]
+    known = [shard for shard in sound if shard in indexed]
     open_index(con, work, known)
     differing, repeated = run(
         con,

@@ -10,6 +10,7 @@ The sidecar of the last is written last: with it the shard is done.
 import hashlib
 import tarfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -18,7 +19,7 @@ from k710.statuses import FORMER_NAMES
 from k710.tables.connection import run
 from k710.tables.reading import read_tables
 from k710.tables.schemas import INDEX, OUTCOMES, table_path
-from k710.tables.sidecar import Sidecar, read_sidecar
+from k710.tables.sidecar import Sidecar, read_sidecar, require_shape
 
 __all__ = [
     "HEADER_BYTES",
@@ -53,6 +54,27 @@ def is_header_of(header: bytes, clip_id: str) -> bool:
     return header[:100].rstrip(b"\0") == f"{clip_id}.mp4".encode()
 
 
+@dataclass(frozen=True, slots=True)
+class _Params:
+    encoding: dict[str, str | int | bool | None]
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Notes:
+    tar_bytes: int | None
+    tar_sha256: str | None
+    num_stored: int
+
+
+@dataclass(frozen=True, slots=True)
+class _OfShard:
+    """What the sidecar of a shard's outcomes says."""
+
+    params: _Params
+    notes: _Notes
+
+
 def done_shards(work: Path) -> dict[int, Sidecar]:
     """The shards that are whole, each with the sidecar of its outcomes.
 
@@ -65,7 +87,7 @@ def done_shards(work: Path) -> dict[int, Sidecar]:
             continue
         shard = int(path.stem)
         tar = tar_path(work, shard)
-        size = sidecar.notes.get("tar_bytes")
+        size = require_shape(sidecar, path, _OfShard).notes.tar_bytes
         there = tar.stat().st_size if tar.is_file() else None
         if there == size and read_sidecar(table_path(work, f"shards/{path.stem}")) is not None:
             done[shard] = sidecar

@@ -19,6 +19,7 @@ from k710.statuses import statuses_table
 from k710.tables.schemas import read_sql
 
 __all__ = [
+    "QUERY_ERRORS",
     "connect",
     "connect_to_read",
     "define_common",
@@ -32,6 +33,8 @@ __all__ = [
 ]
 
 MAX_THREADS = 256
+QUERY_ERRORS = (duckdb.Error, RuntimeError)
+"""What DuckDB raises: RuntimeError where its words are no UTF-8, and at Ctrl-C."""
 
 # The tables that each connection reads, by path, with the command that builds one again.
 _opened: WeakKeyDictionary[duckdb.DuckDBPyConnection, dict[Path, str]] = WeakKeyDictionary()
@@ -85,7 +88,7 @@ def connect(
         with duckdb.connect(config=settings) as con, _word_damage(con):
             define_common(con)
             yield con
-    except (duckdb.Error, RuntimeError) as error:
+    except QUERY_ERRORS as error:
         # Ctrl-C inside a query comes out as whatever was under way. (A path may say "interrupted".)
         if re.search("KeyboardInterrupt|Query interrupted|INTERRUPT Error", str(error)):
             raise KeyboardInterrupt from error
@@ -112,7 +115,7 @@ def connect_to_read() -> Iterator[duckdb.DuckDBPyConnection]:
 def _word_damage(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
     try:
         yield
-    except duckdb.Error as error:
+    except QUERY_ERRORS as error:
         is_of_data = not isinstance(error, duckdb.InterruptException | duckdb.OutOfMemoryException)
         damage = find_damaged(con) if is_of_data else None
         if damage is None:
@@ -132,7 +135,7 @@ def find_damaged(con: duckdb.DuckDBPyConnection) -> StageError | None:
         try:
             with duckdb.connect() as other:
                 run(other, whole, {"path": parquet_pattern(path)})
-        except duckdb.Error as error:
+        except QUERY_ERRORS as error:
             return unreadable(path, first_line(error), command)
     return None
 

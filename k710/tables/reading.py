@@ -19,6 +19,7 @@ from k710.errors import SchemaError, StageError, shown
 from k710.statuses import FORMER_NAMES, Status
 from k710.tables.clip_ids import CLIP_ID
 from k710.tables.connection import (
+    QUERY_ERRORS,
     find_damaged,
     note_opened,
     parquet_pattern,
@@ -68,7 +69,7 @@ def open_table(
         if (table.name, sidecar.sha256) not in _sound:
             _refuse_broken_rules(con, name, table, str(path))
             _sound.add((table.name, sidecar.sha256))
-    except duckdb.Error as error:
+    except QUERY_ERRORS as error:
         raise find_damaged(con) or error from error
     return sidecar
 
@@ -90,7 +91,7 @@ def read_tables(
         insert = f"insert into {name} by name from read_parquet($files)"
         try:
             run(con, insert, {"files": files})
-        except duckdb.Error as error:
+        except QUERY_ERRORS as error:
             raise find_damaged(con) or error from error
         if stamps == [stamp_of(path) for path in paths]:
             break

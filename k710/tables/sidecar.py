@@ -15,12 +15,13 @@ import platform
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import duckdb
 import msgspec
 
 import k710
+from k710.errors import SchemaError, printable
 from k710.files import replacing, sha256_of, write_json
 from k710.tables.connection import parquet_pattern, run
 from k710.tables.schemas import Table, read_sql, table_path
@@ -32,10 +33,13 @@ __all__ = [
     "disown",
     "is_done",
     "read_sidecar",
+    "require_shape",
     "settle",
     "stamp_of",
     "write_table",
 ]
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +106,20 @@ def read_sidecar(path: Path) -> Sidecar | None:
         if [stamp_of(one) for one in (path, coming, settled)] == before:
             return found[0] if found else None
     return _parsed(settled)
+
+
+def require_shape(sidecar: Sidecar, path: Path, shape: type[T]) -> T:
+    """Take what the sidecar of the table at `path` must say as `shape`, fields of a sidecar.
+
+    SchemaError where it says something else, and where it is silent.
+    """
+    try:
+        return msgspec.convert(asdict(sidecar), shape)
+    except msgspec.ValidationError as error:
+        raise SchemaError(
+            f"{path}.json is not what this version writes ({printable(str(error))}).\n"
+            "Remove it and its table, and build that again."
+        ) from error
 
 
 def settle(work: Path) -> None:

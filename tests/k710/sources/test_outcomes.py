@@ -71,6 +71,6 @@ def test_a_table_that_is_none_names_the_command_that_makes_it_again(work: Path) 
     (work / "outcomes" / f"{shard_name(0)}.parquet").write_bytes(b"PAR1 is not enough")
     with (
         duckdb.connect() as con,
-        pytest.raises(K710Error, match=r"outcomes can't be read[\s\S]*k710 shard"),
+        pytest.raises(K710Error, match=r"000000\.parquet is not the table that[\s\S]*k710 shard"),
     ):
         read_outcomes(con, work)
