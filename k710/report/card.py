@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from k710.errors import StageError, printable
-from k710.files import replacing, sha256_of, word_os_errors
+from k710.files import replacing, word_os_errors
 from k710.labels.orders import class_names, labels_sha256
 from k710.manifest.read import open_tables
 from k710.report.status import read_status
@@ -182,15 +182,10 @@ def _refuse_bad_name(repo_id: str | None) -> None:
 def _check_table(work: Path, table: Table) -> Sidecar | None:
     """The sidecar of a table that is there; StageError where it tells of other bytes."""
     path = table.path(work)
-    sidecar = read_sidecar(path)
-    if sidecar is None or not path.is_file():
+    if read_sidecar(path) is None or not path.is_file():
         return None
-    if sha256_of(path) != sidecar.sha256:
-        raise StageError(
-            f"{path} is not as it was written.\n"
-            f"Remove it, and build it again: {table.command} --work {work}"
-        )
-    return sidecar
+    with connect_to_read() as con:
+        return open_table(con, work, table)
 
 
 def size_category(num: int) -> str:

@@ -178,6 +178,12 @@ def read_planned(work: Path) -> Planned | None:
 def _open_planned(con: duckdb.DuckDBPyConnection, work: Path) -> None:
     """Make `planned` the plan on disk, empty where there is none."""
     path = PLAN.path(work)
+    if path.exists() and read_sidecar(path) is None:
+        raise StageError(
+            f"{path} lacks its {path.name}.json, which says what it was made of.\n"
+            f"Put that back. Or remove {path.name}: the same command plans the same clips again, "
+            "and what is in shards stays there."
+        )
     read_tables(con, work, "planned", PLAN, [path] if path.exists() else [])
 
 

@@ -55,7 +55,7 @@ def open_table(
     where another version built it, or a row breaks a rule.
     """
     path, name = table.path(work), name or table.name
-    command = f"{table.command} --work {work}"
+    command = table.build_command(work)
     sidecar, descriptor = _open_checked(path, command)
     weakref.finalize(con, os.close, descriptor)
     note_opened(con, {path: command})
@@ -82,20 +82,24 @@ def read_tables(
     StageError where one isn't built, is not what its sidecar tells of, or can't be read;
     SchemaError where another version built one, or a row breaks a rule.
     """
-    command = f"{table.command} --work {work}"
+    command = table.build_command(work)
     note_opened(con, dict.fromkeys(paths, command))
     run(con, f"create or replace temp table {name} ({table.declaration()})")
+    insert = f"insert into {name} by name from read_parquet($files)"
+    files = [parquet_pattern(path) for path in paths]
     while paths:
         stamps = [_check(path, table, command) for path in paths]
-        files = [parquet_pattern(path) for path in paths]
-        insert = f"insert into {name} by name from read_parquet($files)"
+        failure = None
         try:
             run(con, insert, {"files": files})
         except QUERY_ERRORS as error:
-            raise find_damaged(con) or error from error
-        if stamps == [stamp_of(path) for path in paths]:
+            failure = error
+        if stamps != [stamp_of(path) for path in paths]:
+            run(con, f"delete from {name}")  # one was replaced meanwhile: they are read again
+        elif failure is not None:
+            raise find_damaged(con) or failure from failure
+        else:
             break
-        run(con, f"delete from {name}")  # one was replaced meanwhile: they are read again
     _refuse_broken_rules(con, name, table, f"a table in {paths[0].parent}" if paths else "")
 
 

