@@ -214,15 +214,13 @@ def _leak_matrix(summary: "Summary") -> "Table":
 
 
 def _remarks(summary: "Summary") -> list[str]:
-    from k710.errors import printable
 
     lines = []
     for one in summary.duplicates:
         conflict = f", {one.conflicting:,} clips with different labels" if one.conflicting else ""
         count = f"{one.rows:,}{conflict}"
         lines.append(f"{one.list_name}: exact duplicates left out: {count} (see {one.example})")
-    for twin in summary.twins:
-        lines.append(f"Not read, another format of a list that was: {printable(twin)}")
+    lines += [unread.words() for unread in summary.unread]
     if summary.not_protected:
         lines.append(
             f"Not protected against lists that are missing: {', '.join(summary.not_protected)}"

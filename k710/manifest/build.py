@@ -16,7 +16,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from k710.annotations.find import ListFile, find_lists
+from k710.annotations.find import Unread, find_lists
 from k710.annotations.table import LISTS, write_annotations
 from k710.files import locked, word_os_errors
 from k710.labels.orders import class_names, labels_sha256
@@ -76,7 +76,7 @@ class Summary:
 
     rules: Rules
     lists: tuple[ListCount, ...]  # by dataset, name and file
-    twins: tuple[str, ...]  # files not read because another has the same rows
+    unread: tuple[Unread, ...]  # the other files of the folder, and why
     not_protected: tuple[str, ...]  # val and test lists that were not there
     views: dict[str, int]  # view -> clips
     dropped: dict[str, dict[str, int]]  # k710 view -> reason -> rows
@@ -109,7 +109,7 @@ def build_manifest(
     if isinstance(protect, str) or isinstance(prefer, str):
         raise ValueError("protect and prefer are lists of names, not text")
     rules = Rules(tuple(protect), tuple(prefer), dedup)
-    files = find_lists(Path(annotations))
+    lists = find_lists(Path(annotations))
     work = Path(work)
     with (
         word_os_errors(work),
@@ -122,7 +122,7 @@ def build_manifest(
         is_new = write_annotations(
             con,
             work,
-            files,
+            lists.files,
             require_complete=require_complete,
             merge_editions=merge_editions,
             on_rows=lambda rows: on_progress("reading", rows, None),
@@ -131,7 +131,7 @@ def build_manifest(
         if built:
             on_progress("auditing", 0, None)
             _audit(con, work, rules)
-        return _summary(con, work, rules, files, built)
+        return _summary(con, work, rules, lists.unread, built)
 
 
 @contextlib.contextmanager
@@ -215,7 +215,7 @@ def _summary(
     con: duckdb.DuckDBPyConnection,
     work: Path,
     rules: Rules,
-    files: Sequence[ListFile],
+    unread: Sequence[Unread],
     built: Sequence[str],
 ) -> Summary:
     annotations = open_table(con, work, ANNOTATIONS)
@@ -237,7 +237,7 @@ def _summary(
     return Summary(
         rules=rules,
         lists=lists,
-        twins=tuple(sorted(twin for file in files for twin in file.twins)),
+        unread=(*map(_unread_twin, annotations.notes.get("twins", ())), *unread),
         not_protected=tuple(annotations.notes["not_protected"]),
         views=views,
         dropped=dropped,
@@ -246,6 +246,10 @@ def _summary(
         built=tuple(built),
         work=str(work),
     )
+
+
+def _unread_twin(note: Mapping[str, Any]) -> Unread:
+    return Unread(note["reason"], note["num_files"], tuple(note["files"]), note["line"])
 
 
 def _duplicates(

@@ -157,7 +157,7 @@ def test_missing_lists_and_twins_are_said(tmp_path: Path) -> None:
     path.write_text("label,youtube_id,time_start,time_end,split\narchery,aaaaaaaaaaa,0,10,train\n")
     path.with_suffix(".json").write_text("{}")
     done = k710("build-manifest", "--annotations", "lists", cwd=tmp_path)
-    assert "Not read, another format of a list that was: k400/train.json" in done.stdout
+    assert "Not read: k400/train.json: another form of k400/train.csv that can't" in done.stdout
     missing = "k400/test, k400/val, k600/test, k600/val, k700/test, k700/val"
     assert f"Not protected against lists that are missing: {missing}\n" in done.stdout
     again = k710("build-manifest", "--annotations", "lists", "--require-complete", cwd=tmp_path)

@@ -21,7 +21,7 @@ GOOD = "abseiling,aaaaaaaaaaa,1,11,train\n"
 def read(folder: Path, **options: Any) -> list[dict[str, Any]]:
     found: Counter[ListRead] = Counter()
     rows: list[dict[str, Any]] = []
-    for batch in read_annotations(find_lists(folder), found=found, **options):
+    for batch in read_annotations(find_lists(folder).files, found=found, **options):
         rows += batch.to_pylist()
     assert found.total() == len(rows)
     return rows
@@ -284,7 +284,7 @@ BAD_FILES: dict[str, tuple[str, bytes, str]] = {
         b"youtube_id,time_start,time_end,split\naaaaaaaaaaa,1,11,train\n",
         "train.csv:2: the label is blank in a row of 'train'",
     ),
-    "utf-16": ("train.csv", (HEADER + GOOD).encode("utf-16"), "train.csv:1: this is not UTF-8"),
+    "utf-16": ("train.csv", (HEADER + GOOD).encode("utf-16"), "train.csv:1: this is UTF-16 text"),
     "zeros": ("train.csv", b"\x00" * 100, "this is not UTF-8"),
     "no gzip": ("train.csv.gz", (HEADER + GOOD).encode(), "ends too early, or is damaged"),
     "html as gzip": ("train.csv.gz", b"<html>", "ends too early, or is damaged"),
@@ -355,14 +355,14 @@ def test_a_truncated_gzip_is_refused(read_text: Reader, kept: int) -> None:
 
 
 def test_a_line_without_an_end_is_refused(read_text: Reader) -> None:
-    with pytest.raises(SourceError, match=r"train\.csv can't be read as CSV"):
+    with pytest.raises(SourceError, match=r"train\.csv:2: from here on it can't be read"):
         read_text(HEADER + "a" * (9 << 20))
 
 
 def test_a_file_that_is_gone_is_said(tmp_path: Path) -> None:
     (tmp_path / "k400").mkdir()
     (tmp_path / "k400" / "train.csv").write_text(HEADER + GOOD)
-    files = find_lists(tmp_path)
+    files = find_lists(tmp_path).files
     files[0].path.unlink()
     with pytest.raises(SourceError, match=r"train\.csv can't be read: No such file"):
         list(read_annotations(files, found=Counter()))
