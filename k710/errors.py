@@ -73,7 +73,10 @@ class MissingExtra(K710Error):
 
 def shown(text: object, *, limit: int = 80) -> str:
     """`text` in quotes on one line, safe to print: control characters escaped, cut to `limit`."""
-    whole = str(text)
+    try:
+        whole = str(text)
+    except (RecursionError, ValueError):  # nested too deep, or a number of thousands of digits
+        whole = f"<{type(text).__name__}>"
     cut = whole if len(whole) <= limit else whole[: limit - 3] + "..."
     # repr() escapes what a terminal would act on (ESC, CR, bidi controls).
     return repr(cut)

@@ -48,8 +48,8 @@ MAX_RATIO = 50  # unpacked to packed; the published lists stay below 20
 FREE_BYTES = 4 << 20  # unpacked before the ratio counts
 _SAMPLE_LINES = 20
 _READY_MADE = (
-    "a ready-made list of videos, as MMAction2, SlowFast, VideoMAE and UniFormer read it, which "
-    "doesn't tell the times and the order of its classes"
+    "a ready-made list of videos, as MMAction2, SlowFast, VideoMAE and UniFormer read it, without "
+    "the times and the order of its classes; k710 export writes such lists"
 )
 _CLASSES = "a list of classes, of which k710 labels --check says the order"
 _IDS = "YouTube ids alone, without times and classes"

@@ -103,8 +103,17 @@ def test_every_published_split_is_known(read_text: Reader, word: str, split: str
         '"abseiling","aaaaaaaaaaa","1","11","train"\n',
         "label,youtube_id,time_start,time_end,split,,\nabseiling,aaaaaaaaaaa,1,11,train,,\n",
         "split,is_cc,time_end,time_start,youtube_id,label\ntrain,0,11,1,aaaaaaaaaaa,abseiling\n",
+        (HEADER + GOOD).replace(",", ";"),
+        (HEADER + GOOD).replace(",", "\t"),
+        "Label, YouTube_ID, Time_Start, Time_End, SPLIT\nabseiling, aaaaaaaaaaa, 1, 11, train\n",
+        (HEADER + GOOD).replace("\n", "\r"),
+        HEADER.rstrip() + ",x,x\n" + GOOD.rstrip() + f",{'y' * 200_000},\n",
+        HEADER + GOOD.replace(",1,", f",{'0' * 5000}1,"),
     ],
-    ids=["bom", "crlf", "no end", "blank line", "blank lines", "commas", "quotes", "more", "order"],
+    ids=[
+        *("bom", "crlf", "no end", "blank line", "blank lines", "commas", "quotes", "more"),
+        *("order", "semicolons", "tabs", "case and spaces", "cr", "long cell", "zeros"),
+    ],
 )
 def test_harmless_variants_give_the_same_row(read_text: Reader, content: str) -> None:
     (row,) = read_text(content)
@@ -242,11 +251,18 @@ BAD_ROWS = {
     "split": ("abseiling,bbbbbbbbbbb,1,11,trian\n", "'trian' is no split: published lists have"),
     "no split": ("abseiling,bbbbbbbbbbb,1,11,\n", "'' is no split"),
     "latin-1": (b"caf\xe9,bbbbbbbbbbb,1,11,train\n", "this is not UTF-8 text"),
+    "latin-1, ragged": (b"caf\xe9,bbbbbbbbbbb,1,11\n", "4 values under a header of 5 columns"),
+    "5,000 digits": (f"abseiling,bbbbbbbbbbb,{'1' * 5000},11,train\n", "is no whole number"),
+    "long label": (f"{'a' * 200_000},bbbbbbbbbbb,1,11,train\n", "is no Kinetics class"),
+    "very long id": (f"abseiling,{'b' * 200_000},1,11,train\n", "those have 11 characters"),
+    "right to left": ("abs\u202eeiling,bbbbbbbbbbb,1,11,train\n", r"'abs\u202eeiling' is no"),
 }
 
 
 @pytest.mark.parametrize("case", BAD_ROWS)
-def test_a_bad_row_is_named_with_file_and_line(read_text: Reader, case: str) -> None:
+def test_a_bad_row_is_named_with_file_and_line(
+    read_text: Reader, case: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     row, words = BAD_ROWS[case]
     bad = row.encode() if isinstance(row, str) else row
     content = (HEADER + GOOD + "\n" + GOOD).encode() + bad + GOOD.encode()
@@ -257,6 +273,7 @@ def test_a_bad_row_is_named_with_file_and_line(read_text: Reader, case: str) -> 
     assert text.splitlines()[0].partition(" ")[0].endswith("k400/train.csv:5:"), text
     assert text.count("\n") == 1, "what is wrong, then what to do"
     assert text.replace("\n", "").isprintable()
+    assert capfd.readouterr() == ("", ""), "nothing is printed beside the error"
 
 
 BAD_FILES: dict[str, tuple[str, bytes, str]] = {
@@ -309,6 +326,29 @@ BAD_FILES: dict[str, tuple[str, bytes, str]] = {
     "json without colon": ("train.json", b'{"aaaaaaaaaaa" {}}', "entry 1: broken JSON"),
     "json not closed": ("train.json", b"{ENTRY, ", "entry 2: broken JSON"),
     "json deep": ("train.json", b'{"a": ' + b"[" * 100_000, "entry 1: broken JSON"),
+    "json deep value": ("train.json", b'{"a": ' + b"[" * 900 + b"]" * 900 + b"}", "'a' lacks its"),
+    "json 4,000 digits": (
+        "train.json",
+        b'{"aaaaaaaaaaa": {"annotations": {"segment": ['
+        + b"1" * 4000
+        + b', 2]}, "subset": "test"}}',
+        "entry 1: time_start '1111",
+    ),
+    "utf-16 without its mark": (
+        "train.csv",
+        (HEADER + GOOD).encode("utf-16-le"),
+        "train.csv:1: this is not UTF-8",
+    ),
+    "blank lines, packed": (
+        "train.csv.gz",
+        gzip.compress(HEADER.encode() + b"\n" * 20_000_000, 1),
+        "times its size, as no list does",
+    ),
+    "zeros, packed as json": (
+        "train.json.gz",
+        gzip.compress(bytes(20_000_000), 1),
+        "times its size, as no list does",
+    ),
     "json long number": ("train.json", b'{"a": ' + b"9" * 5000 + b"}", "entry 1: broken JSON"),
     "json half a character": (
         "train.json",

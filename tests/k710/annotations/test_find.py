@@ -175,7 +175,7 @@ def test_every_other_file_is_named_with_its_reason(tmp_path: Path) -> None:
         "work/manifest.parquet": "a table of k710",
         "work/manifest.parquet.json": "a table of k710",
         "videos.csv": "a ready-made list of videos, as MMAction2, SlowFast, VideoMAE and UniFormer "
-        "read it, which doesn't tell the times and the order of its classes",
+        "read it, without the times and the order of its classes; k710 export writes such lists",
         "classes.json": "a list of classes, of which k710 labels --check says the order",
         "notes.txt": "its first line is no header of an annotation list",
         "train.csv": "no plain file, but a pipe, a socket or a device",
