@@ -27,6 +27,7 @@ __all__ = [
     "TrainingError",
     "WeightsError",
     "printable",
+    "printable_lines",
     "shown",
 ]
 
@@ -85,3 +86,8 @@ def shown(text: object, *, limit: int = 80) -> str:
 def printable(text: str) -> str:
     """`text` with every character escaped that a terminal would act on, line breaks too."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def printable_lines(text: str) -> str:
+    """`text` with its lines `printable`; `\\n` alone breaks them."""
+    return "\n".join(printable(line) for line in text.split("\n"))
