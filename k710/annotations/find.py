@@ -19,7 +19,7 @@ from k710.annotations.content import (
 )
 from k710.errors import SourceError, printable, shown
 
-__all__ = ["FoundLists", "ListFile", "Unread", "find_lists"]
+__all__ = ["FoundLists", "ListFile", "Unread", "find_lists", "unreadable"]
 
 _CSV_KINDS = (".csv", ".csv.gz", ".gz")
 _TEXT_KINDS = (".tsv", ".tsv.gz", ".txt", ".txt.gz")
@@ -129,6 +129,13 @@ def find_lists(folder: Path) -> FoundLists:
     return FoundLists(tuple(sorted(files, key=lambda file: file.name)), unread)
 
 
+def unreadable(path: Path, error: OSError) -> SourceError:
+    """The error for a list, or a folder that may hold some, which can't be opened or read."""
+    return SourceError(
+        f"{path} can't be read: {error.strerror}.\nMake it readable, or move it away."
+    )
+
+
 def _no_folder(folder: Path) -> str:
     get = f"Get the official lists with: k710 fetch-annotations {printable(str(folder))}"
     if not folder.is_file():
@@ -164,7 +171,7 @@ def _walk(search: _Search) -> Iterator[Path]:
             found = folder.stat()
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError as error:
-            raise SourceError(f"{folder} can't be read: {error.strerror}.") from error
+            raise unreadable(folder, error) from error
         if (found.st_dev, found.st_ino) in seen:  # a link to a folder above
             continue
         seen.add((found.st_dev, found.st_ino))

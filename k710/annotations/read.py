@@ -1,6 +1,7 @@
 """Read the rows of one annotation list as text, with their place in the file.
 
-Reads the formats in which Kinetics lists are published: CSV (plain or .gz) and DeepMind's JSON.
+Reads the formats in which Kinetics lists are published: CSV (plain or .gz, parted by commas, tabs
+or semicolons, whatever its ending) and DeepMind's JSON.
 Rows come in batches, in file order. Nothing that they say is believed yet: check.py checks it.
 """
 
@@ -27,7 +28,7 @@ from k710.annotations.content import (
     parse_header,
     refuse_bomb,
 )
-from k710.annotations.find import ListFile
+from k710.annotations.find import ListFile, unreadable
 from k710.errors import SourceError, printable, shown
 
 __all__ = ["TextRows", "read_text_rows"]
@@ -65,7 +66,7 @@ def read_text_rows(file: ListFile) -> Iterator[TextRows]:
     except OSError as error:  # BadGzipFile is one, and Arrow's errors on compressed streams are
         if file.is_gzip and error.errno is None:
             raise _cut_off(file) from error
-        raise SourceError(f"{file.path} can't be read: {error.strerror}.") from error
+        raise unreadable(file.path, error) from error
 
 
 def _head(file: ListFile) -> str:
@@ -238,7 +239,9 @@ def _json_entries(file: ListFile) -> Iterator[tuple[str, Any]]:
                 entry += 1
                 yield key, value
         rest = text[place:] if entry else text[1:].lstrip()[1:]
-        if (rest + stream.read()).strip():
+        if rest.strip() or any(
+            more.strip() for more in iter(lambda: stream.read(_ENTRY_BYTES), "")
+        ):
             raise SourceError(
                 f"{file.path} goes on after its last entry, {entry}.\nDownload the list again."
             )
@@ -291,19 +294,21 @@ def _bad_csv(file: ListFile, line: int, why: str) -> SourceError:
 
 def _long_line(file: ListFile) -> int | None:
     """The number of the first line that is longer than any block of a list."""
+    return next((n for n, part in _line_parts(file) if len(part) == _BLOCK_BYTES), None)
+
+
+def _line_parts(file: ListFile) -> Iterator[tuple[int, bytes]]:
+    """Yield each line with its number; what is longer than a block, in parts."""
     number, is_new = 0, True
     with _open(file) as stream:
         while part := stream.readline(_BLOCK_BYTES):
             number += is_new
             is_new = part.endswith(b"\n")
-            if not is_new and len(part) == _BLOCK_BYTES:
-                return number
-    return None
+            yield number, part
 
 
 def _not_utf8(file: ListFile) -> SourceError:
-    with _open(file) as stream:
-        line = next((n for n, content in enumerate(stream, start=1) if not _is_text(content)), 1)
+    line = next((number for number, part in _line_parts(file) if not _is_text(part)), 1)
     return SourceError(
         f"{file.path}:{line}: this is not UTF-8 text.\n"
         "Save the list as UTF-8, or download it again: the published ones are plain ASCII."

@@ -10,7 +10,7 @@ import duckdb
 import pyarrow as pa
 
 from k710.annotations.check import ListRead, read_annotations, rows_schema
-from k710.annotations.find import ListFile, Unread
+from k710.annotations.find import ListFile, Unread, unreadable
 from k710.errors import K710Error, SourceError
 from k710.files import sha256_of
 from k710.labels.orders import DATASETS, labels_sha256
@@ -93,7 +93,7 @@ def _hash(file: ListFile) -> str:
     try:
         return sha256_of(file.path)
     except OSError as error:
-        raise SourceError(f"{file.path} can't be read: {error.strerror}.") from error
+        raise unreadable(file.path, error) from error
 
 
 def _refuse_incomplete(missing: Sequence[str], require_complete: bool) -> None:

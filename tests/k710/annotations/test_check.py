@@ -218,6 +218,17 @@ def test_json_is_the_same_whatever_the_chunks(
     assert [row["source_line"] for row in rows] == list(range(1, count + 1))
 
 
+def test_what_follows_the_last_entry_is_seen_however_far(
+    read_text: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = '{"aaaaaaaaaaa": {"annotations": {"segment": [1, 11]}, "subset": "test"}}'
+    monkeypatch.setattr("k710.annotations.read._ENTRY_BYTES", len(entry))
+    assert len(read_text(entry + " " * 500, "test.json")) == 1
+    for rest in ("x", " " * 500 + "x", "\n" * len(entry) + "{}"):
+        with pytest.raises(SourceError, match="goes on after its last entry, 1"):
+            read_text(entry + rest, "test.json")
+
+
 # --- what is refused
 
 BAD_ROWS = {
