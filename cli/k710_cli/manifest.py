@@ -56,8 +56,8 @@ def build_manifest(
     annotations: Annotated[
         Path,
         typer.Option(
-            help="Folder with the lists: CSV (plain or .gz) or the official JSON, in any layout "
-            "that names the dataset in a file's or folder's name.",
+            help="Folder with the lists: CSV (.csv, .txt or .tsv, plain or .gz) or the official "
+            "JSON, in any layout that names the dataset in a file's or folder's name.",
             show_default=False,
         ),
     ],

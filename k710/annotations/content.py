@@ -18,6 +18,7 @@ from typing import Any
 
 from k710.errors import LabelError, SourceError
 from k710.labels.orders import resolve_label
+from k710.labels.video_lines import is_video_line
 
 __all__ = [
     "COLUMNS",
@@ -54,14 +55,9 @@ _READY_MADE = (
 _CLASSES = "a list of classes, of which k710 labels --check says the order"
 _IDS = "YouTube ids alone, without times and classes"
 _DELIMITERS = (",", "\t", ";")
-_VIDEO = re.compile(
-    r"\.(?:mp4|mkv|webm|avi|mov|m4v|flv|wmv|3gp|ts|mpg|mpeg|ogv)[\"']?(?=[\s,;]|$)", re.IGNORECASE
-)
 _ID = re.compile(r"[A-Za-z0-9_-]{11}")
-_CLIP = re.compile(r"[A-Za-z0-9_-]{11}(?:_\d+_\d+)?")
 _SPLIT = re.compile(r"train|val|validate|validation|test|holdout_test", re.IGNORECASE)
 _NUMBER = re.compile(r"\d+(\.\d+)?")
-_INTEGER = re.compile(r"-?\d+")
 _LONGEST_NAME = 200
 _JSON_SAMPLE = 8192
 
@@ -162,22 +158,11 @@ def name_other_list(head: bytes) -> OtherList | None:
             continue
         if all(_is_class(line) for line in body):
             return OtherList(_CLASSES, body[0])
-        if all(_VIDEO.search(line) or _is_numbered(line) for line in body):
+        if all(map(is_video_line, body)):
             return OtherList(_READY_MADE, body[0])
         if not is_json and all(_ID.fullmatch(line) for line in body):
             return OtherList(_IDS, body[0])
     return None
-
-
-def _is_numbered(line: str) -> bool:
-    """Whether a line is a path or the name of a clip, then a class number, frame counts between."""
-    name, *others = re.split(r"[\s,;]+", line.strip(" \t,;"))
-    if not others or not _INTEGER.fullmatch(others[-1]):
-        return False
-    if any("/" in word or "\\" in word for word in (name, *others)):
-        return True
-    is_clip = len(others) == 1 and _CLIP.fullmatch(name.strip("\"'"))
-    return bool(is_clip) or (len(others) > 1 and all(map(_INTEGER.fullmatch, others)))
 
 
 def _is_class(line: str) -> bool:
