@@ -27,6 +27,7 @@ __all__ = [
     "TrainingError",
     "WeightsError",
     "printable",
+    "printable_lines",
     "shown",
 ]
 
@@ -73,7 +74,10 @@ class MissingExtra(K710Error):
 
 def shown(text: object, *, limit: int = 80) -> str:
     """`text` in quotes on one line, safe to print: control characters escaped, cut to `limit`."""
-    whole = str(text)
+    try:
+        whole = str(text)
+    except (RecursionError, ValueError):  # nested too deep, or a number of thousands of digits
+        whole = f"<{type(text).__name__}>"
     cut = whole if len(whole) <= limit else whole[: limit - 3] + "..."
     # repr() escapes what a terminal would act on (ESC, CR, bidi controls).
     return repr(cut)
@@ -82,3 +86,8 @@ def shown(text: object, *, limit: int = 80) -> str:
 def printable(text: str) -> str:
     """`text` with every character escaped that a terminal would act on, line breaks too."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def printable_lines(text: str) -> str:
+    """`text` with its lines `printable`; `\\n` alone breaks them."""
+    return "\n".join(printable(line) for line in text.split("\n"))

@@ -16,7 +16,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from k710.annotations.find import ListFile, find_lists
+from k710.annotations.find import Unread, find_lists
 from k710.annotations.table import LISTS, write_annotations
 from k710.files import locked, word_os_errors
 from k710.labels.orders import class_names, labels_sha256
@@ -77,7 +77,7 @@ class Summary:
 
     rules: Rules
     lists: tuple[ListCount, ...]  # by dataset, name and file
-    twins: tuple[str, ...]  # files not read because another has the same rows
+    unread: tuple[Unread, ...]  # the other files of the folder, and why
     not_protected: tuple[str, ...]  # val and test lists that were not there
     views: dict[str, int]  # view -> clips
     dropped: dict[str, dict[str, int]]  # k710 view -> reason -> rows
@@ -110,7 +110,7 @@ def build_manifest(
     if isinstance(protect, str) or isinstance(prefer, str):
         raise ValueError("protect and prefer are lists of names, not text")
     rules = Rules(tuple(protect), tuple(prefer), dedup)
-    files = find_lists(Path(annotations))
+    lists = find_lists(Path(annotations))
     work = Path(work)
     with (
         word_os_errors(work),
@@ -123,7 +123,7 @@ def build_manifest(
         is_new = write_annotations(
             con,
             work,
-            files,
+            lists.files,
             require_complete=require_complete,
             merge_editions=merge_editions,
             on_rows=lambda rows: on_progress("reading", rows, None),
@@ -132,7 +132,7 @@ def build_manifest(
         if built:
             on_progress("auditing", 0, None)
             _audit(con, work, rules)
-        return _summary(con, work, rules, files, built)
+        return _summary(con, work, rules, lists.unread, built)
 
 
 @contextlib.contextmanager
@@ -216,6 +216,7 @@ def _audit(con: duckdb.DuckDBPyConnection, work: Path, rules: Rules) -> None:
 class _Notes:
     lists: tuple[ListCount, ...]
     not_protected: tuple[str, ...]
+    twins: tuple[Unread, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +230,7 @@ def _summary(
     con: duckdb.DuckDBPyConnection,
     work: Path,
     rules: Rules,
-    files: Sequence[ListFile],
+    unread: Sequence[Unread],
     built: Sequence[str],
 ) -> Summary:
     annotations = open_table(con, work, ANNOTATIONS)
@@ -251,7 +252,7 @@ def _summary(
     return Summary(
         rules=rules,
         lists=notes.lists,
-        twins=tuple(sorted(twin for file in files for twin in file.twins)),
+        unread=(*notes.twins, *unread),
         not_protected=notes.not_protected,
         views=views,
         dropped=dropped,

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -37,6 +38,7 @@ __all__ = ["PUBLISHED", "Card", "card_text", "size_category", "write_card"]
 PUBLISHED = ("manifest", "annotations", "dropped", "leakage", "index")
 """The tables that may lie beside the card on the hub. The others tell of paths on this machine."""
 _MARK = re.compile(r"^<!-- k710 card (\w+): .* -->\n", re.M)
+_ENDS_CODE = re.compile(r"[`|<>]")  # what would end a code span or a cell
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>|#~&$])")  # what Markdown would read as more than text
 _DROPPED = """
 select split, reason, count(*) from dropped group by split, reason order by split desc, reason
@@ -132,16 +134,28 @@ def _template() -> "Template":
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=StrictUndefined,
+        # No value breaks its line, whatever table it comes from.
+        finalize=lambda value: printable(value) if isinstance(value, str) else value,
     )
     environment.filters |= {
         "counted": lambda num, noun: f"{num:,} {noun}{'' if num == 1 else 's'}",
         "escaped": lambda text: _MARKUP.sub(r"\\\1", printable(text)),
+        "inert": lambda text: _ENDS_CODE.sub(_as_number, printable(str(text))),
+        "literal": json.dumps,
         "percent": "{:.2%}".format,
+        "quoted": lambda text: shlex.quote(printable(str(text))),
         "thousands": "{:,}".format,
     }
     text = resources.files("k710.report").joinpath("card_template.md").read_text(encoding="utf-8")
     return environment.from_string(text)
+
+
+def _as_number(match: re.Match[str]) -> str:
+    return f"\\x{ord(match[0]):02x}"
 
 
 def _refuse_to_replace(path: Path) -> None:
