@@ -18,7 +18,6 @@ COVERED_BY = {
     "cli/test_manifest": ("cli/classes", "cli/main"),
     "cli/test_screen": ("cli/plain_text",),
     "cli/test_status": ("cli/options",),
-    "cli/test_weights": ("uniformerv2/predict",),
     "k710/annotations/test_check": ("k710/annotations/read", "k710/annotations/table"),
     "k710/demo/test_lists": ("k710/demo/videos",),
     "k710/doctor/test_checks": ("k710/doctor/machine",),

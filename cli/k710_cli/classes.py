@@ -87,13 +87,16 @@ def _print_check(path: Path, result: "ClassFileCheck") -> None:
 
     order = f"{result.dataset} in {result.family} order"
     aliases = f" ({result.num_aliases} by another of their names)" if result.num_aliases else ""
+    if result.first == 1:
+        aliases += ", numbered from 1"
     if not result.wrong:
         say(printable(f"{path}: {order}, all {result.num_rows} rows right{aliases}."))
         return
+    most = max(result.num_rows, result.wrong[-1].index + 1)  # of the file, or of the order
     say(
         printable(
             f"{path}: nearest to {order}, "
-            f"but {len(result.wrong)} of {result.num_rows} rows are wrong{aliases}:"
+            f"but {len(result.wrong)} of {most} rows are wrong{aliases}:"
         )
     )
     for row in result.wrong[:_SHOWN_FAULTS]:

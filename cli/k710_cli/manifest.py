@@ -65,7 +65,8 @@ def build_manifest(
     protect: Annotated[
         str,
         typer.Option(
-            help="Drop train videos that are in these lists of any dataset: val,test, val or none."
+            help="Drop train videos that are in these lists of any dataset: val,test, val, "
+            "test or none."
         ),
     ] = "val,test",
     prefer: Annotated[

@@ -194,6 +194,11 @@ def _train(
             f"This run went on after step {done.began:,}: {printable(init)} was not read.\n"
             "To start from it, give another --run."
         )
+    if not done.is_checked:
+        say(
+            f"The checkpoint after step {done.began:,}, which it went on from, is of an older "
+            "version and has no hashes:\nwhether its files are as they were written is not known."
+        )
     if done.is_finished:
         say(f"{done.step:,} steps are done: {where}")
         say(f"Next: {_next_command(name, recipe.dataset, work, shards, cache)}")

@@ -133,14 +133,14 @@ def predict(
         raise typer.BadParameter("must be 1 or 3", param_hint="--crops")
     needs_torch()
     from k710.errors import printable
-    from uniformerv2.predict import predict_videos
+    from uniformerv2.predict import predict as predict_classes
     from uniformerv2.weights.load import load_model, read_checkpoint
 
     found = read_checkpoint(checkpoint)
     model = load_model(found)
-    (best,) = predict_videos(
+    best = predict_classes(
         model,
-        [video],
+        video,
         found.order,
         size=found.config.size,
         clip_frames=frames,

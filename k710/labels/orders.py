@@ -30,6 +30,7 @@ __all__ = [
     "class_rows",
     "dataset_rows",
     "dataset_spelling",
+    "find_row",
     "head_map",
     "k710_order",
     "labels_sha256",
@@ -112,7 +113,7 @@ def resolve_label(name: str, *, dataset: Dataset | None = None) -> int:
 
     With `dataset`, the name must be a class of that dataset. LabelError gives the nearest names.
     """
-    row = _tables().rows.get(_fold(name))
+    row = find_row(name)
     if row is None:
         near = nearest_names(name)
         raise LabelError(f"{shown(name)} is no Kinetics class. Nearest: {', '.join(near)}.")
@@ -120,6 +121,11 @@ def resolve_label(name: str, *, dataset: Dataset | None = None) -> int:
         homes = " and ".join(d for d in DATASETS if row in dataset_rows(d))
         raise LabelError(f"{shown(name)} is no class of {dataset}: it is one of {homes}.")
     return row
+
+
+def find_row(name: str) -> int | None:
+    """The K710 row of a class name, as `resolve_label`; None if it is none."""
+    return _tables().rows.get(_fold(name))
 
 
 def nearest_names(name: str, *, num: int = 3) -> list[str]:

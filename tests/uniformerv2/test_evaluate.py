@@ -4,7 +4,9 @@ import dataclasses
 import hashlib
 import json
 import os
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -209,6 +211,12 @@ def test_what_is_no_number_is_no_answer(model: Path, work: Path, tmp_path: Path)
     tensors["balance"].fill_(torch.nan)
     path, record = tmp_path / "nan.safetensors", make_record(found.config, found.order, "k710")
     write_tensors(path, tensors, record=record, wrapper="model_state")
+    with pytest.raises(WeightsError, match=r"'balance' holds numbers that are none"):
+        evaluated(path, work)
+    tensors = {name: tensor.clone() for name, tensor in found.tensors.items()}
+    tensors["norm.weight"].fill_(3e38)
+    tensors["head.weight"].fill_(3e38)
+    write_tensors(path, tensors, record=record, wrapper="model_state")
     with pytest.raises(WeightsError, match=r"What the model says of \S+ is no number"):
         evaluated(path, work)
 
@@ -243,6 +251,23 @@ def test_a_folder_that_can_not_be_written_to_is_said_before_the_test(
     with pytest.raises(StageError, match="can't be used"):
         evaluated(model, work, out=tmp_path / "file", report=lambda done, _: seen.append(done))
     assert seen == []
+
+
+@pytest.mark.parametrize("room", [0, 700])
+def test_a_full_disk_is_worded(model: Path, work: Path, tmp_path: Path, room: int) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    def fill(*_: int) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+
+    try:
+        with pytest.raises(StageError, match="No room left to write in"):
+            evaluated(model, work, out=tmp_path / "out", report=fill)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_a_manifest_that_is_built_meanwhile_changes_nothing(

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from k710.files import word_os_errors
 from k710.labels.orders import class_names
-from k710.tables.connection import connect_to_read, run
+from k710.tables.connection import connect, connect_to_read, run
 from k710.tables.reading import open_table
 from k710.tables.schemas import MANIFEST, Table, read_sql
 from k710.tables.sidecar import TableSpec, write_table
@@ -76,7 +76,7 @@ def write_predictions(
     )
     values = {"view": view.name, "views": num_views}
     spec = TableSpec(PREDICTIONS, params=values, inputs=made_of)
-    with word_os_errors(folder), connect_to_read() as con:
+    with word_os_errors(folder), connect(folder, memory_limit="1GB") as con:
         con.register("scored", scored)
         return write_table(con, folder, spec, values=values)
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from k710.errors import SourceError
-from k710.labels.class_file import check_class_file, read_class_file
+from k710.labels.class_file import check_class_file
+from k710.labels.class_file_forms import read_class_file
 from k710.labels.orders import (
     DATASETS,
     FAMILIES,
@@ -132,17 +133,17 @@ def test_mmaction2s_files_are_alphabetical(real_labels: Path, dataset: str) -> N
         (
             "a.txt",
             "k400/-aU-xCCzkT0_000061_000071.mp4 345\n",
-            "a.txt is a list of videos, as trainers",
+            "a.txt: it is a list of videos, as trainers",
         ),
         (
             "a.csv",
             "-aU-xCCzkT0_000061_000071,3\n_4YTwq0-73Y_000044_000054,0\n",
             "is a list of videos",
         ),
-        ("a.json", "[" * 100_000, "a.json is broken JSON: "),
-        ("a.json", '{"abseiling": ' + "1" * 5000 + "}", "a.json is broken JSON: "),
-        ("a.json", '{"' + "1" * 5000 + '": "abseiling"}', "neither a list of names nor an object"),
-        ("a.csv", "0,abseiling\n\n1," + "a" * 140_000 + "\n", "a.csv:3: this can't be read as CSV"),
+        ("a.json", "[" * 100_000, "a.json is nested too deep"),
+        ("a.json", '{"abseiling": ' + "1" * 5000 + "}", "a.json: it is broken JSON ("),
+        ("a.json", '{"' + "1" * 5000 + '": "abseiling"}', "its numbers should run from"),
+        ("a.csv", "0,abseiling\n\n1," + "a" * 140_000 + "\n", "are no class of Kinetics"),
     ],
 )
 def test_no_class_file_ends_in_a_traceback(
