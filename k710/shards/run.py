@@ -6,6 +6,7 @@ several, each its part (parts.py); at the end index.parquet and sources.parquet 
 
 import contextlib
 import hashlib
+import logging
 import os
 import re
 import shutil
@@ -60,6 +61,8 @@ from k710.tables.views import require_views
 from k710.video.encode import Encoding
 
 __all__ = ["finish_shards", "make_shards"]
+
+log = logging.getLogger(__name__)
 
 _MEMORY = "2GB"
 _BALANCED = Encoding()
@@ -253,7 +256,8 @@ def _open_work(
             manifest, sources = open_table(con, work, MANIFEST), open_table(con, work, SOURCES)
             is_of_manifest = sources.inputs.get("manifest") == manifest.sha256
             if refresh and is_of_manifest and not is_current(work):
-                refresh_sources(con, work)
+                for remark in refresh_sources(con, work):
+                    log.warning(remark)
 
     if part is None:
         lock, spill = locked_without_parts(work), work
