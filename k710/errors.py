@@ -33,9 +33,12 @@ __all__ = [
     "without_secrets",
 ]
 
+# pathlib makes http:/ of http://.
+_MARKS = re.compile(r"(://|(?:(?<=\bhttp)|(?<=\bhttps)|(?<=\bftp)|(?<=\bs3)|(?<=\bgs)):/)", re.I)
 _NO_PORT = re.compile(r"[^/?#@:]*:(?!\d{0,5}(?:[/?#'\"]|$))", re.ASCII)
 _URLLIB3 = re.compile(r"(\burl: /[^\s?#]*[?#])\S+")
 _CLOSERS = ")]>'\",;"  # of the sentence that a URL stands in
+
 
 class K710Error(Exception):
     """Base of all errors below: catch it to show its text and stop."""
@@ -86,21 +89,20 @@ def without_secrets(text: str) -> str:
 
     `http://name:password@host/a?token=b` becomes `http://...@host/a?...`; so does a fragment.
     """
-    if "://" in text:
+    if ":/" in text:
         text = re.sub(r"\S+", lambda word: _without_secrets(word[0]), text)
     return _URLLIB3.sub(r"\1...", text)
 
 
 def _without_secrets(word: str) -> str:
-    before, *after = word.split("://")
+    before, *after = _MARKS.split(word)
     if not after:
         return word
-    address, mark, query = "://".join((before, *map(_without_user, after))), "", ""
-    if found := re.search("[?#]", address[len(before) :]):
-        at = len(before) + found.start()
-        address, mark, query = address[:at], found[0], address[at + 1 :]
+    # Marks and what follows them, in turn: there may be a URL in a URL.
+    after[1::2] = map(_without_user, after[1::2])
+    address, mark, query = (*re.split("([?#])", "".join(after), maxsplit=1), "", "")[:3]
     closers = query[len(query.rstrip(_CLOSERS)) :]
-    return f"{address}{mark}{'...' if query else ''}{closers}"
+    return f"{before}{address}{mark}{'...' if query else ''}{closers}"
 
 
 def _without_user(text: str) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["download", "print_downloads"]
 
-_STOPPED = {
+_STOPPED: dict[str | None, str] = {
     "refusals": "Stopped: refused too often in a row. What is left is pending, not lost. Wait some "
     "hours and run the same command again, with more --sleep, --cookies, or another --proxy.",
     "unknown": "Stopped: too often in a row nothing came, and no reason that k710 knows. What is "
@@ -182,7 +182,8 @@ def print_downloads(summary: "DownloadSummary") -> None:
     screen.print(_views(summary))
     screen.print()
     if not summary.expected.videos:
-        screen.print("Nothing to do: no clip of these views is pending.")
+        why = "no clip of these views is pending"
+        screen.print(f"Nothing to do{'' if summary.given_up else f': {why}'}.")
     elif summary.dry_run:
         _print_expected(summary)
     else:

@@ -107,18 +107,18 @@ def download_videos(
         told = current_sources(con, work)
         remarks = list(dict.fromkeys([*told, *read_attempts(con, work)]))
         open_outcomes(con, work, sorted(done_shards(work)))
-        given_up = plan_videos(con, selection, limit, tool=ytdlp_version())
+        tally = Tally(given_up=plan_videos(con, selection, limit, tool=ytdlp_version()))
         expected = expect(con, work, options)
-        tally = Tally()
         if from_environment and options.proxies:
             remarks.append(
                 f"Through the proxy of the environment: {without_secrets(options.proxies[0])}. "
                 "--proxy names another, NO_PROXY the hosts to ask without."
             )
-        if given_up:
+        if tally.given_up:
             remarks.append(
-                f"{given_up:,} videos are not asked for: the site calls them unavailable, and not "
-                "why, which is no known death. Ask again: --again failed, or another yt-dlp."
+                f"{tally.given_up:,} videos are pending and not asked for: the site calls them "
+                "unavailable for no known reason, and was asked three times with this yt-dlp. Ask "
+                "again: --again failed."
             )
         if ledger is not None:
             if expected.videos:
@@ -220,9 +220,7 @@ class _Run:
                 fetched = _of_failed(task, result) if isinstance(result, Failed) else result
                 self.ledger.append(attempt_of(task, fetched, keep=options.keep))
                 is_wall = fetched.is_wall if fetched.was_asked else None
-                is_last = schedule.settle(
-                    task.youtube_id, fetched.status, is_wall, fetched.detail
-                )
+                is_last = schedule.settle(task.youtube_id, fetched.status, is_wall, fetched.detail)
                 self.tally.add(task, fetched, is_last=is_last)
                 self.on_progress(self.tally.progress(self.expected))
         self.tally.stopped_by = schedule.stopped_by

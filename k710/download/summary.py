@@ -77,6 +77,7 @@ class DownloadSummary:
     seconds: float  # of all attempts together
     is_stopped: bool  # too often in a row nothing came, and no known reason: the rest is pending
     stopped_by: StoppedBy | None
+    given_up: int  # pending videos that were not asked for: asked often enough
     remarks: tuple[str, ...]
     dry_run: bool
     work: str
@@ -97,6 +98,7 @@ class Tally:
     clips: int = 0
     num_bytes: int = 0
     seconds: float = 0.0
+    given_up: int = 0
     stopped_by: StoppedBy | None = None
     statuses: Counter[str] = field(default_factory=Counter)
     reasons: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -151,6 +153,7 @@ class Tally:
             seconds=round(self.seconds, 3),
             is_stopped=self.stopped_by is not None,
             stopped_by=self.stopped_by,
+            given_up=self.given_up,
             remarks=tuple(remarks),
             dry_run=dry_run,
             work=str(work),

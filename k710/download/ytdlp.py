@@ -206,7 +206,7 @@ def _refuse_full_disk(task: FetchTask, what: str) -> None:
     # Not where a server words its refusal so.
     full = re.search(r"no space left|disk quota|file too large", what, re.IGNORECASE)
     if full and "HTTP Error" not in what:
-        raise disk_full(Path(task.folder), cleaned(what, task.youtube_id))
+        raise disk_full(Path(task.folder), said(task, what))
 
 
 def said(task: FetchTask, message: str) -> str:

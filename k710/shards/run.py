@@ -227,10 +227,11 @@ def _staging_place(work: Path, staging: str | os.PathLike[str] | None, part: Par
         given = os.fspath(staging)
         if "::" in given and "://" in given:
             raise StageError("--staging takes one URL, and no chain of them with `::`.")
-        if is_url(given) and re.match(r"[^/]+://[^/]*:[^/]*@", given):
+        if is_url(given) and re.match(r"[^/]+://([^/]*:[^/]*@|.*[?#])", given):
             raise StageError(
-                "--staging has a password in it, and parts write down where they stage.\n"
-                "Give fsspec the password in its own configuration, and the URL without."
+                "--staging has a password in it, or a query, and parts write down where they "
+                "stage.\n"
+                "Give fsspec what is secret in its own configuration, and the URL without."
             )
         root = given.rstrip("/") if is_url(given) else os.path.abspath(given)
         # Others may stage there, or keep what is none of ours: it is cleared at the end.

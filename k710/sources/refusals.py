@@ -80,14 +80,14 @@ _SIGN_IN = (
 _VIDEO = r"\b(video|clip|vod)"
 _DEATHS = (
     rf"{_VIDEO}( id)? (has been|was|is|got) (permanently )?(removed|deleted|taken down)\b",
-    r"\b(removed|deleted|taken down) by (the |its )?(original )?(uploader|user|owner|author|creator)",
+    r"\b(removed|deleted|taken down) by (the |its )?(uploader|user|owner|author|creator)\b",
     r"\b(removed|deleted|taken down) (for|because|due to)\b.*\bviolat",
     rf"{_VIDEO} (has )?violate[sd]\b",
     r"\baccount associated with (this|the) video (has been|was|is) "
     r"(terminated|closed|suspended|deleted)",
     r"\bno longer available because the (youtube )?account (has been|was|is) "
     r"(terminated|closed|suspended|deleted)",
-    r"\b(uploader|owner|creator) (has )?(closed|deleted) (their|its|the|his|her) (youtube )?account",
+    r"\b(uploader|owner) (has )?(closed|deleted) (their|its|the|his|her) (youtube )?account\b",
     r"\b(uploader|channel)('s account)? (has been|was|is) (terminated|closed|deleted|removed)",
     r"\bcopyright (claim|infringement|takedown|complaint)|\bon copyright grounds",
     r"\bno longer available (due to|because of) an? ([\w-]+ ){1,3}(claim|complaint)\b",

@@ -83,8 +83,9 @@ def is_current(work: Path) -> bool:
 def refresh_sources(con: duckdb.DuckDBPyConnection, work: Path) -> tuple[str, ...]:
     """Write sources.parquet of what it says, of the ledger and outcomes/; no folder is searched.
 
-    Returns remarks, such as how many clips have another status by the rules of today. Where there is none, every clip that was not downloaded is missing. The caller holds the lock of
-    `work`, and `con` is of `tables.connect`. StageError where there is no manifest.
+    Returns remarks, such as how many clips have another status by the rules of today. Where there
+    is no table, every clip that was not downloaded is missing. The caller holds the lock of `work`,
+    and `con` is of `tables.connect`. StageError where there is no manifest.
     """
     with source_tables(con, work) as inputs:
         _keep_all(con)
