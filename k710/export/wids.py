@@ -53,7 +53,7 @@ def open_address(address: str) -> str:
     # wids puts it into a command, in quotes.
     if not is_good or not re.fullmatch(r"[A-Za-z0-9._~:/@%+,=!$&()*\[\]-]+", address):
         raise StageError(
-            f"{shown(address)} can't be used: shards lie below an address without ?, # and spaces.\n"
+            f"{shown(address)} can't be used: shards lie below an address without ? # or spaces.\n"
             "Write other characters of it with % escapes, and leave a token to who reads."
         )
     scheme, mark, rest = address.partition("://")

@@ -1,5 +1,6 @@
 -- The lines of one file of the ledger, as they follow each other. One row per line that isn't empty. Key: line.
--- Of a line that is no JSON, or was cut short by a kill, all columns are null; is_good: an attempt as k710 writes them.
+-- Of a line that is no JSON, or was cut short by a kill, all columns are null; is_good: an attempt as k710 writes them. What
+-- it only measured may be missing.
 select
     $name as file,
     row_number() over () as line,
@@ -9,11 +10,9 @@ select
         and attempt between 0 and 1000000
         and list_contains($statuses, status)
         and (kind is null or kind in ('whole', 'sections'))
-        and num_bytes between 0 and 1000000000000000
-        and seconds between 0 and 1000000000
-        and is_wall is not null
+        and coalesce(num_bytes, 0) between 0 and 1000000000000000
+        and coalesce(seconds, 0) between 0 and 1000000000
         and keep is not null
-        and tool is not null
         and len(list_filter(clips, lambda clip: clip is null)) = 0
         and len(
             list_filter(
@@ -37,11 +36,11 @@ select
     left(detail, 500) as detail,
     kind,
     files,
-    num_bytes,
-    seconds,
-    is_wall,
+    coalesce(num_bytes, 0) as num_bytes,
+    coalesce(seconds, 0) as seconds,
+    coalesce(is_wall, false) as is_wall,
     keep,
-    tool,
+    coalesce(tool, 'yt-dlp') as tool,
 from read_json(
     $path,
     format = 'newline_delimited',

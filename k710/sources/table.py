@@ -59,7 +59,7 @@ _USES = (
     "candidates",
 )
 _INPUTS = ("former", "wanted", "recorded", "decoded", "probed", "copies", "attempts", *_LEDGER)
-_BY_DOWNLOADS = "uri is null and starts_with(tool, 'yt-dlp ')"
+_BY_DOWNLOADS = "uri is null and starts_with(tool, 'yt-dlp')"
 _SHARED_FOLDERS = """
 select distinct folder from named
 join (select youtube_id from wanted group by youtube_id having count(*) > 1) using (youtube_id)

@@ -3,6 +3,6 @@
 select file, count(*) as num_wrong, min(line) as first_line,
 from lines
 where not is_good
-    and coalesce(ended_at::varchar, youtube_id, attempt::varchar, status, tool) is not null
+    and coalesce(ended_at::varchar, youtube_id, attempt::varchar, status) is not null
 group by file
 order by file

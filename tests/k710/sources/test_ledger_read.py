@@ -165,13 +165,11 @@ WRONG: list[dict[str, Any]] = [
     {"files": [{"uri": "/x", "num_bytes": 1, "starts_at_s": float("nan"), "clips": []}]},
     {"files": [{"uri": None, "num_bytes": 1, "starts_at_s": 0.0, "clips": []}]},
     {"kind": "halves"},
-    {"num_bytes": 1e300},
+    {"num_bytes": -1},
     {"seconds": float("inf")},
-    {"seconds": "long"},
     {"ended_at": "yesterday"},
     {"ended_at": "99999-01-01"},
     {"keep": None},
-    {"tool": None},
 ]
 
 
