@@ -35,7 +35,7 @@ __all__ = [
 
 # pathlib makes http:/ of http://.
 _MARKS = re.compile(r"(://|(?:(?<=\bhttp)|(?<=\bhttps)|(?<=\bftp)|(?<=\bs3)|(?<=\bgs)):/)", re.I)
-_NO_PORT = re.compile(r"[^/?#@:]*:(?!\d{0,5}(?:[/?#'\"]|$))", re.ASCII)
+_NO_PORT = re.compile(r"[^/?#@:]*:(?!\d{1,5}(?:[/?#'\"]|$))", re.ASCII)
 _URLLIB3 = re.compile(r"(\burl: /[^\s?#]*[?#])\S+")
 _CLOSERS = ")]>'\",;"  # of the sentence that a URL stands in
 
@@ -111,7 +111,8 @@ def _without_user(text: str) -> str:
         return f"...@{host.rpartition('@')[2]}{text[len(host) :]}"
     # A password may have been typed with a / ? or # in it: what follows the : is no port then.
     if "@" in text and _NO_PORT.match(text):
-        return f"...@{text.rpartition('@')[2]}"
+        before, _, after = text.rpartition("@")
+        return "..." if re.search("[?#]", before) else f"...@{after}"
     return text
 
 

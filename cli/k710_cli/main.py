@@ -26,14 +26,20 @@ from k710_cli import (
 __all__ = ["app"]
 
 
+_UsageError: Any = typer.BadParameter.__base__  # click's, which some versions of typer have inside
+
+
 class _WordedErrors(TyperGroup):
     """Prints a K710Error as it is worded, exit 1. Anything else is a bug with its traceback."""
 
     def invoke(self, ctx: Any) -> Any:
-        from k710.errors import K710Error, printable
+        from k710.errors import K710Error, printable, without_secrets
 
         try:
             return super().invoke(ctx)
+        except _UsageError as error:  # quotes what was typed
+            error.message = without_secrets(error.message)
+            raise
         except K710Error as error:
             # Plain print: Rich would wrap paths, and read file contents as markup.
             for line in str(error).splitlines():

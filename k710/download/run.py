@@ -59,7 +59,8 @@ from k710.tables.views import require_views
 __all__ = ["AGAIN", "check_again", "download_videos"]
 
 AGAIN = tuple(status for status in Status if status.retry in ("asked", "without_copy"))
-"""Statuses of clips that a run tries if it is told to; of `failed` it means those with a copy."""
+"""Statuses of clips that a run tries if it is told to; of `failed` it means those with a copy, and
+those of videos that were given up."""
 _MEMORY = "1GB"
 _CAREFUL = DownloadOptions()
 

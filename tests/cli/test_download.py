@@ -237,6 +237,7 @@ def test_sections_without_ffmpeg_are_a_worded_error(
         (["--rate-limit", "fast"], "'fast' is no size"),
         (["--fetch", "parts"], "'parts' is not one of"),
         (["--limit", "0"], "--limit"),
+        (["http://me:hush@host/"], "Got unexpected extra argument(s) (http://...@host/)"),
     ],
 )
 def test_wrong_usage_is_exit_2(
@@ -245,3 +246,4 @@ def test_wrong_usage_is_exit_2(
     done = run(server, tmp_path, *options)
     assert done.returncode == 2
     assert words in re.sub(r"[│\s]+", " ", done.stderr)
+    assert "hush" not in done.stderr
