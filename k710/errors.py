@@ -29,6 +29,7 @@ __all__ = [
     "TrainingError",
     "WeightsError",
     "printable",
+    "printable_lines",
     "shown",
     "without_secrets",
 ]
@@ -118,7 +119,10 @@ def _without_user(text: str) -> str:
 
 def shown(text: object, *, limit: int = 80) -> str:
     """`text` in quotes on one line, safe to print: `without_secrets`, escaped, cut to `limit`."""
-    whole = without_secrets(str(text))
+    try:
+        whole = without_secrets(str(text))
+    except (RecursionError, ValueError):  # nested too deep, or a number of thousands of digits
+        whole = f"<{type(text).__name__}>"
     cut = whole if len(whole) <= limit else whole[: limit - 3] + "..."
     # repr() escapes what a terminal would act on (ESC, CR, bidi controls).
     return repr(cut)
@@ -127,3 +131,8 @@ def shown(text: object, *, limit: int = 80) -> str:
 def printable(text: str) -> str:
     """`text` `without_secrets`, every character escaped that a terminal would act on."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in without_secrets(text))
+
+
+def printable_lines(text: str) -> str:
+    """`text` with its lines `printable`; `\\n` alone breaks them."""
+    return "\n".join(printable(line) for line in text.split("\n"))

@@ -80,7 +80,7 @@ class Download:
             origin = msgspec.json.decode(self._origin_path.read_bytes(), type=dict[str, str])
             if origin.get("url") == self.name and (validator := origin.get("validator")):
                 return self.part.stat().st_size, validator
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, ValueError, RecursionError):
             pass
         return 0, ""
 

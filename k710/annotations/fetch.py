@@ -163,7 +163,7 @@ def _replace_folder(edition: _Edition, sha256: str) -> _Record:
 def _read_record(folder: Path) -> _Record | None:
     try:
         return msgspec.json.decode((folder / _RECORD).read_bytes(), type=_Record)
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
         return None
 
 
@@ -205,7 +205,7 @@ def _read_sources(path: Path, root: Path) -> dict[str, _Edition]:
     """
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         why = printable(getattr(error, "strerror", None) or str(error))
         raise _bad_sources(path, f"no TOML that can be read: {why}") from error
     editions: dict[str, _Edition] = {}

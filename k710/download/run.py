@@ -51,9 +51,9 @@ from k710.sources.ledger import Ledger, open_ledger, read_attempts
 from k710.sources.outcomes import done_shards, open_outcomes
 from k710.sources.table import current_sources, is_current, refresh_sources
 from k710.statuses import Status
-from k710.tables.connection import connect
+from k710.tables.connection import connect, connect_to_read
+from k710.tables.reading import open_table
 from k710.tables.schemas import MANIFEST
-from k710.tables.sidecar import open_table
 from k710.tables.views import require_views
 
 __all__ = ["AGAIN", "check_again", "download_videos"]
@@ -91,7 +91,7 @@ def download_videos(
     from_environment = not options.proxies
     options = with_environment(options)
     refuse_unready(options)
-    with duckdb.connect() as con:  # before a folder of a mistyped name is made
+    with connect_to_read() as con:  # before a folder of a mistyped name is made
         open_table(con, work, MANIFEST)
         require_views(con, work, list(views) or [""])
     rows = None if classes is None else sorted({resolve_label(name) for name in classes})

@@ -44,7 +44,7 @@ from k710.labels.orders import (
     labels_sha256,
 )
 from k710.shards.extract import Extracted, extract_clips
-from k710.tables.connection import define_common, run
+from k710.tables.connection import connect_to_read, run
 
 __all__ = ["export_view"]
 
@@ -109,8 +109,7 @@ def export_view(
         work=work,
     )
     refuse_folder(request.output)
-    with duckdb.connect() as con:
-        define_common(con)
+    with connect_to_read() as con:
         return _export(con, request, on_progress=on_progress)
 
 

@@ -106,12 +106,12 @@ def write_wids_index(
 def _tar_bytes(work: Path, shard: int) -> int:
     path = table_path(work, f"outcomes/{shard_name(shard)}")
     sidecar = read_sidecar(path)
-    if sidecar is None:
+    size = None if sidecar is None else sidecar.notes.get("tar_bytes")
+    if not isinstance(size, int):
         raise StageError(
             f"There is no finished {path}.\n"
             f"Finish the shard: k710 shard --views VIEWS --work {work}"
         )
-    size: int = sidecar.notes["tar_bytes"]
     return size
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from k710.errors import LabelError, SourceError, shown
+from k710.errors import LabelError, SourceError, printable, shown
 from k710.labels.orders import (
     DATASETS,
     FAMILIES,
@@ -20,8 +20,11 @@ from k710.labels.orders import (
     dataset_spelling,
     resolve_label,
 )
+from k710.labels.video_lines import is_video_line
 
 __all__ = ["ClassFileCheck", "WrongRow", "check_class_file", "known_classes_in", "read_class_file"]
+
+_SAMPLE = 65_536  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,25 +100,35 @@ def read_class_file(path: Path) -> list[str]:
         raise SourceError(f"{path} can't be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:
         raise SourceError(f"{path} is not UTF-8 text: no class file.") from error
-    names = (
-        _names_in_json(path, text) if path.suffix.lower() == ".json" else _names_in_text(path, text)
-    )
+    is_json = path.suffix.lower() == ".json"
+    _refuse_videos(path, text, is_json=is_json)
+    names = _names_in_json(path, text) if is_json else _names_in_text(path, text)
     if not names:
         raise SourceError(f"{path} names no class.\nA class file has one name a line, in order.")
     return names
 
 
+def _refuse_videos(path: Path, text: str, *, is_json: bool) -> None:
+    # Of a JSON the keys and values are not looked at: one line may hold it all.
+    lines = [line for line in text[:_SAMPLE].splitlines() if line.strip()][:20]
+    if lines and not is_json and all(map(is_video_line, lines)):
+        raise SourceError(
+            f"{path} is a list of videos, as trainers read it ({shown(lines[0])}), and no class "
+            "file.\nGive the file that names its classes in order: the numbers alone don't tell it."
+        )
+
+
 def _names_in_json(path: Path, text: str) -> list[str]:
     try:
         value = json.loads(text)
-    except ValueError as error:
-        raise SourceError(f"{path} is broken JSON: {error}.") from error
+    except (ValueError, RecursionError) as error:
+        raise SourceError(f"{path} is broken JSON: {printable(str(error))}.") from error
     if isinstance(value, list) and all(isinstance(name, str) for name in value):
         return value
     pairs: list[tuple[Any, Any]] = list(value.items()) if isinstance(value, dict) else []
     if pairs and all(isinstance(index, int) for _, index in pairs):
         return _put_in_order(path, [(index, name) for name, index in pairs])
-    if pairs and all(key.isdecimal() and isinstance(name, str) for key, name in pairs):
+    if pairs and all(_is_index(key) and isinstance(name, str) for key, name in pairs):
         return _put_in_order(path, [(int(key), name) for key, name in pairs])
     raise SourceError(
         f"{path}: this JSON is neither a list of names nor an object of names and indices."
@@ -123,21 +136,34 @@ def _names_in_json(path: Path, text: str) -> list[str]:
 
 
 def _names_in_text(path: Path, text: str) -> list[str]:
-    lines = [line for line in text.splitlines() if line.strip()]
+    numbered_lines = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
+    lines = [line for _, line in numbered_lines]
     if path.suffix.lower() in (".csv", ".tsv"):
         dialect = "excel-tab" if path.suffix.lower() == ".tsv" else "excel"
-        cells = [[cell.strip() for cell in row] for row in csv.reader(lines, dialect)]
+        reader = csv.reader(lines, dialect)
+        try:
+            cells = [[cell.strip() for cell in row] for row in reader]
+        except csv.Error as error:
+            raise SourceError(
+                f"{path}:{numbered_lines[reader.line_num - 1][0]}: this can't be read as CSV: "
+                f"{printable(str(error))}.\n"
+                "A class file has one name a line, in order."
+            ) from error
     else:
         cells = [line.strip().split(maxsplit=1) for line in lines]
     for index_at, name_at in ((0, 1), (-1, 0)):
-        numbered = [row for row in cells if len(row) >= 2 and row[index_at].isdecimal()]
+        numbered = [row for row in cells if len(row) >= 2 and _is_index(row[index_at])]
         # A header is the one row without a number.
         if numbered and len(numbered) >= len(cells) - 1 and numbered == cells[-len(numbered) :]:
             return _put_in_order(path, [(int(row[index_at]), row[name_at]) for row in numbered])
     trailing = [line.strip().rsplit(maxsplit=1) for line in lines]
-    if all(len(row) == 2 and row[1].isdecimal() for row in trailing):
+    if all(len(row) == 2 and _is_index(row[1]) for row in trailing):
         return _put_in_order(path, [(int(index), name) for name, index in trailing])
     return [line.strip().strip('"') for line in lines]
+
+
+def _is_index(text: str) -> bool:
+    return text.isdecimal() and len(text) < 10  # Python's int refuses thousands of digits
 
 
 def _put_in_order(path: Path, pairs: list[tuple[int, str]]) -> list[str]:

@@ -46,17 +46,10 @@ from k710.shards.summary import ShardProgress, ShardSummary, count_to_make, summ
 from k710.sources.cleanup import remove_stored
 from k710.sources.outcomes import done_shards, open_index, open_outcomes, shard_name
 from k710.sources.table import is_current, open_sources, refresh_sources
-from k710.tables.connection import connect, run
+from k710.tables.connection import connect, connect_to_read, run
+from k710.tables.reading import open_table
 from k710.tables.schemas import INDEX, MANIFEST, PLAN, SOURCES, table_path
-from k710.tables.sidecar import (
-    Sidecar,
-    TableSpec,
-    is_done,
-    open_table,
-    read_sidecar,
-    settle,
-    write_table,
-)
+from k710.tables.sidecar import Sidecar, TableSpec, is_done, read_sidecar, settle, write_table
 from k710.tables.views import require_views
 from k710.video.encode import Encoding
 
@@ -182,8 +175,11 @@ def finish_shards(views: Sequence[str], *, work: str | os.PathLike[str] = "work"
             raise unfinished(work, views, missing)
         if not planned.is_found_only():
             _refuse_unplanned(con, work, views)
-        for folder in {_staging_place(work, None, None), staging_of_round(work)} - {None}:
-            clear(str(folder))
+        own = _staging_place(work, None, None)
+        elsewhere = staging_of_round(work)
+        clear(own)
+        if elsewhere is not None and elsewhere.rpartition("/")[2] == _own_name(work):
+            clear(elsewhere)
         _write_index(con, work)
         return summarise(
             con,
@@ -235,8 +231,13 @@ def _staging_place(work: Path, staging: str | os.PathLike[str] | None, part: Par
             )
         root = given.rstrip("/") if is_url(given) else os.path.abspath(given)
         # Others may stage there, or keep what is none of ours: it is cleared at the end.
-        folder = f"{root}/k710-{hashlib.sha256(os.fsencode(own)).hexdigest()[:12]}"
+        folder = f"{root}/{_own_name(work)}"
     return folder if part is None else f"{folder}/{part.name}"
+
+
+def _own_name(work: Path) -> str:
+    """The name of the folder in which this work directory stages beside others."""
+    return f"k710-{hashlib.sha256(os.fsencode(os.path.abspath(work))).hexdigest()[:12]}"
 
 
 @contextlib.contextmanager
@@ -247,7 +248,7 @@ def _open_work(
 
     `refresh` first brings sources.parquet up to date, where a run or a download was killed.
     """
-    with duckdb.connect() as con:  # before a folder of a mistyped name is made
+    with connect_to_read() as con:  # before a folder of a mistyped name is made
         open_table(con, work, MANIFEST)
         require_views(con, work, views)
 

@@ -14,9 +14,9 @@ from k710.files import locked, word_os_errors
 from k710.machine import usable_cores
 from k710.sources.find import Remarks, find_copies, roots_of
 from k710.sources.table import SourceInputs, source_tables, write_sources
-from k710.tables.connection import connect, make_table, run
+from k710.tables.connection import connect, connect_to_read, make_table, run
+from k710.tables.reading import open_table
 from k710.tables.schemas import MANIFEST, SOURCES, read_sql
-from k710.tables.sidecar import open_table
 
 __all__ = ["IndexSummary", "ViewCoverage", "index_videos"]
 
@@ -76,7 +76,7 @@ def index_videos(
         raise ValueError(f"workers must be at least 1, and is {workers}")
     roots = roots_of(videos)
     work = Path(work)
-    with duckdb.connect() as con:  # before a folder of a mistyped name is made
+    with connect_to_read() as con:  # before a folder of a mistyped name is made
         open_table(con, work, MANIFEST)
     with (
         word_os_errors(work),

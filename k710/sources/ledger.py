@@ -24,9 +24,8 @@ from k710.files import flocked
 from k710.part import Part
 from k710.sources.refusals import status_today
 from k710.statuses import FORMER_NAMES, Status
-from k710.tables.connection import first_line, make_table, run
+from k710.tables.connection import first_line, make_table, parquet_pattern, run
 from k710.tables.schemas import read_sql
-from k710.tables.sidecar import parquet_pattern
 
 __all__ = [
     "Attempt",
@@ -173,10 +172,11 @@ def read_attempts(con: duckdb.DuckDBPyConnection, work: Path) -> list[str]:
     values = {"columns": _COLUMNS, "statuses": [*Status, *FORMER_NAMES]}
     for path in _files(work):
         of_file = {"name": path.name, "path": parquet_pattern(path)}
+        path.open("rb").close()  # an OSError is worded elsewhere
         try:
             sql = f"insert into lines\n{read_sql('k710/sources/ledger_lines.sql')}"
             run(con, sql, {**values, **of_file})
-        except duckdb.Error as error:
+        except duckdb.InvalidInputException as error:  # a line that is no line's length
             raise StageError(
                 f"{path} can't be read ({first_line(error)}).\nMend it, or move it away."
             ) from error

@@ -30,8 +30,9 @@ from k710.sources.outcomes import outcomes_sha256, read_outcomes, rename_statuse
 from k710.sources.refusals import refusals_sha256
 from k710.statuses import statuses_sha256
 from k710.tables.connection import make_table, run
+from k710.tables.reading import open_table
 from k710.tables.schemas import MANIFEST, SOURCES, read_sql
-from k710.tables.sidecar import Sidecar, TableSpec, is_done, open_table, read_sidecar, write_table
+from k710.tables.sidecar import Sidecar, TableSpec, is_done, read_sidecar, write_table
 
 __all__ = [
     "SourceInputs",

@@ -29,6 +29,14 @@ def test_what_can_be_printed_stays_as_it_is() -> None:
     assert shown("x" * 100, limit=10) == "'xxxxxxx...'"
 
 
+def test_what_has_no_text_is_shown_by_its_kind() -> None:
+    nested: list[object] = []
+    for _ in range(100_000):
+        nested = [nested]
+    assert shown(nested) == "'<list>'"
+    assert shown(10**5000) == "'<int>'"
+
+
 # --- secrets of URLs
 
 ODD = st.text("ab1%:@/?#&=+-._~!$'(),;[]\u00e9", max_size=6)

@@ -343,6 +343,7 @@ K400 = '[k400]\nurl = "http://a/b"\nfolder = "k"\n'
     [
         ("[k400", "no TOML that can be read: "),
         ("\ufffe", "no TOML that can be read: "),
+        ("deep = " + "[" * 5000, "no TOML that can be read: "),
         ("k400 = 1", "'k400' is no table like [k400], with a url and a folder."),
         ('["../k"]\nurl = "http://a/b"', "'../k' is no table like [k400]"),
         ('[k400]\nfolder = "k"', "k400.url is missing, an http:// or https:// address."),
