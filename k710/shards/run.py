@@ -6,6 +6,7 @@ several, each its part (parts.py); at the end index.parquet and sources.parquet 
 
 import contextlib
 import hashlib
+import logging
 import os
 import re
 import shutil
@@ -53,6 +54,8 @@ from k710.tables.views import require_views
 from k710.video.encode import Encoding
 
 __all__ = ["finish_shards", "make_shards"]
+
+log = logging.getLogger(__name__)
 
 _MEMORY = "2GB"
 _BALANCED = Encoding()
@@ -220,10 +223,11 @@ def _staging_place(work: Path, staging: str | os.PathLike[str] | None, part: Par
         given = os.fspath(staging)
         if "::" in given and "://" in given:
             raise StageError("--staging takes one URL, and no chain of them with `::`.")
-        if is_url(given) and re.match(r"[^/]+://[^/]*:[^/]*@", given):
+        if is_url(given) and re.match(r"[^/]+://([^/]*:[^/]*@|.*[?#])", given):
             raise StageError(
-                "--staging has a password in it, and parts write down where they stage.\n"
-                "Give fsspec the password in its own configuration, and the URL without."
+                "--staging has a password in it, or a query, and parts write down where they "
+                "stage.\n"
+                "Give fsspec what is secret in its own configuration, and the URL without."
             )
         root = given.rstrip("/") if is_url(given) else os.path.abspath(given)
         # Others may stage there, or keep what is none of ours: it is cleared at the end.
@@ -254,7 +258,8 @@ def _open_work(
             manifest, sources = open_table(con, work, MANIFEST), open_table(con, work, SOURCES)
             is_of_manifest = sources.inputs.get("manifest") == manifest.sha256
             if refresh and is_of_manifest and not is_current(work):
-                refresh_sources(con, work)
+                for remark in refresh_sources(con, work):
+                    log.warning(remark)
 
     if part is None:
         lock, spill = locked_without_parts(work), work

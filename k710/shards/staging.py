@@ -151,7 +151,7 @@ def _open_url(url: str) -> tuple[Any, str]:
         words = f"Staging at {shown(url)} needs another package, on every machine: {error}"
         raise MissingExtra(printable(words)) from error
     except Exception as error:  # backends raise what they like
-        what = printable(str(error)[:200])
+        what = printable(str(error))[:200]
         words = f"{shown(url)} can't be staged at: {what}.\nGive a folder, or another URL."
         raise StageError(words) from error
     return files, path
@@ -166,6 +166,6 @@ def _word_errors(folder: str) -> Iterator[None]:
     except Exception as error:  # backends raise what they like
         what = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
         raise StageError(
-            f"{printable(folder)} can't be staged at: {printable(str(what)[:300])}.\n"
+            f"{printable(folder)} can't be staged at: {printable(str(what))[:300]}.\n"
             "Mend that, and run the same command again: what is staged stays."
         ) from error

@@ -604,6 +604,23 @@ def test_shards_may_have_moved(sharded: Path, tmp_path: Path) -> None:
         export(sharded, format="wids", root=tmp_path / "moved")
 
 
+def test_no_secret_of_an_address_is_written(sharded: Path, tmp_path: Path) -> None:
+    root = "https://me:hush@host:8080/k710"
+    summary = export(sharded, format="wids", root=root, output=tmp_path / "of.json")
+    url = json.loads(Path(summary.files[0]).read_text())["shardlist"][0]["url"]
+    assert url == "https://host:8080/k710/000000.tar"
+    assert summary.root == "https://host:8080/k710"
+    assert any("No user, password or token is written down" in one for one in summary.remarks)
+    assert not [path for path in summary.files if "hush" in Path(path).read_text()]
+    for wrong in ("http://host/a?t=hush", "http://me:hush@[::1/", "http://host/'; hush '", "s3://"):
+        with pytest.raises(StageError, match="can't be used: shards lie below") as error:
+            export(sharded, format="wids", root=wrong)
+        assert "?" not in wrong or "hush" not in str(error.value)
+    with pytest.raises(StageError, match="is an address, and csv lists files") as error:
+        export(sharded, format="csv", root=root)
+    assert "hush" not in str(error.value)
+
+
 def test_shards_that_are_not_whole_are_told(sharded: Path, tmp_path: Path) -> None:
     work = copy_of(sharded, tmp_path / "work")
     with (work / "shards" / "000000.tar").open("ab") as file:

@@ -259,9 +259,12 @@ def test_of_parts_that_start_at_once_one_brings_sources_up_to_date(work: Path) -
 
 
 @pytest.mark.parametrize("given", [{}, {"part": Part(1, 2)}])
-def test_a_password_of_a_staging_url_is_refused(work: Path, given: dict[str, Any]) -> None:
+@pytest.mark.parametrize("url", ["sftp://me:hush@host/d", "az://box/d?sig=hush"])
+def test_a_password_of_a_staging_url_is_refused(
+    work: Path, given: dict[str, Any], url: str
+) -> None:
     with pytest.raises(StageError, match="--staging has a password in it") as error:
-        shard(work, staging="sftp://me:hush@host/d", **given)
+        shard(work, staging=url, **given)
     assert "hush" not in str(error.value)
 
 
