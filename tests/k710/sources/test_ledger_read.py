@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from k710.download.ytdlp import Fetched
+from k710.files import sha256_of
 from k710.part import Part
 from k710.sources.index import index_videos
 from k710.sources.ledger import ledger_sha256, others_at_work, read_attempts
@@ -80,7 +81,8 @@ def of_before(folder: Path, *details: str | None) -> Path:
         con.execute("update rows set status = 'gone' where status <> 'missing'").fetchall()
         con.execute(f"copy rows to '{work}/sources.parquet' (format parquet)").fetchall()
     del sidecar["inputs"]["refusals"]
-    path.write_text(json.dumps({**sidecar, "fingerprint": "of an earlier version"}))
+    sidecar |= {"fingerprint": "of before", "sha256": sha256_of(work / "sources.parquet")}
+    path.write_text(json.dumps(sidecar))
     return work
 
 
