@@ -61,7 +61,7 @@ class Status(StrEnum):
     REGION = "region", "final", "asked", "site", "not shown in this country"
     BLOCKED = "blocked", "pending", "always", "site", "the site refused this address"
     TRANSIENT = "transient", "pending", "always", "site", "a temporary failure"
-    FAILED = "failed", "pending", "without_copy", "machine", "an attempt failed on this machine"
+    FAILED = "failed", "pending", "without_copy", "machine", "failed here, or for no known reason"
 
     @property
     def is_bad_copy(self) -> bool:

@@ -23,6 +23,7 @@ from typing import Any
 
 from k710.errors import SourceError, printable, shown
 from k710.labels.orders import find_row
+from k710.labels.video_lines import is_video_line
 
 __all__ = ["ClassNames", "read_class_file"]
 
@@ -274,6 +275,11 @@ def _unescape(value: str) -> str:
 def _names_in_text(text: str) -> ClassNames:
     lines = [re.sub(r"^-\s+", "", line.strip()) for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
+    if lines and all(map(is_video_line, lines[:20])):
+        raise _Unfit(
+            f"it is a list of videos, as trainers read it ({shown(lines[0])}), and no class file: "
+            "the numbers alone don't tell the order of classes"
+        )
     if len(lines) > _MOST_NAMES + 1:
         raise _Unfit(f"it has {len(lines):,} lines, and no list of classes has so many")
     ways: list[Callable[[], list[list[str]]]] = [

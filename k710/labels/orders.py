@@ -43,6 +43,7 @@ Family = Literal["opengvlab", "alphabetical"]
 DATASETS: tuple[Dataset, ...] = get_args(Dataset)
 FAMILIES: tuple[Family, ...] = get_args(Family)
 NUM_CLASSES = 710
+_LONGEST = 1000  # characters of a name that is looked for: of a file's, it may have millions
 T = TypeVar("T")
 
 
@@ -130,7 +131,8 @@ def find_row(name: str) -> int | None:
 def nearest_names(name: str, *, num: int = 3) -> list[str]:
     """The `num` class names and merged names most like `name`, best first."""
     tables = _tables()
-    near = difflib.get_close_matches(_fold(name), tables.rows, n=num, cutoff=0.0)
+    folded = _fold(name[:_LONGEST])
+    near = difflib.get_close_matches(folded, tables.rows, n=num, cutoff=0.0)
     return [tables.names[tables.rows[key]] for key in near]
 
 

@@ -21,6 +21,7 @@ from k710.machine import free_memory
 from k710.shards.clip import EncodedClip, PlannedClip, StoredClip
 from k710.shards.staging import read, remove, write
 from k710.statuses import Status
+from k710.tables.clip_ids import require_clip_id
 from k710.video.byte_range import ByteRange
 from k710.video.cut import decoder_log
 from k710.video.encode import Encoding, encode_window, encoder_versions
@@ -119,7 +120,7 @@ def read_staged(key: str, row: bytes | None) -> EncodedClip | None:
 
 def staged_file(folder: str, clip_id: str) -> str:
     """Where the bytes of a staged clip lie."""
-    return f"{folder}/{clip_id}.mp4"
+    return f"{folder}/{require_clip_id(clip_id)}.mp4"
 
 
 def remove_staged(folder: str, clip_ids: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 
 from k710.errors import SourceError, shown
+from k710.files import is_url
 from k710.sources.archives import ENDINGS, whole_members
 
 __all__ = ["VIDEO_ENDINGS", "Copy", "Remarks", "Tally", "find_copies", "roots_of"]
@@ -86,6 +87,12 @@ def roots_of(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
     if not paths:
         raise SourceError("No folder, archive or video was named.\nName one: --videos ./videos")
     roots: list[str] = []
+    for path in paths:
+        if is_url(str(path)):
+            raise SourceError(
+                f"{shown(path)} is an address, and videos are looked for on disks.\n"
+                "Mount it, or copy what lies there."
+            )
     for root in sorted({os.path.abspath(path) for path in paths}):
         if not _is_text(root):
             raise SourceError(f"The name {shown(root)} is no UTF-8. Rename it.")

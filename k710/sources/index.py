@@ -3,8 +3,8 @@
 import itertools
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
@@ -13,10 +13,10 @@ import pyarrow as pa
 from k710.files import locked, word_os_errors
 from k710.machine import usable_cores
 from k710.sources.find import Remarks, find_copies, roots_of
-from k710.sources.table import source_tables, write_sources
-from k710.tables.connection import connect, make_table, run
+from k710.sources.table import SourceInputs, source_tables, write_sources
+from k710.tables.connection import connect, connect_to_read, make_table, run
+from k710.tables.reading import open_table
 from k710.tables.schemas import MANIFEST, SOURCES, read_sql
-from k710.tables.sidecar import open_table
 
 __all__ = ["IndexSummary", "ViewCoverage", "index_videos"]
 
@@ -76,7 +76,7 @@ def index_videos(
         raise ValueError(f"workers must be at least 1, and is {workers}")
     roots = roots_of(videos)
     work = Path(work)
-    with duckdb.connect() as con:  # before a folder of a mistyped name is made
+    with connect_to_read() as con:  # before a folder of a mistyped name is made
         open_table(con, work, MANIFEST)
     with (
         word_os_errors(work),
@@ -91,7 +91,8 @@ def index_videos(
         write_sources(con, work, inputs)
         if probe:
             _probe(con, work, inputs, workers, on_progress)
-        return _summary(con, work, remarks)
+        summary = _summary(con, work, remarks)
+        return replace(summary, remarks=(*summary.remarks, *inputs.remarks))
 
 
 def _find(
@@ -134,7 +135,7 @@ def _below(root: str) -> str:
 def _probe(
     con: duckdb.DuckDBPyConnection,
     work: Path,
-    inputs: Mapping[str, str],
+    inputs: SourceInputs,
     workers: int,
     on_progress: OnProgress,
 ) -> None:
@@ -167,7 +168,7 @@ def _probe(
 def _save(
     con: duckdb.DuckDBPyConnection,
     work: Path,
-    inputs: Mapping[str, str],
+    inputs: SourceInputs,
     rows: Sequence[Sequence[object]],
 ) -> None:
     if not rows:

@@ -10,6 +10,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,17 @@ from k710.labels.orders import (
     labels_sha256,
     resolve_label,
 )
-from k710.sources.ledger import ledger_sha256, read_attempts
+from k710.sources.ledger import ledger_sha256, read_attempts, reread_statuses
 from k710.sources.outcomes import outcomes_sha256, read_outcomes, rename_statuses
+from k710.sources.refusals import refusals_sha256
 from k710.statuses import statuses_sha256
 from k710.tables.connection import make_table, run
+from k710.tables.reading import open_table
 from k710.tables.schemas import MANIFEST, SOURCES, read_sql
-from k710.tables.sidecar import Sidecar, TableSpec, is_done, open_table, read_sidecar, write_table
+from k710.tables.sidecar import Sidecar, TableSpec, is_done, read_sidecar, write_table
 
 __all__ = [
+    "SourceInputs",
     "current_sources",
     "is_current",
     "open_sources",
@@ -48,6 +52,7 @@ _USES = (
     "named",
     "windows",
     "decoded",
+    "ledger_lines",
     "attempts",
     *_LEDGER,
     "outdated",
@@ -55,6 +60,7 @@ _USES = (
     "candidates",
 )
 _INPUTS = ("former", "wanted", "recorded", "decoded", "probed", "copies", "attempts", *_LEDGER)
+_BY_DOWNLOADS = "uri is null and starts_with(tool, 'yt-dlp')"
 _SHARED_FOLDERS = """
 select distinct folder from named
 join (select youtube_id from wanted group by youtube_id having count(*) > 1) using (youtube_id)
@@ -62,24 +68,36 @@ where time_start is null
 """
 
 
+@dataclass(frozen=True, slots=True)
+class SourceInputs:
+    """What sources.parquet is made of: name -> hash, and what there is to say of it."""
+
+    hashes: Mapping[str, str]
+    remarks: tuple[str, ...] = ()
+
+
 def is_current(work: Path) -> bool:
     """Whether sources.parquet is made of the manifest, ledger and outcomes as they are now."""
     return is_done(work, _spec(_inputs(work)))
 
 
-def refresh_sources(con: duckdb.DuckDBPyConnection, work: Path) -> None:
+def refresh_sources(con: duckdb.DuckDBPyConnection, work: Path) -> tuple[str, ...]:
     """Write sources.parquet of what it says, of the ledger and outcomes/; no folder is searched.
 
-    Where there is none, every clip that was not downloaded is missing. The caller holds the lock of
-    `work`, and `con` is of `tables.connect`. StageError where there is no manifest.
+    Returns remarks, such as how many clips have another status by the rules of today. Where there
+    is no table, every clip that was not downloaded is missing. The caller holds the lock of `work`,
+    and `con` is of `tables.connect`. StageError where there is no manifest.
     """
     with source_tables(con, work) as inputs:
         _keep_all(con)
         write_sources(con, work, inputs)
+        return inputs.remarks
 
 
-def current_sources(con: duckdb.DuckDBPyConnection, work: Path) -> None:
+def current_sources(con: duckdb.DuckDBPyConnection, work: Path) -> tuple[str, ...]:
     """Make `sources` a table on `con` as `refresh_sources` would write it. It writes nothing.
+
+    Returns the same remarks.
 
     `manifest` is there as well afterwards. StageError where there is no manifest.
     """
@@ -87,11 +105,12 @@ def current_sources(con: duckdb.DuckDBPyConnection, work: Path) -> None:
     run(con, "drop table if exists temp.sources")  # of an earlier call, before a download
     if is_current(work):
         open_table(con, work, SOURCES)
-        return
-    with source_tables(con, work):
+        return ()
+    with source_tables(con, work) as inputs:
         _keep_all(con)
         _make_steps(con, _STEPS)
         make_table(con, "sources", read_sql(SOURCES.sql))
+    return inputs.remarks
 
 
 def open_sources(con: duckdb.DuckDBPyConnection, work: Path) -> tuple[Sidecar, Sidecar]:
@@ -100,8 +119,7 @@ def open_sources(con: duckdb.DuckDBPyConnection, work: Path) -> tuple[Sidecar, S
     StageError where one isn't built, or sources.parquet is of another manifest or other rules.
     """
     manifest, sources = open_table(con, work, MANIFEST), open_table(con, work, SOURCES)
-    rules = {"labels": labels_sha256(), "statuses": statuses_sha256()}
-    if sources.fingerprint != _spec({**sources.inputs, **rules}).fingerprint():
+    if sources.fingerprint != _spec({**sources.inputs, **_rules()}).fingerprint():
         why = f"sources.parquet in {work} was written by another version of k710."
     elif sources.inputs.get("manifest") != manifest.sha256:
         why = f"sources.parquet in {work} is of another manifest than the one there."
@@ -130,7 +148,7 @@ def _keep_all(con: duckdb.DuckDBPyConnection) -> None:
 
 
 @contextlib.contextmanager
-def source_tables(con: duckdb.DuckDBPyConnection, work: Path) -> Iterator[dict[str, str]]:
+def source_tables(con: duckdb.DuckDBPyConnection, work: Path) -> Iterator[SourceInputs]:
     """What sources.parquet is made of, as temporary tables of `con`; dropped at the end.
 
     Yields the hashes of these inputs, taken before they were read: a ledger may grow meanwhile.
@@ -139,7 +157,7 @@ def source_tables(con: duckdb.DuckDBPyConnection, work: Path) -> Iterator[dict[s
     to fill.
     """
     open_table(con, work, MANIFEST)
-    inputs = _inputs(work)
+    hashes = _inputs(work)
     try:
         for name in ("former", "probed"):
             run(con, f"create or replace temp table {name} ({SOURCES.declaration()})")
@@ -153,25 +171,26 @@ def source_tables(con: duckdb.DuckDBPyConnection, work: Path) -> Iterator[dict[s
             "(copy_id varchar, uri varchar, member varchar, bytes bigint, is_found boolean)",
         )
         read_outcomes(con, work)
-        read_attempts(con, work)
+        remarks = read_attempts(con, work)
         _make_steps(con, ("wanted", "decoded", *_LEDGER))
+        remarks += _reread_former(con, work)
         run(con, read_sql("k710/sources/outdated.sql"))
         _see_again(con)
-        yield inputs
+        yield SourceInputs(hashes, tuple(remarks))
     finally:
         run(con, "drop view if exists on_disk")
         for name in (*_STEPS, *_INPUTS):
             run(con, f"drop table if exists {name}")
 
 
-def write_sources(con: duckdb.DuckDBPyConnection, work: Path, inputs: Mapping[str, str]) -> None:
+def write_sources(con: duckdb.DuckDBPyConnection, work: Path, inputs: SourceInputs) -> None:
     """Write sources.parquet of the tables of `source_tables`, and open it as `sources` on `con`.
 
     The caller holds the lock of `work`. `inputs` are what `source_tables` yielded.
     """
     _make_steps(con, _STEPS)
     former = read_sidecar(SOURCES.path(work))
-    write_table(con, work, _spec(inputs, former.notes if former else {}))
+    write_table(con, work, _spec(inputs.hashes, former.notes if former else {}))
     open_table(con, work, SOURCES)
 
 
@@ -184,11 +203,35 @@ def _inputs(work: Path) -> dict[str, str]:
     manifest = read_sidecar(MANIFEST.path(work))
     return {
         "manifest": "" if manifest is None else manifest.sha256,
-        "labels": labels_sha256(),
-        "statuses": statuses_sha256(),
+        **_rules(),
         "outcomes": outcomes_sha256(work),
         "ledger": ledger_sha256(work),
     }
+
+
+def _rules() -> dict[str, str]:
+    return {
+        "labels": labels_sha256(),
+        "statuses": statuses_sha256(),
+        "refusals": refusals_sha256(),
+    }
+
+
+def _reread_former(con: duckdb.DuckDBPyConnection, work: Path) -> list[str]:
+    """Give what downloads once found out the statuses of today's rules; remarks how many change."""
+    former = read_sidecar(SOURCES.path(work))
+    if former is None or former.inputs.get("refusals") == refusals_sha256():
+        return []
+    make_table(con, "before", f"select clip_id, status from former where {_BY_DOWNLOADS}")
+    reread_statuses(con, "former", where=_BY_DOWNLOADS)
+    ((clips, videos),) = run(con, read_sql("k710/sources/reopened.sql"))
+    run(con, "drop table temp.before")
+    if not clips:
+        return []
+    return [
+        f"{clips:,} clips of {videos:,} videos count as pending, which an earlier version called "
+        "final: what was said of them is no known reason of the video itself."
+    ]
 
 
 def _see_again(con: duckdb.DuckDBPyConnection) -> None:
