@@ -9,7 +9,7 @@ from pathlib import Path
 from k710.download.streams import Span
 from k710.errors import MediaError
 from k710.sources.ledger import FetchedFile
-from k710.video.frames import open_video
+from k710.video.container import open_video
 from k710.video.streams import time_base_of
 
 __all__ = ["downloaded_path", "found", "put"]

@@ -1,8 +1,8 @@
 """The frames of one window of a video at a constant rate, and how the window fared.
 
-A window is a clip's `[start, end)` in seconds of the YouTube video. A *trimmed* file is that window
-alone, a *whole* one the video; both begin with their first frame. Decoding starts at the keyframe
-before the window. Times of showing decide, not places in the file.
+A window is a clip's `[start, end)` in seconds of the YouTube video; where it lies in a file is told
+by `k710.video.placing`. Decoding starts at the keyframe before the window. Times of showing decide,
+not places in the file.
 
 Not covered: damage that the decoder does not notice. Broken H.264 mostly is; a few bytes may still
 decode to something, and FFmpeg's decoders of HEVC, VP8 and VP9 fill in most without a word.
@@ -24,6 +24,7 @@ from av.error import FFmpegError
 
 from k710.errors import printable
 from k710.statuses import Status
+from k710.video.container import fault_words
 from k710.video.streams import VideoPacket, constant_rate, container_of, take_alone, time_base_of
 
 __all__ = [
@@ -86,6 +87,8 @@ class Cut:
     num_frames: int = 0  # of the constant rate, from the window's start
     damage: str | None = None  # what the decoder or demuxer said, in its words
     beyond_s: int = 0  # go on that long after the window's end; damage there is none of the cut
+    late_s: Fraction = Fraction(0)  # of the window, before the first frame
+    changes_size: bool = False  # not all frames have the size of the first
     num_decoded: int = 0  # frames of the source
     at_end: bool = False  # no frame of the source was left
     is_clean: bool = True  # nothing was left out or complained of, after the window neither
@@ -94,7 +97,7 @@ class Cut:
     @property
     def wanted_frames(self) -> int:
         """Frames of the constant rate after which there is no need to go on."""
-        return round((self.seconds + self.beyond_s) * self.fps)
+        return round((self.seconds + self.beyond_s - self.late_s) * self.fps)
 
     def status(self) -> tuple[Status, str | None, bool]:
         """(`ok`, `truncated`, `empty` or `damaged`; the reason in words; whether it is kept)."""
@@ -113,17 +116,22 @@ class Cut:
     ) -> Iterator[Shown]:
         """The window's frames, `from_s` seconds after the file's first. Ends at the first damage.
 
-        Nothing may have been read of the stream's file before, which gives this stream alone from
-        now on. `log` is a `decoder_log`.
+        Where `from_s` is below 0, what is before the first frame is missing. Nothing may have been
+        read of the stream's file before, which gives this stream alone from now on. `log` is a
+        `decoder_log`.
 
         Of the source's frames each frame of the constant rate shows the one that is nearest before
         it, rounded as FFmpeg's fps filter does (near). A gap is filled with the frame before it.
         """
-        decoding = _Decoding(stream, log, self.seconds, from_s)
+        self.late_s = Fraction(max(0, -from_s))
+        decoding = _Decoding(stream, log, self.seconds - self.late_s, max(0, from_s))
         last: VideoFrame | None = None
         last_slot = 0
+        size: tuple[int, int] | None = None
         for frame, at in decoding.frames():
             self.num_decoded += 1
+            size = size or (frame.width, frame.height)
+            self.changes_size |= size != (frame.width, frame.height)
             self.starts_at = decoding.zero
             slot = self._slot(at)
             if last is not None and slot > max(last_slot, 0):
@@ -141,7 +149,7 @@ class Cut:
                 until = max(until, self._slot(decoding.late))
             if until > 0:
                 yield from self._show(last, until)
-        if self.num_frames < round(self.seconds * self.fps):
+        if self.num_frames < round((self.seconds - self.late_s) * self.fps):
             self.damage = self.damage or decoding.broken
 
     def _slot(self, at: Fraction) -> int:
@@ -181,7 +189,7 @@ class _Decoding:
     """
 
     def __init__(
-        self, stream: VideoStream, log: DecoderLog, seconds: int, from_s: int | Fraction
+        self, stream: VideoStream, log: DecoderLog, seconds: Fraction, from_s: int | Fraction
     ) -> None:
         self.container, self.stream, self.log = container_of(stream), stream, log
         self.seconds, self.from_s = seconds, from_s
@@ -247,7 +255,7 @@ class _Decoding:
                 yield packet
         except FFmpegError as error:
             said = self._take_complaint(self.container.format.name)
-            self.broken = said or _shorten(error.strerror or type(error).__name__)
+            self.broken = said or _shorten(fault_words(error))
         if self.broken is not None:
             self.is_clean = False
             yield None
@@ -312,7 +320,7 @@ class _Decoding:
                 words = "there are zeros in the file where a picture should be"
             frames = packet.decode()
         except FFmpegError as error:
-            words = words or _shorten(error.strerror or type(error).__name__)
+            words = words or _shorten(fault_words(error))
             if self.turns:
                 self.turns.pop()
         words = self._take_complaint(self.codec) or words

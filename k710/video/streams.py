@@ -1,5 +1,6 @@
 """What a stream of an open video says of itself; times in seconds, as fractions."""
 
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import TypeAlias
 
@@ -12,6 +13,7 @@ __all__ = [
     "VideoPacket",
     "constant_rate",
     "container_of",
+    "nominal_rates",
     "take_alone",
     "time_base_of",
     "video_seconds",
@@ -40,10 +42,14 @@ def constant_rate(stream: VideoStream) -> Fraction:
 
     It is the container's word: Matroska often has a nominal rate there, above the average.
     """
-    for rate in (stream.average_rate, stream.guessed_rate):
+    return next(nominal_rates(stream), Fraction(25))
+
+
+def nominal_rates(stream: VideoStream) -> Iterator[Fraction]:
+    """The rates that the container or FFmpeg has for the stream, the average first."""
+    for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
         if rate is not None and 0 < rate <= _MAX_FPS:
-            return rate.limit_denominator(10_000)
-    return Fraction(25)
+            yield rate.limit_denominator(10_000)
 
 
 def video_seconds(stream: VideoStream) -> float | None:
