@@ -27,9 +27,9 @@ _OPTIONS = {"format_whitelist": ",".join(DEMUXERS), "protocol_whitelist": "file"
 # The ffmpeg program's weight of a stream's default flag, against its pixels.
 _DEFAULT_PX = 5_000_000
 _NO_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails
-# A track with fewer pictures than a 25th of another's is a cover or a slide show.
-_STILL = 25
-_ENOUGH = 2 * _STILL  # packets of one stream that tell the others' kind
+# A track with fewer pictures than a tenth of another's is a cover or a slide show.
+_STILL = 10
+_ENOUGH = 5 * _STILL  # packets of one stream that tell what the others are
 
 
 class UnreadableVideo(MediaError):

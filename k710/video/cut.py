@@ -25,7 +25,14 @@ from av.error import FFmpegError
 from k710.errors import printable
 from k710.statuses import Status
 from k710.video.container import fault_words
-from k710.video.streams import VideoPacket, constant_rate, container_of, take_alone, time_base_of
+from k710.video.streams import (
+    VideoPacket,
+    constant_rate,
+    container_of,
+    has_no_times,
+    take_alone,
+    time_base_of,
+)
 
 __all__ = [
     "SLACK_S",
@@ -105,7 +112,8 @@ class Cut:
             return Status.DAMAGED, self.damage, False
         if self.num_frames == 0:
             return Status.EMPTY, "nothing of the window is in the file", False
-        found_s = self.num_frames / self.fps
+        of_window = round((self.seconds - self.late_s) * self.fps)
+        found_s = min(self.num_frames, of_window) / self.fps
         if found_s >= self.seconds - Fraction(SLACK_S):
             return Status.OK, None, True
         words = f"{float(found_s):.1f} of {self.seconds} s"
@@ -196,10 +204,11 @@ class _Decoding:
         self.codec: str = stream.codec_context.name
         self.time_base = time_base_of(stream)
         self.step = 1 / constant_rate(stream)
-        # AVI has no times of showing, and FFmpeg's guesses are not them: the n-th frame that comes
-        # out has the time of the n-th packet that went in.
-        self.is_counted = self.container.format.name == "avi"
+        self.is_counted = has_no_times(self.container)
         self.slack = Fraction(0)  # how far a time that `_due` gives may be off
+        # A transport stream made of segments counts anew in each, and FFmpeg takes that for loss. The
+        # decoder tells where some is.
+        self.has_loose_flags = self.container.format.name == "mpegts"
         self.has_no_zeros = self.codec in _HOLES_IN and not self.is_counted
         self._reset()
 
@@ -314,7 +323,7 @@ class _Decoding:
         try:
             if packet is None:
                 return list(self.stream.codec_context.decode(None))
-            if packet.is_corrupt:
+            if packet.is_corrupt and not self.has_loose_flags:
                 words = "the file ends within a picture"
             elif self.has_no_zeros and _HOLE in bytes(packet).rstrip(b"\0"):
                 words = "there are zeros in the file where a picture should be"

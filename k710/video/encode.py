@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from av import AudioFrame, AudioStream, Packet, VideoFrame, VideoStream
 from av.filter import Graph
-from av.stream import Stream
+from av.stream import Disposition, Stream
 
 from k710.video.cut import Cut, DecoderLog, Window
 from k710.video.profiles import Colour, add_stream, profile_of
@@ -299,9 +299,11 @@ def _read_sound(video: VideoStream, cut: Cut) -> npt.NDArray[np.float32] | None:
 
     The pictures decide how a clip fared: sound that can't be decoded is silence.
     """
-    stream = next(iter(container_of(video).streams.audio), None)
-    if stream is None or stream.codec_context is None:
+    streams = [one for one in container_of(video).streams.audio if one.codec_context is not None]
+    if not streams:
         return None
+    # The one that the ffmpeg program takes.
+    stream = max(streams, key=lambda one: (Disposition.default in one.disposition, one.channels))
     wanted = round(cut.num_frames / cut.fps * _AUDIO_RATE)
     sound = np.zeros((2, wanted), np.float32)
     end = 0

@@ -29,7 +29,7 @@ from av.video.reformatter import VideoReformatter
 
 from k710.errors import MediaError
 from k710.video.container import name_of, open_video
-from k710.video.streams import VideoPacket, container_of
+from k710.video.streams import VideoPacket, container_of, has_no_times
 from k710.video.upright import Turn, turn_of
 
 __all__ = ["num_frames", "read_frames"]
@@ -189,7 +189,7 @@ def _check(indices: list[int], size: tuple[int, int] | None, pixels: str) -> Non
 def _scan(stream: VideoStream) -> _Scan | None:
     """What all packets tell; None where they don't tell of frames one to one."""
     container = container_of(stream)
-    if container.format.name == "avi":  # has no times of showing, and FFmpeg's guesses are not them
+    if has_no_times(container):
         return None
     if stream.codec_context.name not in _ONE_TO_ONE:
         return None

@@ -22,6 +22,7 @@ from k710.video.container import fault_words
 from k710.video.streams import (
     constant_rate,
     container_of,
+    has_no_times,
     nominal_rates,
     take_alone,
     time_base_of,
@@ -38,6 +39,7 @@ _HOLE_S = 1  # pictures so far apart have a hole between them, which is none of 
 _FEW_STEPS = 5  # from picture to picture: fewer make no rate
 _NEAR = Fraction(1, 10)  # by so much a window's rate may be off the container's, which counts then
 _NOMINAL = Fraction(1, 50)  # and by so much off a rate that the container knows
+_COARSE = Fraction(1, 4)  # of a frame: times that are rounded by more are counted in frames
 _SEEK_BACK_S = 1  # MP4 seeks by times of decoding
 
 
@@ -55,7 +57,7 @@ class Placed:
 
 def is_window(seconds: float | Fraction, window: Window) -> bool:
     """Whether pictures of that length are the window alone rather than a whole video."""
-    return abs(seconds - window.seconds) <= SLACK_S
+    return abs(float(seconds) - window.seconds) <= SLACK_S
 
 
 def place_window(
@@ -115,7 +117,11 @@ def _in_frames(lead_s: Fraction, pictures: "PictureTimes", fps: Fraction) -> Fra
 
     So ffmpeg's -ss takes the same picture as without the sound that AAC begins with to get in tune.
     """
-    return math.floor((lead_s + pictures.rounding_s) * fps) / fps
+    frames = lead_s * fps
+    nearest = round(frames)
+    # Times in Matroska are in milliseconds, and those of AVI in frames.
+    off = (pictures.time_base + Fraction(1, av.time_base)) * fps
+    return (nearest if abs(frames - nearest) <= off < _COARSE else math.floor(frames)) / fps
 
 
 class PictureTimes:
@@ -127,8 +133,7 @@ class PictureTimes:
         self.times: list[int] = []  # in the stream's time base
         self.end = 0  # of what was read
         self.broken: str | None = None  # why there may be more than were read
-        # As `Cut` takes it: the first picture of AVI has the time of the first packet.
-        self.is_counted = self.container.format.name == "avi"
+        self.is_counted = has_no_times(self.container)
         take_alone(stream)
         log.clear()  # of what FFmpeg tried when it opened the file
         self._packets = self._shown()
@@ -145,11 +150,6 @@ class PictureTimes:
         if start is None:
             return Fraction(0)
         return max(Fraction(0), self.first * self.time_base - Fraction(start, av.time_base))
-
-    @property
-    def rounding_s(self) -> Fraction:
-        """What the times of the stream and the container are rounded by at most."""
-        return self.time_base + Fraction(1, av.time_base)
 
     @property
     def read_s(self) -> Fraction:
@@ -222,21 +222,20 @@ class PictureTimes:
 
     def _shown(self) -> Iterator[tuple[int, int, int]]:
         """When each picture is shown, until when, and when it is decoded, in the file's order."""
-        step = 1 / (constant_rate(self.stream) * self.time_base)
-        number = 0
+        step = round(1 / (constant_rate(self.stream) * self.time_base))
+        last: int | None = None
         try:
             for packet in self.container.demux(self.stream):
                 if not packet.size or packet.is_discard:
                     continue
-                if number == 0 and packet.pts is None:
+                if last is None and packet.pts is None:
                     self.is_counted = True
-                number += 1
                 at = packet.dts if self.is_counted else packet.pts
-                if at is None:
-                    if not self.is_counted:
-                        continue
-                    at = round((number - 1) * step)
-                decoded_at = at if packet.dts is None else packet.dts
-                yield at, at + (packet.duration or round(step)), decoded_at
+                if self.is_counted and (at is None or (last is not None and at <= last)):
+                    at = 0 if last is None else last + step
+                if at is not None:
+                    last = at
+                    decoded_at = at if packet.dts is None else packet.dts
+                    yield at, at + (packet.duration or step), decoded_at
         except FFmpegError as error:
             self.broken = fault_words(error)

@@ -26,7 +26,7 @@ class Facts:
     """What a file says of its pictures: columns of sources.parquet. None: it doesn't say.
 
     `num_frames` is None too where not all that a reader of the file finds is as it should be: it is
-    damaged after the window, lies on its side, or changes its size. Such a file is never copied.
+    damaged after the window, lies on its side, changes its size. Such a file is never copied.
     """
 
     width: int | None = None  # px
@@ -95,6 +95,9 @@ def place_in(
         placed = place_window(stream, log, window, trimmed=trimmed, starts_at_s=starts_at_s)
     if placed.pictures_s is not None:
         facts = replace(facts, duration_s=round(float(placed.pictures_s), 6))
+    fps = float(placed.fps)
+    if placed.trimmed and abs((facts.fps or 0) - fps) > fps / 10:  # H.264 in AVI may have 600
+        facts = replace(facts, fps=fps)
     return placed, facts
 
 
@@ -137,7 +140,7 @@ def _decode(
         turn = turn or turn_of(shown.frame)
     status, detail, _ = cut.status()
     kind = container_of(stream).format.name.partition(",")[0]
-    is_plain = turn is None or not turn.filters
+    is_plain = placed.begins_s == 0 and (turn is None or not turn.filters)
     num_frames = cut.num_decoded if cut.at_end else facts.num_frames
     if not (cut.is_clean and is_plain and not cut.changes_size and kind in CAN_BE_COPIED):
         num_frames = None

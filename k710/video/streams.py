@@ -13,6 +13,7 @@ __all__ = [
     "VideoPacket",
     "constant_rate",
     "container_of",
+    "has_no_times",
     "nominal_rates",
     "take_alone",
     "time_base_of",
@@ -29,6 +30,14 @@ def container_of(stream: Stream) -> InputContainer:
     container = stream.container
     assert isinstance(container, InputContainer)
     return container
+
+
+def has_no_times(container: InputContainer) -> bool:
+    """Whether the format doesn't say when pictures are shown, and FFmpeg's guesses are not it.
+
+    Then the n-th frame that comes out has the time of the n-th packet that went in.
+    """
+    return container.format.name in ("avi", "mpegvideo")
 
 
 def time_base_of(stream: Stream) -> Fraction:
