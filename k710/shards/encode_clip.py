@@ -21,9 +21,9 @@ from k710.shards.clip import EncodedClip, PlannedClip, StoredClip
 from k710.shards.staging import read, remove, write
 from k710.statuses import Status
 from k710.video.byte_range import ByteRange
-from k710.video.cut import decoder_log
-from k710.video.encode import Encoding, encode_window, encoder_versions
 from k710.video.container import open_video
+from k710.video.decoding import decoder_log
+from k710.video.encode import Encoding, encode_window, encoder_versions
 from k710.video.probe import Facts, Probed, media_words, place_in, probe_clip
 from k710.video.profiles import COPY
 
@@ -175,9 +175,7 @@ def _encode(task: ClipTask) -> tuple[EncodedClip, bytes | None]:
 def _copy(task: ClipTask) -> tuple[EncodedClip, bytes | None] | None:
     """Take the source's own bytes; None where those are not the window as it is."""
     window, copy = task.clip.source.window, task.clip.source.copy
-    seen = probe_clip(
-        task.source, window, trimmed=copy.trimmed, starts_at_s=copy.starts_at_s
-    )
+    seen = probe_clip(task.source, window, trimmed=copy.trimmed, starts_at_s=copy.starts_at_s)
     if seen.status == Status.MISSING:
         return _unread(task, seen.detail), None
     if task.is_ambiguous(seen.trimmed):

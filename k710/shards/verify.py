@@ -23,8 +23,8 @@ from k710.tables.connection import connect, run
 from k710.tables.schemas import INDEX, PLAN, table_path
 from k710.tables.sidecar import Sidecar, open_table, parquet_pattern, read_sidecar
 from k710.video.byte_range import ByteRange
-from k710.video.cut import decoder_log
 from k710.video.container import open_video
+from k710.video.decoding import decoder_log
 from k710.video.probe import media_words
 from k710.video.streams import take_alone
 

@@ -26,7 +26,8 @@ from av import AudioFrame, AudioStream, Packet, VideoFrame, VideoStream
 from av.filter import Graph
 from av.stream import Disposition, Stream
 
-from k710.video.cut import Cut, DecoderLog, Window
+from k710.video.cut import Cut, Window
+from k710.video.decoding import DecoderLog
 from k710.video.profiles import Colour, add_stream, profile_of
 from k710.video.streams import constant_rate, container_of, take_alone
 from k710.video.upright import Turn, turn_of

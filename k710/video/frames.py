@@ -29,7 +29,7 @@ from av.video.reformatter import VideoReformatter
 
 from k710.errors import MediaError
 from k710.video.container import name_of, open_video
-from k710.video.streams import VideoPacket, container_of, has_no_times
+from k710.video.streams import VideoPacket, container_of, has_no_times, seeks_exactly
 from k710.video.upright import Turn, turn_of
 
 __all__ = ["num_frames", "read_frames"]
@@ -114,7 +114,9 @@ class _Pictures:
         if self.turn and self.turn.is_quarter and out.shape == (num, width, height, *colours):
             return out.reshape(shape)
         if out.shape != shape:
-            raise MediaError(f"{self.name} gives pictures of {shape}, and {out.shape} are expected.")
+            raise MediaError(
+                f"{self.name} gives pictures of {shape}, and {out.shape} are expected."
+            )
         return out
 
 
@@ -209,6 +211,8 @@ def _scan(stream: VideoStream) -> _Scan | None:
             keyframes.append(pts)
         num_bytes += size
         if num_bytes > _KEPT_BYTES:
+            if not seeks_exactly(container):
+                return None
             packets = None
         if packets is not None:
             packets.append(packet)
@@ -310,8 +314,9 @@ def _copy_planes(frame: VideoFrame, array: npt.NDArray[np.uint8], turn: Turn) ->
         # A packed plane's width is in pixels.
         depth = 3 if frame.format.name == "rgb24" else 1
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
-        lying = rows[:, : plane.width * depth].reshape(plane.height, plane.width, depth)
-        upright = turn.apply(lying)
+        upright = rows[:, : plane.width * depth]
+        if turn.filters:
+            upright = turn.apply(upright.reshape(plane.height, plane.width, depth))
         end = start + upright.size
         flat[start:end].reshape(upright.shape)[:] = upright
         start = end

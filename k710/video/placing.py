@@ -17,13 +17,15 @@ import av
 from av import VideoStream
 from av.error import FFmpegError
 
-from k710.video.cut import SLACK_S, DecoderLog, Window
 from k710.video.container import fault_words
+from k710.video.cut import SLACK_S, Window
+from k710.video.decoding import DecoderLog
 from k710.video.streams import (
     constant_rate,
     container_of,
     has_no_times,
     nominal_rates,
+    seeks_exactly,
     take_alone,
     time_base_of,
     video_seconds,
@@ -194,7 +196,7 @@ class PictureTimes:
         rate = constant_rate(self.stream)
         first = self.first + begins_s / self.time_base
         last = first + seconds / self.time_base
-        if self.is_counted or begins_s <= 0:  # it will be decoded from the start as well
+        if self.is_counted or begins_s <= 0 or not seeks_exactly(self.container):
             self.read(until_s=begins_s + seconds)
             times = self.times
         else:
@@ -204,7 +206,10 @@ class PictureTimes:
         if len(steps) < _FEW_STEPS:
             return rate
         found = len(steps) / (sum(steps) * self.time_base)
-        for known, share in ((rate, _NEAR), *((one, _NOMINAL) for one in nominal_rates(self.stream))):
+        for known, share in (
+            (rate, _NEAR),
+            *((one, _NOMINAL) for one in nominal_rates(self.stream)),
+        ):
             if abs(found - known) <= share * known:
                 return known
         return found.limit_denominator(1000)

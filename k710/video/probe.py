@@ -10,7 +10,8 @@ from k710.errors import MediaError
 from k710.statuses import Status
 from k710.video.byte_range import ByteRange
 from k710.video.container import UnreadableVideo, open_video
-from k710.video.cut import SLACK_S, Cut, DecoderLog, Window, decoder_log, is_enough
+from k710.video.cut import SLACK_S, Cut, Window, is_enough
+from k710.video.decoding import DecoderLog, decoder_log
 from k710.video.formats import CAN_BE_COPIED
 from k710.video.placing import PictureTimes, Placed, place_window
 from k710.video.streams import container_of, video_seconds

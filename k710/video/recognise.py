@@ -22,7 +22,10 @@ _TEXTS: tuple[tuple[bytes, str], ...] = (  # after spaces and a byte order mark
     (b"ffconcat", f"a list for ffmpeg's concat: {_LIST}"),
     (b"<MPD", f"a DASH manifest: {_LIST}"),
     (b"[Reference]", f"a list of addresses: {_LIST}"),
-    (b"version https://git-lfs", "a pointer of Git LFS: fetch what it stands for, with git lfs pull"),
+    (
+        b"version https://git-lfs",
+        "a pointer of Git LFS: fetch what it stands for, with git lfs pull",
+    ),
 )
 _STARTS: tuple[tuple[bytes, str], ...] = (
     (b"PK\x03\x04", "a .zip archive: unpack it"),
@@ -52,7 +55,9 @@ _RIFF = {
     b"WAVE": "sound alone (WAV)",
     b"WEBP": "a WebP picture, no video",
 }
-_PAGE = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)", re.I | re.S)
+_PAGE = re.compile(
+    rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)", re.I | re.S
+)
 _MOST_BOXES = 1000  # of a file that is made of empty ones
 _BOXES = (b"ftyp", b"styp", b"sidx", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"uuid")
 

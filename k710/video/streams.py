@@ -15,6 +15,7 @@ __all__ = [
     "container_of",
     "has_no_times",
     "nominal_rates",
+    "seeks_exactly",
     "take_alone",
     "time_base_of",
     "video_seconds",
@@ -38,6 +39,14 @@ def has_no_times(container: InputContainer) -> bool:
     Then the n-th frame that comes out has the time of the n-th packet that went in.
     """
     return container.format.name in ("avi", "mpegvideo")
+
+
+def seeks_exactly(container: InputContainer) -> bool:
+    """Whether a seek ends before what was asked for, and the times after it are the true ones.
+
+    MPEG's streams have no index: FFmpeg guesses the place, and then the times of some pictures.
+    """
+    return container.format.name not in ("mpegts", "mpeg")
 
 
 def time_base_of(stream: Stream) -> Fraction:

@@ -225,7 +225,9 @@ def _joined(path: Path) -> None:
 def _turned(path: Path) -> None:
     matrix, lay = TURNS[path.stem.removeprefix("turned_")]
     width, height = lay(np.zeros(SIZE[::-1])).shape[::-1]
-    encode(path, *X264, "-pix_fmt", "yuv420p", size=(width, height), draw=lambda n, _: lay(picture(n)))
+    encode(
+        path, *X264, "-pix_fmt", "yuv420p", size=(width, height), draw=lambda n, _: lay(picture(n))
+    )
     path.write_bytes(with_matrix(path.read_bytes(), matrix))
 
 
@@ -271,7 +273,9 @@ def _with_own_times(path: Path) -> None:
 
 @odd("trimmed_by_edit_list.mp4")
 def _trimmed(path: Path) -> None:
-    long = encode(path.with_name("base") / "long.mp4", *X264, "-pix_fmt", "yuv420p", numbers=range(150))
+    long = encode(
+        path.with_name("base") / "long.mp4", *X264, "-pix_fmt", "yuv420p", numbers=range(150)
+    )
     ffmpeg("-ss", 1.6, "-i", long, "-t", SECONDS, *COPY, path)
 
 
@@ -301,7 +305,9 @@ def _by_times(path: Path, at_ms: Callable[[int], int]) -> None:
 
 @odd("two_sizes.mp4", "second_is_default.mkv", "first_is_disabled.mp4")
 def _two_tracks(path: Path) -> None:
-    small = encode(path.with_name("base") / "small.mp4", *X264, size=(32, 24), numbers=range(100, 175))
+    small = encode(
+        path.with_name("base") / "small.mp4", *X264, size=(32, 24), numbers=range(100, 175)
+    )
     order = (small, _plain(path)) if path.stem == "two_sizes" else (_plain(path), small)
     inputs = [argument for one in order for argument in ("-i", one)]
     flags = ("-disposition:v:0", "default", "-disposition:v:1", "default")
@@ -325,7 +331,14 @@ def _with_a_picture(path: Path) -> None:
 
 @odd("slides_are_default.mkv")
 def _with_slides(path: Path) -> None:
-    slides = encode(path.with_name("base") / "slides.mkv", "-c:v", "mjpeg", size=(96, 96), numbers=(1, 2), rate=1)
+    slides = encode(
+        path.with_name("base") / "slides.mkv",
+        "-c:v",
+        "mjpeg",
+        size=(96, 96),
+        numbers=(1, 2),
+        rate=1,
+    )
     flags = ("-disposition:v:0", "default", "-disposition:v:1", "0")
     ffmpeg("-i", slides, "-i", _plain(path), "-map", 0, "-map", 1, *COPY, *flags, path)
 

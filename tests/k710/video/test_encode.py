@@ -16,8 +16,8 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, strategies as st
 
-from k710.video.encode import Encoded, encoder_versions, scaled_size
 from k710.video.container import open_video
+from k710.video.encode import Encoded, encoder_versions, scaled_size
 from k710.video.frames import read_frames
 from support.cut_clips import clip_of, cut_and_encode
 from support.list_files import shared

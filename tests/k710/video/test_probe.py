@@ -52,7 +52,11 @@ def test_a_sound_copy_of_the_window(video: Path) -> None:
     ("seconds", "status", "detail"),
     [
         *((4, "ok", None), (8, "truncated", "4.0 of 8 s"), (20, "truncated", "4.0 of 20 s")),
-        (3, "mismatched", "its pictures last 4.0 s, and the window that it is named after 3 s; name it ID.mp4 if it is the whole video"),
+        (
+            3,
+            "mismatched",
+            "its pictures last 4.0 s, and the window that it is named after 3 s; name it ID.mp4 if it is the whole video",
+        ),
     ],
 )
 def test_a_trimmed_copy_by_its_length(
