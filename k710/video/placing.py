@@ -40,7 +40,6 @@ _WITH_OWN_TIMES = ("mov", "matroska")
 _HOLE_S = 1  # pictures so far apart have a hole between them, which is none of the rate's business
 _FEW_STEPS = 5  # from picture to picture: fewer make no rate
 _NEAR = Fraction(1, 10)  # by so much a window's rate may be off the container's, which counts then
-_NOMINAL = Fraction(1, 50)  # and by so much off a rate that the container knows
 _COARSE = Fraction(1, 4)  # of a frame: times that are rounded by more are counted in frames
 _SEEK_BACK_S = 1  # MP4 seeks by times of decoding
 
@@ -206,13 +205,9 @@ class PictureTimes:
         if len(steps) < _FEW_STEPS:
             return rate
         found = len(steps) / (sum(steps) * self.time_base)
-        for known, share in (
-            (rate, _NEAR),
-            *((one, _NOMINAL) for one in nominal_rates(self.stream)),
-        ):
-            if abs(found - known) <= share * known:
-                return known
-        return found.limit_denominator(1000)
+        if abs(found - rate) <= rate * _NEAR:
+            return rate
+        return _nominal(found, self.stream)
 
     def _times_from(self, first: Fraction, last: Fraction) -> list[int]:
         times = []
@@ -244,3 +239,15 @@ class PictureTimes:
                     yield at, at + (packet.duration or step), decoded_at
         except FFmpegError as error:
             self.broken = fault_words(error)
+
+
+def _nominal(rate: Fraction, stream: VideoStream) -> Fraction:
+    """The rate that was meant, where times are rounded: one that the container has, or a usual one."""
+    whole, ntsc = round(rate), round(rate * 1001 / 1000)
+    for known, share in (
+        *((known, Fraction(1, 50)) for known in nominal_rates(stream)),
+        *((usual, Fraction(1, 2500)) for usual in (Fraction(whole), Fraction(ntsc * 1000, 1001))),
+    ):
+        if abs(rate - known) <= share * known:
+            return known
+    return rate.limit_denominator(1000)

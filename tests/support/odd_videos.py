@@ -182,9 +182,9 @@ def _encoded_for_old_phones(path: Path) -> None:
     encode(path, "-c:v", "h263", "-q:v", 3, size=(128, 96))
 
 
-@odd("odd_size.mkv", "one_row.mkv")
+@odd("odd_size.mkv", "three_rows.mkv")
 def _of_odd_size(path: Path) -> None:
-    size = (63, 47) if path.stem == "odd_size" else (64, 1)
+    size = (63, 47) if path.stem == "odd_size" else (64, 3)
     encode(path, "-c:v", "ffv1", size=size)
 
 
