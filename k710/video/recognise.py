@@ -41,7 +41,8 @@ _STARTS: tuple[tuple[bytes, str], ...] = (
     (b"SQLite format", "a database, no video"),
     (b"\x7fELF", "a program, no video"),
     (b"\x00\x05\x16\x07", "what macOS puts beside a file (._NAME), not the file itself"),
-    (b"ID3", "sound alone (MP3)"),
+    *((mark, "sound alone (MP3)") for mark in (b"ID3", b"\xff\xfb", b"\xff\xfa", b"\xff\xf3")),
+    *((mark, "sound alone (AAC)") for mark in (b"\xff\xf1", b"\xff\xf9")),
     (b"fLaC", "sound alone (FLAC)"),
     (b"\x1aE\xdf\xa3", f"Matroska or WebM, damaged or cut off: {_AGAIN}"),
     (b"FLV", f"a Flash video, damaged or cut off: {_AGAIN}"),
@@ -55,9 +56,8 @@ _RIFF = {
     b"WAVE": "sound alone (WAV)",
     b"WEBP": "a WebP picture, no video",
 }
-_PAGE = re.compile(
-    rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)", re.I | re.S
-)
+_PROLOG = re.compile(rb"<\?xml[^>]*>\s*", re.IGNORECASE)
+_PAGE = re.compile(rb"(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)", re.IGNORECASE | re.DOTALL)
 _MOST_BOXES = 1000  # of a file that is made of empty ones
 _BOXES = (b"ftyp", b"styp", b"sidx", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"uuid")
 
@@ -84,7 +84,7 @@ def _seems(file: BinaryIO) -> str | None:
     head = file.read(min(_HEAD_BYTES, size))
     if not head:
         return "an empty file: download the video again"
-    start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    start = _PROLOG.sub(b"", head.lstrip(b"\xef\xbb\xbf \t\r\n"))
     for text, marks in ((start, _TEXTS), (head, _STARTS)):
         for mark, words in marks:
             if text.startswith(mark):
@@ -136,7 +136,7 @@ def _text_seems(head: bytes, start: bytes) -> str | None:
         return None
     if start[:1] in (b"{", b"["):
         return f"JSON, mostly a site's answer instead of the video: {_AGAIN}"
-    if start.startswith(b"<"):
+    if start.startswith(b"<") or _PROLOG.match(head):
         return f"XML, mostly a site's answer instead of the video: {_AGAIN}"
     first = printable(start[:60].decode("utf-8", "replace").splitlines()[0]) if start else ""
     return f"text, beginning with {first!r}" if first else "text without a word in it"
