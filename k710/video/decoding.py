@@ -81,8 +81,8 @@ class Decoding:
         self.step = 1 / constant_rate(stream)
         self.is_counted = has_no_times(self.container)
         self.slack = Fraction(0)  # how far a time that `_due` gives may be off
-        # A transport stream made of segments counts anew in each, and FFmpeg takes that for loss. The
-        # decoder tells where some is.
+        # A transport stream made of segments counts anew in each, and FFmpeg takes that for loss.
+        # The decoder tells where some is.
         self.has_loose_flags = self.container.format.name == "mpegts"
         self.has_no_zeros = self.codec in _HOLES_IN and not self.is_counted
         self._reset()

@@ -56,7 +56,7 @@ class Encoding:
 
     profile: str = "balanced"
     short_side: int = 320  # px; smaller sources keep their size
-    fps: Fraction | None = None  # None: each source's own average rate
+    fps: Fraction | None = None  # None: that of each source, in its window
     audio: bool = False
 
     def __post_init__(self) -> None:

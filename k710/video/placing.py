@@ -87,7 +87,7 @@ def place_window(
     pictures.read(until_s=window.seconds + Fraction(SLACK_S))
     seconds = pictures.seconds
     if trimmed is None and not is_window(seconds, window):
-        return _placed_in_video(pictures, window, None)
+        return _placed_in_video(pictures, window, starts_at_s)
     mismatch = None
     if seconds > window.seconds + SLACK_S:
         own_start_s = pictures.own_start_s(window)
@@ -196,7 +196,7 @@ class PictureTimes:
         first = self.first + begins_s / self.time_base
         last = first + seconds / self.time_base
         if self.is_counted or begins_s <= 0 or not seeks_exactly(self.container):
-            self.read(until_s=begins_s + seconds)
+            self.read(until_s=begins_s + seconds + _HOLE_S)  # pictures lie in another order
             times = self.times
         else:
             times = self._times_from(first, last)
@@ -242,7 +242,7 @@ class PictureTimes:
 
 
 def _nominal(rate: Fraction, stream: VideoStream) -> Fraction:
-    """The rate that was meant, where times are rounded: one that the container has, or a usual one."""
+    """The rate that was meant, where times are rounded: the container has it, or it is usual."""
     whole, ntsc = round(rate), round(rate * 1001 / 1000)
     for known, share in (
         *((known, Fraction(1, 50)) for known in nominal_rates(stream)),

@@ -57,7 +57,9 @@ _RIFF = {
     b"WEBP": "a WebP picture, no video",
 }
 _PROLOG = re.compile(rb"<\?xml[^>]*>\s*", re.IGNORECASE)
-_PAGE = re.compile(rb"(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)", re.IGNORECASE | re.DOTALL)
+_PAGE = re.compile(
+    rb"(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)", re.IGNORECASE | re.DOTALL
+)
 _MOST_BOXES = 1000  # of a file that is made of empty ones
 _BOXES = (b"ftyp", b"styp", b"sidx", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"uuid")
 

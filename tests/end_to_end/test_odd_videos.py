@@ -155,9 +155,13 @@ def test_a_second_of_each_shows_what_the_program_shows_then(folder: Path, name: 
 WHOLE = list(range(NUM_FRAMES))
 # (status, what a clip of three seconds shows) where it is not "ok" and all pictures.
 FATES: Mapping[str, tuple[str, list[int] | None]] = {
-    **dict.fromkeys([f"late_pictures.{end}" for end in ("mp4", "mkv", "ts", "flv")], ("truncated", WHOLE[:50])),
+    **dict.fromkeys(
+        [f"late_pictures.{end}" for end in ("mp4", "mkv", "ts", "flv")], ("truncated", WHOLE[:50])
+    ),
     **dict.fromkeys(["noise_in_it.mp4", "noise_in_it.ts"], ("damaged", None)),
-    **dict.fromkeys([f"breaks_off.{end}" for end in ("mp4", "mkv", "avi", "flv")], ("damaged", None)),
+    **dict.fromkeys(
+        [f"breaks_off.{end}" for end in ("mp4", "mkv", "avi", "flv")], ("damaged", None)
+    ),
     "breaks_off.ts": ("truncated", WHOLE[:51]),  # it ends between two pictures
     "second_is_default.mkv": ("ok", list(range(100, 175))),
     "first_is_disabled.mp4": ("ok", list(range(100, 175))),
@@ -173,7 +177,10 @@ def odd_id(name: str) -> str:
 
 @pytest.mark.parametrize(
     "profile",
-    ["copy", *(pytest.param(name, marks=pytest.mark.slow) for name in ("balanced", "compact", "intra"))],
+    [
+        "copy",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("balanced", "compact", "intra")),
+    ],
 )
 def test_a_copy_is_judged_stored_verified_and_loaded_alike(
     folder: Path, tmp_path: Path, profile: str
@@ -226,7 +233,9 @@ def numbers_in_batches(work: Path) -> dict[str, tuple[int, dict[int, int]]]:
             place = Place(row, span, *size, 0, 0)
             reading = Reading(reader, Sampling(place.num_frames))
             block = np.empty(spread(reading, [place])[1], np.uint8)
-            (read,) = read_request(reading, Request(0, 0, (place,)), [(reader.read([span])[0], 0.0)], block)
+            (read,) = read_request(
+                reading, Request(0, 0, (place,)), [(reader.read([span])[0], 0.0)], block
+            )
             assert read.error is None, (clip_id, read.error)
             frames = block[: np.prod(read.shape)].reshape(read.shape)
             (indices,) = reading.sampling.views(place.num_frames, 1)

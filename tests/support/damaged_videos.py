@@ -79,7 +79,7 @@ def remux(
     title: str = "",
     options: Mapping[str, str] | None = None,
 ) -> Path:
-    """Copy the packets from that one on (to that one), `shift` seconds later, each then given to `change`.
+    """Copy the packets [from_packet, to_packet), `shift` seconds later, each given to `change`.
 
     The format is `container`, or that of the ending of `path`; `options` are of its writer.
     """

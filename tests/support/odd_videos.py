@@ -27,7 +27,7 @@ X264 = ("-c:v", "libx264", "-preset", "ultrafast", "-x264-params", "bframes=2:ke
 VP8 = ("-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-b:v", "400k", "-g", "25")
 COPY = ("-c", "copy")
 _ONE = 1 << 16
-# Display matrices (a, b, c, d) as phones write them, and by what a picture that stands is laid down.
+# Display matrices (a, b, c, d) as phones write them, and what lays a picture down that stands.
 TURNS: dict[str, tuple[tuple[int, int, int, int], Callable[[Pixels], Pixels]]] = {
     "90": ((0, _ONE, -_ONE, 0), lambda picture: np.rot90(picture)),
     "180": ((-_ONE, 0, 0, -_ONE), lambda picture: np.rot90(picture, 2)),

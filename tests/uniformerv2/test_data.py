@@ -198,7 +198,11 @@ def test_clips_that_lie_on_their_side_in_a_shard_are_loaded_upright(
     lay_on_their_sides(view, work)
     for chances in ({"chances": None}, {}):
         upright, turned = (
-            [clip for clips in taken(view, 3, reading=one, workers=workers).values() for clip in clips]
+            [
+                clip
+                for clips in taken(view, 3, reading=one, workers=workers).values()
+                for clip in clips
+            ]
             for one in (reading(**chances), reading(work, **chances))
         )
         for (*_, before), (_, _, draws, after) in zip(upright, turned, strict=True):

@@ -27,7 +27,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 DENIED = (
     *("hls", "dash", "concat", "imf", "webm_dash_manifest", "sdp", "rtsp", "rtp", "sap", "lavfi"),
     *("image2", "alias_pix", "brender_pix", "png_pipe", "vobsub", "tedcaptions", "avisynth"),
-    *("vapoursynth", "libopenmpt", "x11grab", "fbdev", "video4linux2", "alsa", "kmsgrab", "ffmetadata"),
+    *(
+        "vapoursynth",
+        "libopenmpt",
+        "x11grab",
+        "fbdev",
+        "video4linux2",
+        "alsa",
+        "kmsgrab",
+        "ffmetadata",
+    ),
 )
 
 
@@ -39,7 +48,9 @@ def test_no_demuxer_is_allowed_that_opens_what_a_file_names() -> None:
         assert all(end.startswith(".") and end == end.lower() for end in demuxer.endings)
     assert set(CAN_BE_COPIED) <= set(DEMUXERS)
     assert len(set(VIDEO_ENDINGS)) == len(VIDEO_ENDINGS)
-    assert {".mp4", ".webm", ".flv", ".3gp", ".wmv", ".ts", ".mpg", ".ogv", ".m2ts", ".gif"} <= set(VIDEO_ENDINGS)
+    assert {".mp4", ".webm", ".flv", ".3gp", ".wmv", ".ts", ".mpg", ".ogv", ".m2ts", ".gif"} <= set(
+        VIDEO_ENDINGS
+    )
 
 
 @pytest.mark.parametrize("demuxer", ["m4v", "h264", "nut", "wav", "image2"])
@@ -47,8 +58,17 @@ def test_what_another_demuxer_would_read_is_refused_in_words(
     folder: Path, tmp_path: Path, demuxer: str
 ) -> None:
     path = tmp_path / "a.mp4"
-    made = {"m4v": ("-c:v", "mpeg4"), "h264": ("-c:v", "libx264"), "nut": COPY, "image2": ("-frames:v", 1, "-c:v", "mjpeg")}
-    source = ("-f", "lavfi", "-i", "sine=d=1") if demuxer == "wav" else ("-i", make_odd("plain.mp4", folder))
+    made = {
+        "m4v": ("-c:v", "mpeg4"),
+        "h264": ("-c:v", "libx264"),
+        "nut": COPY,
+        "image2": ("-frames:v", 1, "-c:v", "mjpeg"),
+    }
+    source = (
+        ("-f", "lavfi", "-i", "sine=d=1")
+        if demuxer == "wav"
+        else ("-i", make_odd("plain.mp4", folder))
+    )
     ffmpeg(*source, *made.get(demuxer, ()), "-f", demuxer, path)
     with av.open(str(path)) as container:
         assert container.format.name not in DEMUXERS, "or else this would prove nothing"
@@ -63,7 +83,9 @@ def with_reference(data: bytes, target: Path) -> bytes:
     name = target.name.encode()
     record = bytes(10) + b"\x01v".ljust(28, b"\0") + bytes(12)
     record += bytes([len(name)]) + name.ljust(63, b"\0") + bytes(16) + (1).to_bytes(2, "big") * 2
-    record += bytes(16) + b"\x00\x02" + len(name).to_bytes(2, "big") + name + b"\0" * (len(name) % 2)
+    record += (
+        bytes(16) + b"\x00\x02" + len(name).to_bytes(2, "big") + name + b"\0" * (len(name) % 2)
+    )
     record += b"\xff\xff\x00\x00"
     entry = (12 + len(record)).to_bytes(4, "big") + b"alis" + bytes(4) + record
     at = data.index(b"dref") - 4
@@ -84,9 +106,15 @@ def test_a_quicktime_file_that_refers_to_another_opens_none(folder: Path, tmp_pa
     path = tmp_path / "a.mp4"
     data = with_reference(source.read_bytes(), secret)
     pictures = data.index(b"mdat") + 4
-    path.write_bytes(data[:pictures] + bytes(data.index(b"moov") - 4 - pictures) + data[data.index(b"moov") - 4 :])
+    path.write_bytes(
+        data[:pictures]
+        + bytes(data.index(b"moov") - 4 - pictures)
+        + data[data.index(b"moov") - 4 :]
+    )
     with av.open(str(path), options={"enable_drefs": "1"}) as container:
-        assert len(list(container.decode(video=0))) == NUM_FRAMES, "or else this would prove nothing"
+        assert len(list(container.decode(video=0))) == NUM_FRAMES, (
+            "or else this would prove nothing"
+        )
     with pytest.raises(MediaError):
         read_frames(path, [0])
 

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, strategies as st
 
-from k710.video.container import open_video
 from k710.errors import MediaError
+from k710.video.container import open_video
 from k710.video.encode import Encoded, encoder_versions, scaled_size
 from k710.video.frames import read_frames
 from support.cut_clips import clip_of, cut_and_encode
@@ -193,7 +193,10 @@ def test_planes_are_turned_like_pictures(folder: Path, matrix: Matrix) -> None:
         assert np.array_equal(plane, MATRICES[matrix](old))
     scaled = read_frames(data, [7], size=(64, 32))
     assert scaled.shape == (1, 32, 64, 3), "the size of what is upright"
-    assert psnr(scaled[0], scaled_by_swscale(MATRICES[matrix](read_frames(lying, [7])[0]), (64, 32))) > 20
+    assert (
+        psnr(scaled[0], scaled_by_swscale(MATRICES[matrix](read_frames(lying, [7])[0]), (64, 32)))
+        > 20
+    )
 
 
 def scaled_by_swscale(picture: Pixels, size: tuple[int, int]) -> Pixels:

@@ -1,4 +1,4 @@
-"""Where a window lies in a file: by its pictures, whatever its header, its sound and its name say."""
+"""Where a window lies in a file: by its pictures, whatever header, sound and name say."""
 
 from collections.abc import Callable
 from fractions import Fraction

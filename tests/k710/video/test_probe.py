@@ -55,7 +55,8 @@ def test_a_sound_copy_of_the_window(video: Path) -> None:
         (
             3,
             "mismatched",
-            "its pictures last 4.0 s, and the window that it is named after 3 s; name it ID.mp4 if it is the whole video",
+            "its pictures last 4.0 s, and the window that it is named after 3 s; "
+            "name it ID.mp4 if it is the whole video",
         ),
     ],
 )

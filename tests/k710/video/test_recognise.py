@@ -41,7 +41,10 @@ def box(kind: bytes, content: bytes = b"") -> bytes:
         ((bytes(4) + b"G" + bytes(187)) * 4, "an MPEG transport stream"),
         (b"\x1aE\xdf\xa3" + bytes(99), "Matroska or WebM"),
         (b"FLV\x01" + bytes(99), "a Flash video"),
-        (box(b"ftyp", b"isom") + box(b"mdat", bytes(50)), "an MP4 without its index (the moov box)"),
+        (
+            box(b"ftyp", b"isom") + box(b"mdat", bytes(50)),
+            "an MP4 without its index (the moov box)",
+        ),
         (box(b"ftyp") + b"\x00\x00\x00\x01mdat" + (99).to_bytes(8, "big"), "without its index"),
         (box(b"styp") + box(b"moof", bytes(9)) + box(b"mdat"), "a fragment of an MP4"),
         (box(b"ftyp") + box(b"moov", bytes(9)), "an MP4, damaged or cut off"),
