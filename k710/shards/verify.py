@@ -26,9 +26,10 @@ from k710.tables.reading import open_table, read_tables
 from k710.tables.schemas import INDEX, MANIFEST, OUTCOMES, PLAN, table_path
 from k710.tables.sidecar import Sidecar, read_sidecar
 from k710.video.byte_range import ByteRange
-from k710.video.cut import decoder_log
-from k710.video.frames import open_video
+from k710.video.container import open_video
+from k710.video.decoding import decoder_log
 from k710.video.probe import media_words
+from k710.video.streams import take_alone
 
 __all__ = ["Fault", "Verified", "verify_shards"]
 
@@ -315,21 +316,25 @@ def _deep_faults(
 
 
 def _decoded(clip: _DeepTask) -> str | None:
-    """What is wrong with a clip, every frame of it decoded."""
+    """What is wrong with a clip, every frame of it decoded; its sound is not looked at."""
     num_frames = 0
+    size = (clip.width, clip.height)
     try:
         with (
             decoder_log() as log,
             clip.source.opened() as file,
             open_video(file) as (container, stream),
         ):
+            take_alone(stream)
+            log.clear()  # of what FFmpeg tried when it opened the file
             for frame in container.decode(stream):
                 num_frames += 1
+                if size == (clip.width, clip.height):
+                    size = (frame.width, frame.height)
                 if frame.is_corrupt:
                     return f"has a corrupt picture, number {num_frames - 1}"
             if log:
                 return f"can't be decoded cleanly: {log[0][2].strip()}"
-            size = (stream.codec_context.width, stream.codec_context.height)
     except MediaError as error:
         return f"can't be decoded: {media_words(error)}"
     if num_frames != clip.num_frames:
