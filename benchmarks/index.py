@@ -132,8 +132,9 @@ def main() -> None:
         print(f"{num_files:,} files", flush=True)
         first, again = [], []
         for _ in range(arguments.runs):
-            for suffix in ("", ".json"):
-                (work / f"sources.parquet{suffix}").unlink(missing_ok=True)
+            for table in ("sources", "copies"):
+                for suffix in ("", ".json"):
+                    (work / f"{table}.parquet{suffix}").unlink(missing_ok=True)
             first.append(measure(index(scratch / "videos", work)))
             again.append(measure(index(scratch / "videos", work)))
             print(f"  {first[-1].wall_s:.1f} s, again {again[-1].wall_s:.1f} s", flush=True)

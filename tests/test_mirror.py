@@ -40,6 +40,7 @@ COVERED_BY = {
         "k710/shards/make",
         "k710/shards/summary",
     ),
+    "k710/sources/test_index_again": ("k710/sources/seen", "k710/sources/stamps"),
     "k710/tables/test_reading": ("k710/tables/clip_ids",),
     "k710/tables/test_sidecar": ("k710/tables/schemas",),
     "k710/video/test_container": ("k710/video/formats",),

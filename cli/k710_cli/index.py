@@ -22,7 +22,7 @@ def index(
         typer.Option(
             metavar="PATH",
             help="A folder in any layout, a .tar or .tar.gz, or a video; may be repeated. Files "
-            "are known by their names, ID_000012_000022.mp4 or ID.mp4.",
+            "are known by their names, ID_000012_000022.mp4, ID.mp4 or what yt-dlp calls them.",
             show_default=False,
         ),
     ],
@@ -31,6 +31,16 @@ def index(
         bool,
         typer.Option("--probe", help="Look into each copy: size, length, and whether it is sound."),
     ] = False,
+    name_pattern: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REGEX",
+            help="Read other names in these folders by its groups id, start and end (seconds), as "
+            r"in 'clip-(?P<id>[\w-]{11})@(?P<start>\d+)-(?P<end>\d+)'; start and end may be left "
+            "out. With a / in it, of the whole path. Remembered; '' forgets it.",
+            show_default=False,
+        ),
+    ] = None,
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
@@ -43,7 +53,14 @@ def index(
     from k710.sources.index import index_videos
 
     with progress() as show:
-        summary = index_videos(videos, work=work, probe=probe, workers=workers, on_progress=show)
+        summary = index_videos(
+            videos,
+            work=work,
+            probe=probe,
+            name_pattern=name_pattern,
+            workers=workers,
+            on_progress=show,
+        )
     if as_json:
         return print_json(summary)
     print_index(summary)
@@ -65,7 +82,9 @@ def print_index(summary: "IndexSummary") -> None:
         screen.print("    ...")
     for remark in summary.remarks:
         screen.print(printable(remark), soft_wrap=True)
-    screen.print(f"Written to {printable(summary.work)}: sources.parquet", soft_wrap=True)
+    screen.print(
+        f"Written to {printable(summary.work)}: sources.parquet, copies.parquet", soft_wrap=True
+    )
 
 
 def _views(summary: "IndexSummary") -> "Table":

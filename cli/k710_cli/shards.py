@@ -211,7 +211,15 @@ def print_shards(summary: "ShardSummary", *, joined: bool = False) -> None:
         )
     else:
         what = f" in part {summary.part}" if summary.part else ""
-        screen.print(f"Nothing to do{what}: every clip that may be had is in a shard.")
+        why = "" if summary.clips_undecided else ": every clip that may be had is in a shard"
+        screen.print(f"Nothing to do{what}{why}.")
+    if summary.clips_undecided and not summary.dry_run:
+        screen.print(
+            f"{counted(summary.clips_undecided, 'clip')} with a copy that can't be read, failed, "
+            "or can't be told from other clips: `detail` says why. If they were moved: "
+            "k710 index --videos DIR. Those that failed: k710 shard --retry.",
+            soft_wrap=True,
+        )
     if summary.part:
         if not summary.dry_run:
             screen.print("When all parts are done: the same command, --finish instead of --part.")

@@ -78,8 +78,8 @@ def card(
     screen.print(f"Written: {written.path}", soft_wrap=True)
     screen.print(f"What belongs beside it: {', '.join(written.tables)}", soft_wrap=True)
     screen.print(
-        "Never publish shards/ (the videos belong to their uploaders), nor sources.parquet and "
-        "outcomes/, which tell of your paths.",
+        "Never publish shards/ (the videos belong to their uploaders), nor sources.parquet, "
+        "copies.parquet, outcomes/ and tries/, which tell of your paths.",
         soft_wrap=True,
     )
 

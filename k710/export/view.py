@@ -172,7 +172,7 @@ def _summarise(
 ) -> ExportSummary:
     request, output, num_classes = new.request, new.request.output, len(new.class_names)
     ((num_clips, never_opened),) = run(
-        con, "select count(*), count_if(never_opened) from exported where reason is null"
+        con, "select count(*), count(*) filter (never_opened) from exported where reason is null"
     )
     left_out = count_left_out(con)
     files = [output, beside(output, "classes.txt"), beside(output, "about.json")]

@@ -16,7 +16,7 @@ repeated as (
 select
     list,
     sum(surplus)::bigint as rows,
-    count_if(conflicting) as conflicting,
+    count(*) filter (conflicting) as conflicting,
     coalesce(min(clip_id) filter (conflicting), min(clip_id)) as example,
 from repeated
 group by list

@@ -41,8 +41,8 @@ shared_clips as (
         a.list as a,
         b.list as b,
         count(*) as clips,
-        count_if(a.label = b.label) as same_label,
-        count_if(a.label <> b.label) as other_label,
+        count(*) filter (a.label = b.label) as same_label,
+        count(*) filter (a.label <> b.label) as other_label,
     from clips as a
     join clips as b using (youtube_id, time_start, time_end)
     where a.list < b.list

@@ -6,10 +6,10 @@ select
     label,
     any_value(label_name order by label_name) as label_name,  -- one to each label
     count(*) as clips,
-    count_if(state = 'stored') as stored,
-    count_if(state = 'to_shard') as to_shard,
-    count_if(state = 'pending') as pending,
-    count_if(state = 'final') as final,
+    count(*) filter (state = 'stored') as stored,
+    count(*) filter (state = 'to_shard') as to_shard,
+    count(*) filter (state = 'pending') as pending,
+    count(*) filter (state = 'final') as final,
 from manifest
 join states using (clip_id)
 where list_contains($views, view) and label is not null

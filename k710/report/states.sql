@@ -13,20 +13,14 @@ made as (
     select clip_id, status,
     from outcomes
     where stored
-),
-
--- Copies of which a shard run found less than half of the window: it takes no second look.
-too_short as (
-    select distinct clip_id, copy_id(uri, member, bytes) as copy_id,
-    from outcomes
-    where not stored and status = 'truncated'
 )
 
 select
     wanted.clip_id,
     case
         when made.clip_id is not null then 'stored'
-        when too_short.clip_id is not null then 'final'
+        -- A shard run found less than half of the window in its best copy: it takes no second look.
+        when sources.status = 'truncated' and starts_with(sources.tool, 'shard') then 'final'
         else coalesce(state, 'pending')
     end as state,
     -- What is stored knows best, also where sources.parquet is of before.
@@ -37,7 +31,3 @@ from wanted
 left join sources using (clip_id)
 left join statuses on statuses.status = sources.status
 left join made on made.clip_id = wanted.clip_id
-left join too_short
-    on sources.status = 'truncated'
-    and too_short.clip_id = sources.clip_id
-    and too_short.copy_id is not distinct from copy_id(sources.uri, sources.member, sources.bytes)

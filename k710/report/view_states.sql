@@ -5,7 +5,7 @@ select
     state,
     status,
     count(*) as clips,
-    count_if(has_copy) as with_copy,
+    count(*) filter (has_copy) as with_copy,
 from manifest
 join states using (clip_id)
 where list_contains($views, view)

@@ -1,11 +1,12 @@
 """A clip on its way into a shard: planned, encoded by a worker, stored or not."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import duckdb
 
 from k710.sources.clip_source import ClipSource
+from k710.tables.clip_ids import require_clip_id
 from k710.tables.connection import run
 from k710.tables.schemas import read_sql
 from k710.video.encode import Encoded
@@ -16,13 +17,19 @@ __all__ = ["EncodedClip", "Outcome", "PlannedClip", "StoredClip", "read_planned_
 
 @dataclass(frozen=True, slots=True)
 class PlannedClip:
-    """A place in a shard, and what sources.parquet says of its clip."""
+    """A place in a shard, and one of the copies that its clip may be made of."""
 
     shard: int
     position: int
     is_tried: bool  # there is a copy, and it may be good
     rivals: int  # other clips that the copy could be as well, if it turns out trimmed
     source: ClipSource
+    turn: int = 0  # of the copies that are tried for the place, until one is good
+
+    @property
+    def name(self) -> str:
+        """What is staged of it is called so, without the ending."""
+        return require_clip_id(self.source.clip_id) + (f".{self.turn}" if self.turn else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +73,22 @@ class Outcome:
     source: ClipSource  # as it is known now
     stored: StoredClip | None = None
     data_at: str | None = None  # the path or URL of the bytes until they are in the tar
+    tries: tuple[ClipSource, ...] = ()  # each copy that was tried, by turn, as it is known now
 
 
 def read_planned_clips(
-    con: duckdb.DuckDBPyConnection, shards: Sequence[int], rivals: Mapping[str, int]
-) -> list[PlannedClip]:
-    """Read all places of these shards, in the order in which their bytes lie.
+    con: duckdb.DuckDBPyConnection, shards: Sequence[int]
+) -> list[list[PlannedClip]]:
+    """Read all places of these shards, each with the copies that its clip may be made of, by turn.
 
-    `plan`, `sources` and `manifest` must be tables on `con`.
+    They come in the order in which the bytes of the first copies lie. `plan`, `sources`, `copies`
+    and `manifest` must be tables on `con`.
     """
-    clips = []
+    places: dict[tuple[int, int], list[PlannedClip]] = {}
     rows = run(con, read_sql("k710/shards/tasks.sql"), {"shards": list(shards)})
-    for shard, position, is_tried, *columns in rows:
+    for shard, position, turn, is_tried, could_be, *columns in rows:
+        rivals = max(0, (could_be or 1) - 1)
         source = ClipSource.from_row(*columns)
-        num_rivals = max(0, rivals.get(source.clip_id, 1) - 1)
-        clips.append(PlannedClip(shard, position, is_tried, num_rivals, source))
-    return clips
+        clip = PlannedClip(shard, position, is_tried, rivals, source, turn - 1)
+        places.setdefault((shard, position), []).append(clip)
+    return list(places.values())

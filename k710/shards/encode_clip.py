@@ -1,8 +1,9 @@
 """One clip in, one staged file and one row out: the task that every engine runs.
 
 Beside `<clip_id>.mp4` lies `<clip_id>.json`, written last: what was made of the clip, and the key
-of all that decides it. A task whose row is there with its key does nothing. So a run may be killed
-at any moment, and the same task may run on two machines at once.
+of all that decides it; of the second copy that is tried `<clip_id>.1.mp4`, and so on. A task whose
+row is there with its key does nothing. So a run may be killed at any moment, and the same task may
+run on two machines at once.
 """
 
 import errno
@@ -10,7 +11,7 @@ import hashlib
 import json
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 
 import msgspec
 
@@ -20,7 +21,6 @@ from k710.machine import free_memory
 from k710.shards.clip import EncodedClip, PlannedClip, StoredClip
 from k710.shards.staging import read, remove, write
 from k710.statuses import Status
-from k710.tables.clip_ids import require_clip_id
 from k710.video.byte_range import ByteRange
 from k710.video.container import open_video
 from k710.video.decoding import decoder_log
@@ -61,7 +61,8 @@ class ClipSettings:
         copy = clip.source.copy
         made_of = [
             *(clip.source.clip_id, copy.uri, copy.member, copy.num_bytes),
-            *(copy.trimmed, copy.starts_at_s, clip.rivals),
+            *(None if copy.stamp is None else astuple(copy.stamp), copy.trimmed),
+            *(copy.starts_at_s, clip.rivals),
             *(self.encoding.params(), self.versions),
         ]
         return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
@@ -89,12 +90,12 @@ class _StagedRow:
 def stage_clip(task: ClipTask) -> EncodedClip:
     """Make the clip of `task`, unless it is staged already; returns what came of it.
 
-    Writes `<clip_id>.mp4` (if it is kept) and `<clip_id>.json` in the task's folder. StageError
+    Writes `<name>.mp4` (if it is kept) and `<name>.json` in the task's folder. StageError
     where this worker's k710 or libraries are others than the task's, or the disk is full.
     """
     clip, settings = task.clip, task.settings
     _refuse_other_versions(settings)
-    video = staged_file(settings.folder, clip.source.clip_id)
+    video = staged_file(settings.folder, clip.name)
     row = video.removesuffix("mp4") + "json"
     encoded = read_staged(settings.key(clip), read(row))
     if encoded is not None:
@@ -117,14 +118,14 @@ def read_staged(key: str, row: bytes | None) -> EncodedClip | None:
     return staged.clip if staged.key == key else None
 
 
-def staged_file(folder: str, clip_id: str) -> str:
-    """Where the bytes of a staged clip lie."""
-    return f"{folder}/{require_clip_id(clip_id)}.mp4"
+def staged_file(folder: str, name: str) -> str:
+    """Where the bytes of a staged clip lie, by its name in the folder."""
+    return f"{folder}/{name}.mp4"
 
 
-def remove_staged(folder: str, clip_ids: Sequence[str]) -> None:
+def remove_staged(folder: str, names: Sequence[str]) -> None:
     """Remove what is staged of these clips, each one's row first."""
-    remove([f"{folder}/{name}.{ending}" for name in clip_ids for ending in ("json", "mp4")])
+    remove([f"{folder}/{name}.{ending}" for name in names for ending in ("json", "mp4")])
 
 
 def _make(task: ClipTask) -> tuple[EncodedClip, bytes | None]:
@@ -152,7 +153,7 @@ def _encode(task: ClipTask) -> tuple[EncodedClip, bytes | None]:
         task.source, window, trimmed=copy.trimmed, starts_at_s=copy.starts_at_s
     )
     if task.is_ambiguous(placed.trimmed):
-        return _ambiguous(task), None
+        return _ambiguous(task, facts), None
     if placed.mismatch is not None:
         return EncodedClip(Probed(Status.MISMATCHED, placed.mismatch, True, facts)), None
     with decoder_log() as log, task.source.opened() as file, open_video(file) as (_, stream):
@@ -180,7 +181,7 @@ def _copy(task: ClipTask) -> tuple[EncodedClip, bytes | None] | None:
     if seen.status == Status.MISSING:
         return _unread(task, seen.detail), None
     if task.is_ambiguous(seen.trimmed):
-        return _ambiguous(task), None
+        return _ambiguous(task, seen.facts), None
     if seen.status.state == "to_shard" and not seen.can_be_copied(window):
         return None
     if not seen.is_kept(window):
@@ -192,13 +193,13 @@ def _copy(task: ClipTask) -> tuple[EncodedClip, bytes | None] | None:
     return EncodedClip(seen, StoredClip.of(len(data), digest, seen.facts, gop=None)), data
 
 
-def _ambiguous(task: ClipTask) -> EncodedClip:
+def _ambiguous(task: ClipTask, facts: Facts) -> EncodedClip:
     source = task.clip.source
     words = (
         f"the copy is {source.window.seconds} s long and named by its id alone: it could be any of "
         f"{task.clip.rivals + 1} clips; name it {source.clip_id} if it is this one"
     )
-    return EncodedClip(Probed(Status.MISSING, words, True, Facts()))
+    return EncodedClip(Probed(Status.MISSING, words, True, facts))
 
 
 def _unread(task: ClipTask, detail: str | None) -> EncodedClip:

@@ -1,6 +1,5 @@
 -- The clips of the wanted views that have no shard to come to. One row per clip. Key: clip_id.
--- A clip whose place stayed empty is fresh again where it has another copy now, or one that could not be
--- read then and is there again, or if $retry.
+-- A clip whose place stayed empty is fresh again where it has a copy that no run has tried, or if $retry.
 -- With $found_only a clip without a copy is not fresh.
 with
 
@@ -16,8 +15,6 @@ places as (
         clip_id,
         outcomes.shard is null as to_come,
         coalesce(outcomes.stored, false) as stored,
-        outcomes.status,
-        copy_id(outcomes.uri, outcomes.member, outcomes.bytes) as copy_id,
     from planned
     left join outcomes using (shard, position, clip_id)
     qualify row_number() over (
@@ -26,9 +23,13 @@ places as (
     ) = 1
 ),
 
+-- sources.parquet has the best copy of a clip: one that was tried, or is no good, where there is no other.
 copies as (
-    select clip_id, copy_id(uri, member, bytes) as copy_id,
+    select
+        clip_id,
+        state = 'to_shard' and not starts_with(tool, 'shard') as is_untried,
     from sources
+    join statuses using (status)
     where uri is not null and status <> 'missing'
 )
 
@@ -41,9 +42,5 @@ where (places.clip_id is null and (copies.clip_id is not null or not $found_only
         not to_come
         and not stored
         and copies.clip_id is not null
-        and (
-            $retry
-            or places.status = 'missing'
-            or copies.copy_id is distinct from places.copy_id
-        )
+        and ($retry or is_untried)
     )

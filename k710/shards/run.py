@@ -45,7 +45,8 @@ from k710.shards.staging import clear
 from k710.shards.summary import ShardProgress, ShardSummary, count_to_make, summarise
 from k710.sources.cleanup import remove_stored
 from k710.sources.outcomes import done_shards, open_index, open_outcomes, shard_name
-from k710.sources.table import is_current, open_sources, refresh_sources
+from k710.sources.seen import have_returned
+from k710.sources.table import is_current, open_copies, open_sources, refresh_sources
 from k710.tables.connection import connect, connect_to_read, run
 from k710.tables.reading import open_table
 from k710.tables.schemas import INDEX, MANIFEST, PLAN, SOURCES, table_path
@@ -257,7 +258,10 @@ def _open_work(
         with connect(work, memory_limit=_MEMORY) as con:
             manifest, sources = open_table(con, work, MANIFEST), open_table(con, work, SOURCES)
             is_of_manifest = sources.inputs.get("manifest") == manifest.sha256
-            if refresh and is_of_manifest and not is_current(work):
+            if not (refresh and is_of_manifest):
+                return
+            # What was not there when it was last looked for may be there again.
+            if not is_current(work) or have_returned(con, work):
                 for remark in refresh_sources(con, work):
                     log.warning(remark)
 
@@ -272,7 +276,8 @@ def _open_work(
             bring_up_to_date()
         spill.mkdir(parents=True, exist_ok=True)
         with connect(spill, memory_limit=_MEMORY) as con:
-            manifest, _ = open_sources(con, work)
+            manifest, sources = open_sources(con, work)
+            open_copies(con, work, sources)
             yield con, manifest
         if part is not None:
             shutil.rmtree(spill, ignore_errors=True)

@@ -56,6 +56,7 @@ class ShardSummary:
     seconds: float
     work: str
     part: str | None = None  # like 3/16: then all of this is of its shards alone
+    clips_undecided: int = 0  # that have a copy which could not be read, or told from others
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ def summarise(
     done = sorted(shard for shard in done_shards(work) if shards is None or shard in shards)
     open_index(con, work, done)
     if shards is None or dry_run:
-        make_table(con, "fared", "select clip_id, status from sources")
+        make_table(con, "fared", "select clip_id, status, uri from sources")
     else:  # a part does not write sources.parquet
         open_outcomes(con, work, done)
         make_table(con, "fared", read_sql("k710/shards/part_fates.sql"))
@@ -109,6 +110,7 @@ def summarise(
         ((num_shards,),) = run(con, "select count(distinct shard) from plan")
     else:
         num_shards = len(shards)
+    ((num_undecided,),) = run(con, read_sql("k710/shards/undecided.sql"), values)
     return ShardSummary(
         views=tuple(views),
         fates=tuple(Fate(*row) for row in rows),
@@ -124,4 +126,5 @@ def summarise(
         seconds=round(seconds, 3),
         work=str(work),
         part=None if part is None else str(part),
+        clips_undecided=num_undecided,
     )

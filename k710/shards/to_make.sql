@@ -4,3 +4,4 @@ select
     count(*) filter (not is_tried) as without_copy,
     coalesce(sum(time_end - time_start) filter (is_tried), 0)::bigint as seconds,
 from tasks
+where turn = 1

@@ -2,6 +2,7 @@
 
     shards/000000.tar           <clip_id>.mp4 and <clip_id>.json of each clip that is kept
     shards/000000.parquet       its rows of index.parquet
+    tries/000000.parquet        one row per copy that was tried for a place
     outcomes/000000.parquet     one row per place, kept or not
 
 The sidecar of the last is written last: with it the shard is done. A shard of which no clip is kept
@@ -29,7 +30,7 @@ from k710.shards.staging import read_all
 from k710.sources.outcomes import shard_name, tar_path
 from k710.tables.clip_ids import require_clip_id
 from k710.tables.connection import run
-from k710.tables.schemas import INDEX, OUTCOMES, Table, read_sql
+from k710.tables.schemas import INDEX, OUTCOMES, TRIES, Table, read_sql
 from k710.tables.sidecar import TableSpec, write_table
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ _ARROW = {
     "BIGINT": pa.int64(),
     "DOUBLE": pa.float64(),
     "BOOLEAN": pa.bool_(),
+    "UBIGINT": pa.uint64(),
 }
 
 
@@ -70,7 +72,7 @@ def write_shard(
     ChangedBytes where a clip's bytes are other than its outcome says: nothing is written then.
     """
     stored = [outcome for outcome in outcomes if outcome.stored is not None]
-    for folder in ("shards", "outcomes"):
+    for folder in ("shards", "tries", "outcomes"):
         (work / folder).mkdir(exist_ok=True)
     tar = tar_path(work, shard)
     offsets: list[int] = []
@@ -89,6 +91,8 @@ def write_shard(
     placed = zip(stored, offsets, strict=True)
     _register(con, INDEX, [_index_row(outcome, offset) for outcome, offset in placed])
     write_table(con, work, TableSpec(INDEX, made_with, inputs, file=f"shards/{name}"))
+    _register(con, TRIES, [row for outcome in outcomes for row in _try_rows(outcome)])
+    write_table(con, work, TableSpec(TRIES, made_with, inputs, file=f"tries/{name}"))
     _register(con, OUTCOMES, [_outcome_row(outcome) for outcome in outcomes])
     notes = {"tar_bytes": tar_bytes, "tar_sha256": tar_sha256, "num_stored": len(stored)}
     spec = TableSpec(OUTCOMES, made_with, inputs, notes=notes, file=f"outcomes/{name}")
@@ -163,6 +167,12 @@ def _index_row(outcome: Outcome, offset: int) -> tuple[object, ...]:
 def _outcome_row(outcome: Outcome) -> tuple[object, ...]:
     clip = outcome.clip
     return (clip.shard, clip.position, outcome.stored is not None, *outcome.source.row())
+
+
+def _try_rows(outcome: Outcome) -> Iterator[tuple[object, ...]]:
+    clip = outcome.clip
+    for turn, source in enumerate(outcome.tries):
+        yield clip.shard, clip.position, turn, *source.stamped_row()
 
 
 def _register(

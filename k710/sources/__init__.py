@@ -1,7 +1,7 @@
 """Where each clip of the manifest can be read: files, archive members, downloads.
 
 In: the manifest, folders of videos, the ledger of downloads, the outcomes of shard runs.
-Out: sources.parquet, one row per clip with its status.
+Out: copies.parquet, every copy of each clip; sources.parquet, one row per clip with its status.
 """
 
 import lazy_loader

@@ -26,12 +26,15 @@ from k710.errors import SourceError, printable
 from k710.statuses import Status
 from k710.video.byte_range import ByteRange
 
-__all__ = ["ENDINGS", "Extraction", "Member", "members", "whole_members"]
+__all__ = ["ENDINGS", "LACKING", "Extraction", "Member", "members", "whole_members"]
 
 T = TypeVar("T")
 
 ENDINGS = (".tar", ".tar.gz", ".tgz")
 """How the names of archives end, in lower case."""
+
+LACKING = "it is no longer in the archive"
+"""What is said of a member that an archive does not hold, which was read."""
 
 MAX_MEMBER_BYTES = 64 * 1024**3  # what is larger is no video of a lab's, and passed over
 MAX_MEMBERS = 10_000_000
@@ -131,7 +134,7 @@ class Extraction(Generic[T]):
     path: Path
     wanted: dict[tuple[str, int | None], T]
     scratch: Path
-    lost: tuple[Status, str] = (Status.MISSING, "it is no longer in the archive")
+    lost: tuple[Status, str] = (Status.MISSING, LACKING)
 
     def __iter__(self) -> Iterator[tuple[T, ByteRange, bool]]:
         # By the whole path: archives in several folders may have one name.
@@ -146,7 +149,8 @@ class Extraction(Generic[T]):
                     break
         except SourceError as error:
             why = str(error).removeprefix(str(self.path)).strip(" .")
-            status = Status.DAMAGED if self.path.is_file() else Status.MISSING
+            is_unread = isinstance(error.__cause__, OSError)
+            status = Status.MISSING if is_unread else Status.DAMAGED
             self.lost = status, f"the archive {why}"
 
 

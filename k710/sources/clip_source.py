@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from k710.sources.archives import Extraction
+from k710.sources.stamps import Stamp
 from k710.statuses import Status, parse_status
 from k710.video.byte_range import ByteRange
 from k710.video.cut import Window
@@ -29,6 +30,7 @@ class ChosenCopy:
     num_bytes: int | None = None
     sha256: str | None = None
     facts: Facts = field(default_factory=Facts)
+    stamp: Stamp | None = None  # of the file or archive that this is known of
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +46,14 @@ class ClipSource:
 
     @classmethod
     def from_row(cls, time_start: int, time_end: int, *columns: Any) -> "ClipSource":
-        """Take the columns of sources.parquet in their order, after the window's two."""
+        """Take the columns of sources.parquet in their order, after the window's two.
+
+        Those of the stamp, mtime_ns and inode, may follow.
+        """
         clip_id, status, detail, uri, member, trimmed, starts_at_s, num_bytes, sha256 = columns[:9]
-        facts, tool = Facts(*columns[9:-1]), columns[-1]
-        copy = ChosenCopy(uri, member, trimmed, starts_at_s, num_bytes, sha256, facts)
+        facts, tool, mtime_ns, inode = Facts(*columns[9:15]), *(*columns[15:], None, None)[:3]
+        stamp = None if mtime_ns is None else Stamp(mtime_ns, inode)
+        copy = ChosenCopy(uri, member, trimmed, starts_at_s, num_bytes, sha256, facts, stamp)
         return cls(clip_id, Window(time_start, time_end), parse_status(status), detail, copy, tool)
 
     def row(self) -> tuple[object, ...]:
@@ -57,6 +63,11 @@ class ClipSource:
             *(self.clip_id, self.status, self.detail, copy.uri, copy.member, copy.trimmed),
             *(copy.starts_at_s, copy.num_bytes, copy.sha256, *astuple(copy.facts), self.tool),
         )
+
+    def stamped_row(self) -> tuple[object, ...]:
+        """The columns of sources.parquet, then mtime_ns and inode."""
+        stamp = self.copy.stamp
+        return (*self.row(), *((None, None) if stamp is None else astuple(stamp)))
 
     def probed(self) -> Probed:
         """What the row says of the copy, in the form that a probe has."""

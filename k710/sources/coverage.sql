@@ -3,7 +3,7 @@
 with
 
 surplus as (
-    select clip_id, count(*) - 1 as duplicates,
+    select clip_id, greatest(count(*) filter (why is null) - 1, 0) as duplicates,
     from candidates
     group by clip_id
 )
@@ -12,7 +12,7 @@ select
     view,
     status,
     count(*) as clips,
-    count_if(uri is not null and status <> 'missing') as found,
+    count(*) filter (uri is not null and status <> 'missing') as found,
     coalesce(sum(duplicates), 0)::bigint as duplicates,
 from manifest
 join sources using (clip_id)

@@ -1,5 +1,4 @@
--- What the last shard run that tried a clip made of it. One row per clip. Key: clip_id.
-select *, copy_id(uri, member, bytes) as copy_id,
+-- What came of a clip in the last shard that has a place for it. One row per clip. Key: clip_id.
 from recorded
 qualify row_number() over (
     partition by clip_id

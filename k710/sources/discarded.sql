@@ -1,5 +1,6 @@
 -- Downloads that were to go once all that they were fetched for is made, and now it is. One row per file. Key: uri.
--- A clip is made when it is stored, or a shard run found that this very file has no good one.
+-- A clip is made when it is stored, or a shard run found that this very file has no good one. What was tried was seen
+-- again by then: it may be another file of that size.
 with
 
 files as (
@@ -16,6 +17,15 @@ newest as (
     group by file.uri
 ),
 
+tried_again as (
+    select clip_id, tried.uri, tried.bytes, status,
+    from tried
+    left join seen on seen.uri = tried.uri and seen.member is null and seen.precedence = 0
+    where tried.mtime_ns is null
+        or seen.mtime_ns is null
+        or (tried.mtime_ns = seen.mtime_ns and tried.inode = seen.inode)
+),
+
 served as (
     select distinct
         file.uri,
@@ -27,18 +37,11 @@ select newest.uri
 from newest
 join served using (uri)
 left join decoded using (clip_id)
-left join statuses using (status)
+left join tried_again as tried
+    on tried.clip_id = served.clip_id
+    and tried.uri = newest.uri
+    and tried.bytes = newest.bytes
+left join statuses on statuses.status = tried.status
 group by newest.uri
 having bool_and(not keep)
-    and bool_and(
-        coalesce(
-            stored
-            or (
-                decoded.uri = newest.uri
-                and decoded.bytes = newest.bytes
-                and status <> 'ok'
-                and subject = 'file'
-            ),
-            false
-        )
-    )
+    and bool_and(coalesce(stored, false) or coalesce(tried.status <> 'ok' and subject = 'file', false))

@@ -1,32 +1,20 @@
 -- What is known of a copy as a copy of a clip. One row per (clip, copy). Key: (clip_id, copy_id).
 -- Decoding knows best, then this run's probe, then what the table said before, then the ledger of downloads.
+-- What was said of another file in the same place doesn't count: its time or its inode is another.
 with
 
-found as (
-    select distinct copy_id, true as is_found,
-    from copies
-    where is_found
-),
-
-tried as (
-    select decoded.* exclude (shard, position, stored), is_found,
-    from decoded
-    left join found using (copy_id)
-),
-
 told as (
-    select 1 as precedence, * exclude (is_found),
+    select 1 as precedence, * exclude (shard, position, turn, copy_id),
     from tried
-    where status <> 'missing' or is_found is null
 
     union all by name
 
-    select 2 as precedence, *,
+    select 2 as precedence, * exclude (place, could_be, why),
     from probed
 
     union all by name
 
-    select 3 as precedence, *,
+    select 3 as precedence, * exclude (place, could_be, why),
     from former
 
     union all by name
@@ -36,27 +24,41 @@ told as (
 
     union all by name
 
-    -- That it was missing counts until it is seen again.
-    select 5 as precedence, * exclude (is_found),
-    from tried
-    where status = 'missing' and is_found
+    select 4 as precedence, *, 'ok' as status, false as trimmed,
+    from moved_downloads
+),
+
+agreeing as (
+    select
+        told.* exclude (uri, member, bytes, mtime_ns, inode),
+        locations.copy_id,
+        -- An archive that was read, and did not hold it, does not hold it as long as it is the same.
+        told.status = 'missing'
+        and told.member is not null
+        and told.mtime_ns is not null
+        and precedence < 3 as is_lacking,
+    from told
+    join locations on locations.copy_id = copy_id(told.uri, told.member, told.bytes)
+    where told.mtime_ns is null
+        or locations.mtime_ns is null
+        or (told.mtime_ns = locations.mtime_ns and told.inode = locations.inode)
 ),
 
 best as (
-    select * replace (copy_id(uri, member, bytes) as copy_id),
-    from told
-    where uri is not null
+    from agreeing
+    -- A file that could not be read says nothing when it can be.
+    where status <> 'missing' or is_lacking or duration_s is not null
     qualify row_number() over (
-        partition by clip_id, copy_id(uri, member, bytes)
+        partition by clip_id, copy_id
         order by precedence
     ) = 1
 )
 
 -- Whether a copy that is there can be had as this clip is asked anew: candidates.sql.
 select
-    * exclude (precedence) replace (
-        case when precedence < 3 or status <> 'missing' then status end as status,
-        case when precedence < 3 or status <> 'missing' then detail end as detail,
-        case when precedence < 3 or status <> 'missing' then tool end as tool
+    * exclude (precedence, is_lacking) replace (
+        case when status <> 'missing' or is_lacking then status end as status,
+        case when status <> 'missing' or is_lacking then detail end as detail,
+        case when status <> 'missing' or is_lacking then tool end as tool
     ),
 from best

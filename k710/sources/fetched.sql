@@ -26,5 +26,8 @@ from newest
 where status <> 'ok'
     or (
         kind = 'sections'
-        and not list_bool_or(list_transform(files, lambda file: list_contains(file.clips, clip_id)))
+        and not coalesce(
+            list_bool_or(list_transform(files, lambda file: list_contains(file.clips, clip_id))),
+            false  -- no files
+        )
     )

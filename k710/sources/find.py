@@ -5,7 +5,9 @@ name says of the clip in it is read by named.sql.
 """
 
 import os
+import re
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,13 +17,22 @@ from stat import S_ISDIR, S_ISREG
 from k710.errors import SourceError, shown
 from k710.files import is_url
 from k710.sources.archives import ENDINGS, whole_members
+from k710.sources.stamps import Stamp, stamp_of
+from k710.video.formats import VIDEO_ENDINGS
 
-__all__ = ["VIDEO_ENDINGS", "Copy", "Remarks", "Tally", "find_copies", "roots_of"]
+__all__ = ["Copy", "Remarks", "Tally", "find_copies", "roots_of"]
 
-VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
-"""How the names of videos end, in lower case."""
-
-_UNREAD_ENDINGS = (".zip", ".7z", ".rar", ".tar.bz2", ".tar.xz", ".tar.zst", ".tbz2", ".txz")
+_OTHER_VIDEO_ENDINGS = (
+    *(".rm", ".rmvb", ".mxf", ".dv", ".mp2", ".xvid", ".amv", ".swf", ".nut"),
+    *(".h264", ".264", ".hevc", ".265", ".y4m"),
+)
+_UNREAD_ENDINGS = (
+    *(".zip", ".7z", ".rar", ".tar.bz2", ".tar.xz", ".tar.zst", ".tbz2", ".txz", ".tzst"),
+)
+_UNFINISHED = re.compile(
+    rf"({'|'.join(map(re.escape, VIDEO_ENDINGS))})"
+    r"\.(part|ytdl|part-frag\d+(\.part)?|crdownload|aria2)$"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +42,7 @@ class Copy:
     uri: str  # absolute path of the file, or of the archive that holds it
     member: str | None  # its name in the archive
     bytes: int  # of the video
+    stamp: Stamp  # of the file, or of the archive
 
 
 @dataclass(slots=True)
@@ -53,27 +65,55 @@ class Remarks:
     damaged: list[str] = field(default_factory=list)  # archives: why, after what was taken of it
     not_utf8: Tally = field(default_factory=Tally)  # tables hold no other names
     no_file: Tally = field(default_factory=Tally)  # links that lead nowhere, links in archives
-    unread: Tally = field(default_factory=Tally)  # archives of other kinds
+    unread: Tally = field(default_factory=Tally)  # archives of other kinds, archives in archives
+    unfinished: Tally = field(default_factory=Tally)  # what downloads left that were broken off
+    other_videos: Tally = field(default_factory=Tally)
+    other_endings: Counter[str] = field(default_factory=Counter)  # of these
 
     def lines(self) -> list[str]:
         """The remarks in words, one a line."""
         lines = sorted(self.damaged)
+        endings = sorted(self.other_endings.items(), key=lambda pair: (-pair[1], pair[0]))
+        named = ", ".join(f"{num:,} {ending}" for ending, num in endings)
         for tally, words in (
             (self.not_utf8, "not taken, because their names are no UTF-8 (rename them)"),
             (self.no_file, "not taken, because they are no plain files (links, devices)"),
-            (self.unread, "not read: archives must be .tar or .tar.gz (unpack them)"),
+            (
+                self.other_videos,
+                f"not taken, because videos with such endings are not read ({named}): make .mp4 of "
+                "them",
+            ),
+            (
+                self.unread,
+                "not read: archives must be .tar or .tar.gz, and not in another (unpack them)",
+            ),
+            (self.unfinished, "not taken, because their downloads were not finished"),
         ):
             if tally.num:
                 lines.append(f"{tally.num:,} {words}. The first: {tally.first}")
         return lines
 
+    def pass_over(self, name: str, path: str) -> None:
+        """Count what is no video that is taken, by its name in lower case, if it may be missed."""
+        ending = name[name.rfind(".") :]
+        if ending in _OTHER_VIDEO_ENDINGS:
+            self.other_videos.add(path)
+            self.other_endings[ending] += 1
+        elif name.endswith((*_UNREAD_ENDINGS, *ENDINGS)):
+            self.unread.add(path)
+        elif _UNFINISHED.search(name):
+            self.unfinished.add(path)
+
     def add(self, other: "Remarks") -> None:
         """Add those of another search."""
         self.damaged += other.damaged
+        self.other_endings += other.other_endings
         for mine, more in (
             (self.not_utf8, other.not_utf8),
             (self.no_file, other.no_file),
             (self.unread, other.unread),
+            (self.unfinished, other.unfinished),
+            (self.other_videos, other.other_videos),
         ):
             if more.num:
                 mine.add(more.first, more.num)
@@ -131,7 +171,8 @@ def find_copies(
         if root.lower().endswith(ENDINGS) and os.path.isfile(root):
             archives.append(root)
         elif os.path.isfile(root):
-            yield Copy(root, None, os.stat(root).st_size)
+            stat = os.stat(root)
+            yield Copy(root, None, stat.st_size, stamp_of(stat))
     folders = [root for root in roots if os.path.isdir(root)]
     yield from _walk(folders, archives, remarks)
     yield from _in_archives(sorted(archives), remarks, workers, on_archive)
@@ -178,18 +219,17 @@ def _videos(
         is_video = name.endswith(VIDEO_ENDINGS)
         if entry.is_dir():
             (links if entry.is_symlink() else below).append(entry.path)
-        elif not (is_video or name.endswith((*ENDINGS, *_UNREAD_ENDINGS))):
-            continue
+        elif not (is_video or name.endswith(ENDINGS)):
+            remarks.pass_over(name, shown(entry.path, limit=400))
         elif not entry.is_file():
             remarks.no_file.add(shown(entry.path, limit=400))
         elif not _is_text(entry.path):
             remarks.not_utf8.add(shown(entry.path, limit=400))
         elif is_video:
-            yield Copy(entry.path, None, entry.stat().st_size)
-        elif name.endswith(ENDINGS):
-            archives.append(entry.path)
+            stat = entry.stat()
+            yield Copy(entry.path, None, stat.st_size, stamp_of(stat))
         else:
-            remarks.unread.add(shown(entry.path, limit=400))
+            archives.append(entry.path)
 
 
 def _is_text(path: str) -> bool:
@@ -228,22 +268,30 @@ def _in_archive(archive: str, stop: threading.Event) -> tuple[list[Copy], Remark
             remarks.no_file.add(f"{archive}: {shown(name)}")
 
     try:
+        # Before it is read: what is put into it meanwhile makes it another.
+        stamp = stamp_of(os.stat(archive))
         for member in whole_members(Path(archive), on_skipped=skipped):
             if stop.is_set():
                 break
-            if not _is_video(member.name):
+            if _is_hidden(member.name):
                 continue
-            if _is_text(member.name):
-                copies.append(Copy(archive, member.name, member.size_bytes))
+            if not _is_video(member.name):
+                remarks.pass_over(member.name.lower(), f"{archive}: {shown(member.name)}")
+            elif _is_text(member.name):
+                copies.append(Copy(archive, member.name, member.size_bytes, stamp))
             else:
                 remarks.not_utf8.add(f"{archive}: {shown(member.name)}")
     except SourceError as error:
         remarks.damaged.append(str(error))
+    except OSError as error:
+        remarks.damaged.append(f"{archive} can't be read: {error.strerror}.")
     return copies, remarks
 
 
 def _is_video(name: str) -> bool:
     """Whether a member is one, and is not hidden: what macOS puts beside each file is."""
-    if not name.lower().endswith(VIDEO_ENDINGS):
-        return False
-    return not any(part.startswith(".") and part not in (".", "..") for part in name.split("/"))
+    return name.lower().endswith(VIDEO_ENDINGS) and not _is_hidden(name)
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") and part not in (".", "..") for part in name.split("/"))

@@ -1,13 +1,15 @@
--- Copies that the table or the ledger of downloads knew and that lie in none of $roots, which end in a slash: they stay.
--- One row per copy. Key: copy_id.
-select distinct
-    copy_id(uri, member, bytes) as copy_id,
+-- Copies that were known before and lie in none of $roots, which end in a slash: they stay.
+-- One row per copy, or several: locations.sql takes one. Columns as `seen`.
+select
     uri,
     member,
     bytes,
-    false as is_found,
+    mtime_ns,
+    inode,
+    null as why,
+    3 as precedence,
 from (
-    select uri, member, bytes,
+    select uri, member, bytes, mtime_ns, inode,
     from former
 
     union all by name

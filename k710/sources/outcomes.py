@@ -2,6 +2,7 @@
 
     shards/000000.tar           the clips that are kept
     shards/000000.parquet       its rows of index.parquet
+    tries/000000.parquet        one row per copy that was tried for a place
     outcomes/000000.parquet     one row per place, kept or not
 
 The sidecar of the last is written last: with it the shard is done.
@@ -18,7 +19,7 @@ import duckdb
 from k710.statuses import FORMER_NAMES
 from k710.tables.connection import run
 from k710.tables.reading import read_tables
-from k710.tables.schemas import INDEX, OUTCOMES, table_path
+from k710.tables.schemas import INDEX, OUTCOMES, TRIES, table_path
 from k710.tables.sidecar import Sidecar, read_sidecar, require_shape
 
 __all__ = [
@@ -107,10 +108,24 @@ def open_outcomes(con: duckdb.DuckDBPyConnection, work: Path, shards: Sequence[i
     rename_statuses(con, "outcomes")
 
 
-def read_outcomes(con: duckdb.DuckDBPyConnection, work: Path) -> None:
-    """Make `recorded` a table on `con`: the outcomes of all shards, be their tars there or not."""
-    read_tables(con, work, "recorded", OUTCOMES, list(_outcome_files(work)))
+def read_outcomes(
+    con: duckdb.DuckDBPyConnection, work: Path, shards: Sequence[int] | None = None
+) -> None:
+    """Make `recorded` and `recorded_tries` tables on `con`: the outcomes and tries of these shards.
+
+    None: of all shards, be their tars there or not.
+    """
+    if shards is None:
+        names = [path.stem for path in _outcome_files(work)]
+    else:
+        names = [shard_name(shard) for shard in shards]
+    outcomes = [table_path(work, f"outcomes/{name}") for name in names]
+    read_tables(con, work, "recorded", OUTCOMES, outcomes)
     rename_statuses(con, "recorded")
+    tries = [table_path(work, f"tries/{name}") for name in names]
+    # Earlier versions left none.
+    there = [path for path in tries if read_sidecar(path) is not None and path.is_file()]
+    read_tables(con, work, "recorded_tries", TRIES, there)
 
 
 def rename_statuses(con: duckdb.DuckDBPyConnection, table: str) -> None:

@@ -3,48 +3,41 @@ with
 
 -- What is stored stays as it was stored, whatever there is now.
 stored as (
-    select * exclude (shard, position, stored, copy_id),
+    select * exclude (shard, position, stored),
     from decoded
     semi join wanted using (clip_id)
     where stored
 ),
 
 chosen as (
-    select candidates.*,
-    from candidates
-    left join statuses using (status)
-    anti join stored using (clip_id)
-    qualify row_number() over (
-        partition by clip_id
-        order by
-            could_be is not null,
-            coalesce(is_bad_copy or status = 'failed', false),
-            trimmed is true desc,
-            bytes desc nulls last,
-            uri,
-            member nulls first
-    ) = 1
-),
-
-with_copy as (
-    select
-        * exclude (copy_id, could_be, status, detail, tool),
-        case when could_be is null then coalesce(status, 'ok') else 'missing' end as status,
+    select * replace (
         case
-            when could_be is null then detail
-            else format(
-                'this trimmed copy could be any of {} windows: rename it to ID_start_end, like {}',
-                could_be,
-                clip_id
-            )
+            when why is not null or (trimmed and could_be is not null) then 'missing'
+            else status
+        end as status,
+        case
+            when why is not null then why
+            when trimmed and could_be is not null
+                then format(
+                    'this trimmed copy could be any of {} windows: rename it to ID_start_end, like {}',
+                    could_be,
+                    clip_id
+                )
+            else detail
         end as detail,
-        case when could_be is null then coalesce(tool, 'index') else 'index' end as tool,
-    from chosen
+        case
+            when why is not null or (trimmed and could_be is not null) then 'index'
+            else tool
+        end as tool
+    ),
+    from candidates
+    anti join stored using (clip_id)
+    where place = 1
 ),
 
 -- A download that held no good clip, and went when all else that it was fetched for was stored.
 went as (
-    select * exclude (shard, position, stored, copy_id),
+    select * exclude (shard, position, stored),
     from decoded
     semi join wanted using (clip_id)
     semi join discarded using (uri)
@@ -73,7 +66,7 @@ without_copy as (
 rows as (
     from stored
     union all by name
-    from with_copy
+    from chosen
     union all by name
     from went
     union all by name

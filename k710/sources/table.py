@@ -1,22 +1,23 @@
-"""sources.parquet: where each clip of the manifest is, and how it fared.
+"""sources.parquet and copies.parquet: where each clip of the manifest is, and how it fared.
 
-It is made of the copies that there are (`find` finds them), of what it said before, of the ledger
-of downloads, and of the outcomes that shard runs leave in outcomes/NNNNNN.parquet. The rules are
-.sql files beside this one: named.sql reads names, fetched_files.sql the ledger, candidates.sql says
-which copy may be which clip, sources.sql chooses one.
+copies.parquet has every copy of each clip, in the order in which they are taken; sources.parquet
+the one that is taken now. Both are made of the copies that there are (`find` finds them), of what
+copies.parquet said before, of the ledger of downloads, and of what shard runs leave in
+outcomes/NNNNNN.parquet and tries/NNNNNN.parquet. The rules are .sql files beside this one:
+readings.sql reads names, fetched_files.sql the ledger, facts.sql says what is known of a copy,
+candidates.sql which may be which clip and which comes first, sources.sql takes one.
 """
 
 import contextlib
-import os
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from k710.errors import LabelError, StageError
+from k710.errors import K710Error, LabelError, StageError
 from k710.labels.orders import (
     DATASETS,
     class_names,
@@ -26,40 +27,48 @@ from k710.labels.orders import (
     resolve_label,
 )
 from k710.sources.ledger import ledger_sha256, read_attempts, reread_statuses
+from k710.sources.name_patterns import read_names
 from k710.sources.outcomes import outcomes_sha256, read_outcomes, rename_statuses
 from k710.sources.refusals import refusals_sha256
+from k710.sources.seen import look_again, make_seen
 from k710.statuses import statuses_sha256
 from k710.tables.connection import make_table, run
 from k710.tables.reading import open_table
-from k710.tables.schemas import MANIFEST, SOURCES, read_sql
+from k710.tables.schemas import COPIES, MANIFEST, SOURCES, Table, read_sql
 from k710.tables.sidecar import Sidecar, TableSpec, is_done, read_sidecar, write_table
+from k710.video.formats import VIDEO_ENDINGS
 
 __all__ = [
     "SourceInputs",
     "current_sources",
     "is_current",
+    "make_steps",
+    "open_copies",
     "open_sources",
     "refresh_sources",
-    "rivals",
     "source_tables",
     "write_sources",
 ]
 
-_STEPS = ("named", "folders", "windows", "facts", "candidates")  # made of copies
-_LEDGER = ("discarded", "fetched_files", "fetched")  # made of the ledger
-_USES = (
-    "wanted",
+_STEPS = (  # made of `seen`
+    "locations",
+    "stems",
+    "readings",
     "named",
+    "folders",
     "windows",
-    "decoded",
-    "ledger_lines",
-    "attempts",
-    *_LEDGER,
-    "outdated",
+    "moved_downloads",
     "facts",
     "candidates",
 )
-_INPUTS = ("former", "wanted", "recorded", "decoded", "probed", "copies", "attempts", *_LEDGER)
+_LEDGER = ("discarded", "fetched_files", "fetched")  # made of the ledger
+_USES = (
+    *("wanted", "decoded", "tried", "doubted", "ledger_lines", "attempts", *_LEDGER),
+    *("outdated", "kept", "pattern_names"),
+    *(step for step in _STEPS if step != "folders"),
+)
+_INPUTS = ("former", "wanted", "recorded", "recorded_tries", "decoded", "tried", "probed", "seen")
+_TABLES = (*_STEPS, *_INPUTS, "attempts", *_LEDGER, "pattern_names")
 _BY_DOWNLOADS = "uri is null and starts_with(tool, 'yt-dlp')"
 _SHARED_FOLDERS = """
 select distinct folder from named
@@ -70,15 +79,30 @@ where time_start is null
 
 @dataclass(frozen=True, slots=True)
 class SourceInputs:
-    """What sources.parquet is made of: name -> hash, and what there is to say of it."""
+    """What the tables are made of: the hashes of inputs, how names are read, what is to be said."""
 
     hashes: Mapping[str, str]
+    name_patterns: Mapping[str, str]  # by the folder, with a slash at its end, that each is of
     remarks: tuple[str, ...] = ()
+
+    def spec(self, table: Table, notes: Mapping[str, Any], **more: str) -> TableSpec:
+        """The spec of one of the two tables; `more` are hashes of further inputs."""
+        params = {"name_patterns": dict(self.name_patterns)} if self.name_patterns else {}
+        uses = tuple(f"k710/sources/{name}.sql" for name in _USES)
+        return TableSpec(table, params, {**self.hashes, **more}, uses=uses, notes=dict(notes))
 
 
 def is_current(work: Path) -> bool:
-    """Whether sources.parquet is made of the manifest, ledger and outcomes as they are now."""
-    return is_done(work, _spec(_inputs(work)))
+    """Whether sources.parquet is made of the manifest, ledger and outcomes as they are now.
+
+    And copies.parquet is the one that was written with it.
+    """
+    copies, sources = read_sidecar(COPIES.path(work)), read_sidecar(SOURCES.path(work))
+    if copies is None or sources is None or not COPIES.path(work).is_file():
+        return False
+    inputs = SourceInputs(_hashes(work), _patterns_of(sources))
+    is_of_these = copies.fingerprint == inputs.spec(COPIES, {}).fingerprint()
+    return is_of_these and is_done(work, inputs.spec(SOURCES, {}, copies=copies.sha256))
 
 
 def refresh_sources(con: duckdb.DuckDBPyConnection, work: Path) -> tuple[str, ...]:
@@ -108,7 +132,7 @@ def current_sources(con: duckdb.DuckDBPyConnection, work: Path) -> tuple[str, ..
         return ()
     with source_tables(con, work) as inputs:
         _keep_all(con)
-        _make_steps(con, _STEPS)
+        make_steps(con, _STEPS, inputs.name_patterns)
         make_table(con, "sources", read_sql(SOURCES.sql))
     return inputs.remarks
 
@@ -119,87 +143,86 @@ def open_sources(con: duckdb.DuckDBPyConnection, work: Path) -> tuple[Sidecar, S
     StageError where one isn't built, or sources.parquet is of another manifest or other rules.
     """
     manifest, sources = open_table(con, work, MANIFEST), open_table(con, work, SOURCES)
-    if sources.fingerprint != _spec({**sources.inputs, **_rules()}).fingerprint():
+    inputs = SourceInputs({**sources.inputs, **_rules()}, _patterns_of(sources))
+    if sources.fingerprint != inputs.spec(SOURCES, {}).fingerprint():
         why = f"sources.parquet in {work} was written by another version of k710."
     elif sources.inputs.get("manifest") != manifest.sha256:
         why = f"sources.parquet in {work} is of another manifest than the one there."
     else:
         return manifest, sources
-    raise StageError(
-        f"{why}\nBring it up to date: k710 index --videos DIR --work {work}, or with k710 shard."
-    )
+    raise StageError(f"{why}\n{_bring_up_to_date(work)}")
 
 
-def rivals(con: duckdb.DuckDBPyConnection, work: Path) -> dict[str, int]:
-    """The clips whose copy, if it turns out trimmed, can't be told from other windows of its id.
+def open_copies(con: duckdb.DuckDBPyConnection, work: Path, sources: Sidecar) -> None:
+    """Make `copies` a table on `con`: copies.parquet, which was written with these `sources`.
 
-    clip_id -> how many windows the copy could be. Such a copy is called ID.mp4, isn't probed yet,
-    and lies in no folder that names the class of just one of the windows. It writes nothing.
+    StageError where it isn't there, or was written with others.
     """
-    open_table(con, work, SOURCES)
-    with source_tables(con, work):
-        _keep_all(con)
-        _make_steps(con, ("named", "folders", "windows"))
-        return dict(run(con, read_sql("k710/sources/rivals.sql")))
+    copies = open_table(con, work, COPIES)
+    if sources.inputs.get("copies") != copies.sha256:
+        raise StageError(
+            f"copies.parquet and sources.parquet in {work} were not written by one run.\n"
+            f"{_bring_up_to_date(work)}"
+        )
 
 
-def _keep_all(con: duckdb.DuckDBPyConnection) -> None:
-    run(con, f"insert into copies\n{read_sql('k710/sources/kept.sql')}", {"roots": []})
+def _bring_up_to_date(work: Path) -> str:
+    return f"Bring it up to date: k710 index --videos DIR --work {work}, or with k710 shard."
 
 
 @contextlib.contextmanager
-def source_tables(con: duckdb.DuckDBPyConnection, work: Path) -> Iterator[SourceInputs]:
-    """What sources.parquet is made of, as temporary tables of `con`; dropped at the end.
+def source_tables(
+    con: duckdb.DuckDBPyConnection,
+    work: Path,
+    *,
+    on_unreadable: Callable[[str], None] | None = None,
+) -> Iterator[SourceInputs]:
+    """What the two tables are made of, as temporary tables of `con`; dropped at the end.
 
-    Yields the hashes of these inputs, taken before they were read: a ledger may grow meanwhile.
-    `former` (the table as it is), `wanted` and `decoded` are filled; `copies` (copy_id, uri,
-    member, bytes, is_found: seen in this run) and `probed` (columns as sources) are for the caller
-    to fill.
+    Yields what they are made of, with hashes taken before it was read: a ledger may grow meanwhile.
+    `former` (the tables as they are), `wanted`, `tried` and `decoded` are filled; `seen` (see
+    seen.py) and `probed` (columns as copies) are for the caller to fill. Tables that can't be read
+    are an error; with `on_unreadable` that is told, and they count as if they weren't there.
     """
     open_table(con, work, MANIFEST)
-    hashes = _inputs(work)
+    sources = read_sidecar(SOURCES.path(work))
+    inputs = SourceInputs(_hashes(work), _patterns_of(sources) if sources else {})
     try:
         for name in ("former", "probed"):
-            run(con, f"create or replace temp table {name} ({SOURCES.declaration()})")
-        if read_sidecar(SOURCES.path(work)) is not None and SOURCES.path(work).is_file():
-            open_table(con, work, SOURCES, name="on_disk")
-            run(con, "insert into former select * exclude (file_row_number) from on_disk")
-            rename_statuses(con, "former")
-        run(
-            con,
-            "create or replace temp table copies "
-            "(copy_id varchar, uri varchar, member varchar, bytes bigint, is_found boolean)",
-        )
+            run(con, f"create or replace temp table {name} ({COPIES.declaration()})")
+        make_seen(con)
+        _read_former(con, work, on_unreadable)
         read_outcomes(con, work)
         remarks = read_attempts(con, work)
-        _make_steps(con, ("wanted", "decoded", *_LEDGER))
+        make_steps(con, ("wanted", "decoded", "tried"))
+        look_again(con)
+        make_steps(con, _LEDGER)
         remarks += _reread_former(con, work)
         run(con, read_sql("k710/sources/outdated.sql"))
-        _see_again(con)
-        yield SourceInputs(hashes, tuple(remarks))
+        yield replace(inputs, remarks=tuple(remarks))
     finally:
         run(con, "drop view if exists on_disk")
-        for name in (*_STEPS, *_INPUTS):
+        for name in _TABLES:
             run(con, f"drop table if exists {name}")
 
 
 def write_sources(con: duckdb.DuckDBPyConnection, work: Path, inputs: SourceInputs) -> None:
-    """Write sources.parquet of the tables of `source_tables`, and open it as `sources` on `con`.
+    """Write copies.parquet and sources.parquet of the tables of `source_tables`.
 
-    The caller holds the lock of `work`. `inputs` are what `source_tables` yielded.
+    `sources` is open on `con` afterwards. The caller holds the lock of `work`; `inputs` are what
+    `source_tables` yielded.
     """
-    _make_steps(con, _STEPS)
+    make_steps(con, _STEPS, inputs.name_patterns)
     former = read_sidecar(SOURCES.path(work))
-    write_table(con, work, _spec(inputs.hashes, former.notes if former else {}))
+    write_table(con, work, inputs.spec(COPIES, {}))
+    copies = read_sidecar(COPIES.path(work))
+    assert copies is not None  # just written
+    notes = former.notes if former else {}
+    write_table(con, work, inputs.spec(SOURCES, notes, copies=copies.sha256))
     open_table(con, work, SOURCES)
 
 
-def _spec(inputs: Mapping[str, str], notes: Mapping[str, Any] | None = None) -> TableSpec:
-    uses = tuple(f"k710/sources/{name}.sql" for name in _USES)
-    return TableSpec(SOURCES, {}, dict(inputs), uses=uses, notes=dict(notes or {}))
-
-
-def _inputs(work: Path) -> dict[str, str]:
+def _hashes(work: Path) -> dict[str, str]:
     manifest = read_sidecar(MANIFEST.path(work))
     return {
         "manifest": "" if manifest is None else manifest.sha256,
@@ -215,6 +238,45 @@ def _rules() -> dict[str, str]:
         "statuses": statuses_sha256(),
         "refusals": refusals_sha256(),
     }
+
+
+def _patterns_of(sidecar: Sidecar) -> dict[str, str]:
+    """The patterns of names that a table was made with; none where it says something else."""
+    found = sidecar.params.get("name_patterns")
+    pairs = found.items() if isinstance(found, dict) else ()
+    return {of: one for of, one in pairs if isinstance(of, str) and isinstance(one, str)}
+
+
+# --- what was known before
+
+
+def _read_former(
+    con: duckdb.DuckDBPyConnection, work: Path, on_unreadable: Callable[[str], None] | None
+) -> None:
+    """Fill `former` with what both tables said; of clips without a copy sources.parquet alone does.
+
+    Before there was a copies.parquet, or where it can't be read, sources.parquet has one copy.
+    """
+    has_copies = False
+    for table in (COPIES, SOURCES):
+        if read_sidecar(table.path(work)) is None or not table.path(work).is_file():
+            continue
+        try:
+            open_table(con, work, table, name="on_disk")
+            run(
+                con,
+                "insert into former by name select * exclude (file_row_number) from on_disk "
+                "where uri is null or not $has_copies",
+                {"has_copies": has_copies},
+            )
+        except (K710Error, duckdb.Error) as error:
+            if table is SOURCES and on_unreadable is None:
+                raise
+            if on_unreadable is not None:
+                on_unreadable(str(error).partition("\n")[0])
+        else:
+            has_copies = True
+    rename_statuses(con, "former")
 
 
 def _reread_former(con: duckdb.DuckDBPyConnection, work: Path) -> list[str]:
@@ -234,25 +296,28 @@ def _reread_former(con: duckdb.DuckDBPyConnection, work: Path) -> list[str]:
     ]
 
 
-def _see_again(con: duckdb.DuckDBPyConnection) -> None:
-    """Downloads that a shard run missed, and that are there now, count as found."""
-    rows = run(
-        con,
-        "select distinct uri, bytes from fetched_files join decoded using (clip_id, uri, bytes) "
-        "where decoded.status = 'missing' order by all",
-    )
-    there = [row for row in rows if os.path.isfile(row[0])]
-    if there:
-        insert = "insert into copies values (copy_id($1, null, $2), $1, null, $2, true)"
-        con.executemany(insert, there)
+def _keep_all(con: duckdb.DuckDBPyConnection) -> None:
+    run(con, f"insert into seen by name\n{read_sql('k710/sources/kept.sql')}", {"roots": []})
 
 
-def _make_steps(con: duckdb.DuckDBPyConnection, names: tuple[str, ...]) -> None:
+# --- steps
+
+
+def make_steps(
+    con: duckdb.DuckDBPyConnection,
+    names: Sequence[str],
+    name_patterns: Mapping[str, str] | None = None,
+) -> None:
+    """Make each of these a temporary table on `con`, in that order, by the .sql file named so."""
+    endings = "|".join(ending.removeprefix(".") for ending in VIDEO_ENDINGS)
     for name in names:
         if name == "folders":
             _resolve_folders(con)
-        else:
-            make_table(con, name, read_sql(f"k710/sources/{name}.sql"))
+            continue
+        if name == "readings":
+            read_names(con, name_patterns or {})
+        values = {"endings": endings} if name == "stems" else None
+        make_table(con, name, read_sql(f"k710/sources/{name}.sql"), values)
 
 
 def _resolve_folders(con: duckdb.DuckDBPyConnection) -> None:

@@ -6,7 +6,7 @@ select
     length_s,
     coalesce(list_contains(labels, label), false) as is_named_by_folder,
     count(*) over copy as num_windows,
-    count_if(coalesce(list_contains(labels, label), false)) over copy as num_named_by_folder,
+    count(*) filter (list_contains(labels, label)) over copy as num_named_by_folder,
 from named
 join wanted using (youtube_id)
 left join folders using (folder)

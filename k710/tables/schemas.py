@@ -7,6 +7,7 @@ from pathlib import Path
 
 __all__ = [
     "ANNOTATIONS",
+    "COPIES",
     "DROPPED",
     "INDEX",
     "LEAKAGE",
@@ -15,6 +16,7 @@ __all__ = [
     "PLAN",
     "SOURCES",
     "TABLES",
+    "TRIES",
     "Table",
     "read_sql",
     "table_path",
@@ -86,6 +88,7 @@ _SOURCE = {
     "codec": "VARCHAR",
     "tool": "VARCHAR",
 }
+_STAMP = {"mtime_ns": "BIGINT", "inode": "UBIGINT"}  # of the file: tells it from another there
 ANNOTATIONS = Table(
     name="annotations",
     columns=_ANNOTATION,
@@ -138,6 +141,12 @@ SOURCES = Table(
     sql="k710/sources/sources.sql",
     command="k710 index --videos DIR",
 )
+COPIES = Table(
+    name="copies",
+    columns={**_SOURCE, **_STAMP, "place": "INTEGER", "could_be": "INTEGER", "why": "VARCHAR"},
+    sql="k710/sources/copies.sql",
+    command="k710 index --videos DIR",
+)
 PLAN = Table(
     name="plan",
     columns={"clip_id": "VARCHAR", "shard": "INTEGER", "position": "INTEGER"},
@@ -148,6 +157,12 @@ OUTCOMES = Table(
     name="outcomes",
     columns={"shard": "INTEGER", "position": "INTEGER", "stored": "BOOLEAN", **_SOURCE},
     sql="k710/shards/outcomes.sql",
+    command=_SHARD,
+)
+TRIES = Table(
+    name="tries",
+    columns={"shard": "INTEGER", "position": "INTEGER", "turn": "INTEGER", **_SOURCE, **_STAMP},
+    sql="k710/shards/tries.sql",
     command=_SHARD,
 )
 INDEX = Table(
@@ -170,5 +185,8 @@ INDEX = Table(
 )
 TABLES: Mapping[str, Table] = {
     table.name: table
-    for table in (ANNOTATIONS, MANIFEST, DROPPED, LEAKAGE, SOURCES, PLAN, OUTCOMES, INDEX)
+    for table in (
+        *(ANNOTATIONS, MANIFEST, DROPPED, LEAKAGE),
+        *(SOURCES, COPIES, PLAN, OUTCOMES, TRIES, INDEX),
+    )
 }

@@ -128,7 +128,7 @@ def settle(work: Path) -> None:
     The caller holds the lock of `work`.
     """
     ending = ".parquet.json.next"
-    for folder in (work, work / "shards", work / "outcomes"):
+    for folder in (work, *(work / name for name in ("shards", "tries", "outcomes"))):
         for coming in sorted(folder.glob(f"*{ending}")):
             path = coming.with_name(coming.name.removesuffix(".json.next"))
             if read_sidecar(path) == _parsed(coming):

@@ -32,14 +32,16 @@ class Demuxer:
 DEMUXERS: Mapping[str, Demuxer] = MappingProxyType(
     {
         # QuickTime can refer to other files; FFmpeg follows that only with enable_drefs.
-        "mov": Demuxer((".mp4", ".m4v", ".mov", ".3gp", ".3g2"), "MP4, QuickTime, 3GPP"),
+        "mov": Demuxer(
+            (".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".f4v", ".qt"), "MP4, QuickTime, 3GPP"
+        ),
         "matroska": Demuxer((".mkv", ".webm"), "what YouTube and yt-dlp make"),
         "avi": Demuxer((".avi", ".divx"), "lists of classes come with it: UCF101, HMDB51"),
         "mpegts": Demuxer((".ts", ".m2ts", ".mts"), "HLS downloads, cameras: often called .mp4"),
         "flv": Demuxer((".flv",), "YouTube until 2015"),
         # "[Reference]" lists of addresses are another demuxer's, and none of FFmpeg's.
         "asf": Demuxer((".wmv", ".asf"), "Windows Media"),
-        "mpeg": Demuxer((".mpg", ".mpeg", ".vob"), "MPEG program streams, DVDs"),
+        "mpeg": Demuxer((".mpg", ".mpeg", ".mpe", ".vob"), "MPEG program streams, DVDs"),
         "mpegvideo": Demuxer((".m2v", ".m1v", ".mpv"), "MPEG-1 and MPEG-2 without a container"),
         "ogg": Demuxer((".ogv", ".ogm"), "Theora: Wikimedia"),
         "gif": Demuxer((".gif",), "moving pictures of forums and data sets"),

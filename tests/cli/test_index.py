@@ -43,14 +43,16 @@ def test_found_and_missing_in_each_view(built: Path) -> None:
     assert "k710/val 3 2 1 1" in lines and "k400/val 3 2 1 1" in lines
     assert "Videos: 4 = 2 used + 1 duplicates + 1 whose names are no clip's" in lines
     assert f"{built}/videos/yoga/[red]x[blink]\\x1b[2J.mp4" in lines
-    assert lines[-1] == "Written to work: sources.parquet"
+    assert any("a clip is called ID_000012_000022.mp4" in line for line in lines)
+    assert lines[-1] == "Written to work: sources.parquet, copies.parquet"
 
 
 def test_json(built: Path) -> None:
     done = k710("index", "--videos", "videos", "--work", "work", "--json", cwd=built)
     summary = json.loads(done.stdout)
     assert summary["views"][0]["view"] == "k400/val"
-    assert (summary["used"], summary["unknown"], summary["remarks"]) == (2, 1, [])
+    assert (summary["used"], summary["unknown"]) == (2, 1)
+    assert summary["unknown_first"] == [f"{built}/videos/yoga/[red]x[blink]\x1b[2J.mp4"]
 
 
 def test_a_damaged_archive_is_a_remark(built: Path) -> None:
@@ -61,7 +63,8 @@ def test_a_damaged_archive_is_a_remark(built: Path) -> None:
 
 def test_faults_of_copies_are_columns(built: Path, tmp_path: Path) -> None:
     shutil.copytree(built / "work", tmp_path / "work")
-    (tmp_path / "work" / "sources.parquet").unlink(missing_ok=True)
+    for name in ("sources", "copies"):
+        (tmp_path / "work" / f"{name}.parquet").unlink(missing_ok=True)
     done = k710("index", "--videos", built / "videos", "--probe", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
@@ -76,6 +79,7 @@ def test_faults_of_copies_are_columns(built: Path, tmp_path: Path) -> None:
         (["--videos", "videos", "--work", "w"], 1, "Build it: k710 build-manifest --annotations"),
         ([], 2, "Missing option '--videos'"),
         (["--videos", "videos", "--workers", "0"], 2, "'--workers'"),
+        (["--videos", "videos", "--name-pattern", "("], 1, "--name-pattern '(' can't be used: "),
     ],
 )
 def test_what_is_wrong_is_said(built: Path, arguments: list[str], code: int, words: str) -> None:

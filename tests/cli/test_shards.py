@@ -190,3 +190,13 @@ def test_a_bar_with_rates_is_shown_on_a_terminal(tmp_path: Path) -> None:
     os.close(reader)
     assert process.wait() == 0
     assert b"clips" in shown and f"/{len(FEW['train']) + len(FEW['val'])}".encode() in shown
+
+
+def test_what_a_copy_was_not_read_of_is_said(tmp_path: Path) -> None:
+    work = ready(tmp_path, **FEW)
+    (tmp_path / "videos").rename(tmp_path / "moved")
+    for _ in range(2):
+        said = k710("shard", "--views", "k400/train", cwd=work.parent).stdout
+        assert "3 clips with a copy that can't be read, failed, or can't be told" in said
+        assert "k710 index --videos DIR" in said and "every clip that may be had" not in said
+    assert "\nNothing to do.\n" in said

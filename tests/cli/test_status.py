@@ -146,7 +146,7 @@ def test_what_failed_here_is_to_be_tried_again(tmp_path: Path) -> None:
     hung = {
         "clip_id": clip("a"),
         "status": "failed",
-        "uri": "/a.mp4",
+        "uri": f"/{clip('a')}.mp4",
         "detail": "[red]hung\x1b[31m",
     }
     put_table(work, "sources", [hung, {"clip_id": clip("b"), "status": "gone"}])
@@ -190,8 +190,8 @@ def test_a_card_is_written_and_what_belongs_beside_it_told(tmp_path: Path) -> No
         "Written: work/README.md\n"
         "What belongs beside it: manifest.parquet, annotations.parquet, dropped.parquet, "
         "leakage.parquet\n"
-        "Never publish shards/ (the videos belong to their uploaders), nor sources.parquet and "
-        "outcomes/, which tell of your paths.\n"
+        "Never publish shards/ (the videos belong to their uploaders), nor sources.parquet, "
+        "copies.parquet, outcomes/ and tries/, which tell of your paths.\n"
     )
     assert "some-org/k710" in (tmp_path / "work" / "README.md").read_text()
     (tmp_path / "mine.md").write_text("mine")

@@ -15,9 +15,10 @@ import duckdb
 import pyarrow as pa
 
 from k710.manifest.build import build_manifest
-from k710.sources.table import refresh_sources, rivals, source_tables, write_sources
+from k710.sources.seen import see
+from k710.sources.table import refresh_sources, source_tables, write_sources
 from k710.tables.connection import connect
-from k710.tables.schemas import OUTCOMES, TABLES
+from k710.tables.schemas import OUTCOMES, TABLES, TRIES
 from k710.tables.sidecar import TableSpec, write_table
 from support.list_files import Row, vid, write_lists
 
@@ -27,6 +28,7 @@ ARROW = {
     "VARCHAR": pa.string(),
     "INTEGER": pa.int32(),
     "BIGINT": pa.int64(),
+    "UBIGINT": pa.uint64(),
     "DOUBLE": pa.float64(),
     "BOOLEAN": pa.bool_(),
 }
@@ -105,9 +107,21 @@ def refresh(work: Path) -> None:
         refresh_sources(con, work)
 
 
+def copies(work: Path) -> list[dict[str, Any]]:
+    """copies.parquet: its rows, in order."""
+    with duckdb.connect() as con:
+        rows = con.read_parquet(str(work / "copies.parquet"))
+        names = list(rows.columns)
+        return [dict(zip(names, row, strict=True)) for row in rows.fetchall()]
+
+
 def rivals_in(work: Path) -> dict[str, int]:
-    with open_work(work) as con:
-        return rivals(con, work)
+    """The clips whose copy could be several windows if it turns out trimmed: of how many."""
+    return {
+        row["clip_id"]: row["could_be"]
+        for row in copies(work)
+        if row["place"] == 1 and row["could_be"] and row["trimmed"] is None
+    }
 
 
 def record(work: Path, *clip_ids: str, **columns: Any) -> None:
@@ -116,31 +130,45 @@ def record(work: Path, *clip_ids: str, **columns: Any) -> None:
     changed = [{"clip_id": clip_id, **rows[clip_id], **columns} for clip_id in clip_ids]
     with open_work(work) as con, source_tables(con, work) as inputs:
         con.register("changed", table("sources", changed))
-        con.execute("insert into probed select * from changed").fetchall()
+        con.execute("insert into probed by name select * from changed").fetchall()
+        known = con.execute(
+            "select distinct uri, member, bytes, mtime_ns, inode "
+            "from former where uri is not null union "
+            "select uri, member, bytes, mtime_ns, inode from probed where uri is not null"
+        ).fetchall()
         con.execute("delete from former where clip_id in (select clip_id from probed)").fetchall()
         # What has no copy is no probe's, but stands in the table as a download wrote it.
         con.execute("insert into former select * from probed where uri is null").fetchall()
-        con.execute(
-            "insert into copies "
-            "select distinct copy_id(uri, member, bytes), uri, member, bytes, false "
-            "from (from former union all from probed) where uri is not null"
-        ).fetchall()
+        see(con, [(*row, None, 3) for row in known])
         write_sources(con, work, inputs)
 
 
+def forget(work: Path) -> None:
+    """Remove what an index wrote."""
+    for path in work.glob("[sc]o*.parquet*"):  # sources and copies
+        path.unlink()
+
+
 def outcome(work: Path, shard: int, *rows: Mapping[str, Any]) -> None:
-    """Write the outcomes of a shard; what a row does not say is as sources.parquet has it."""
+    """Write a shard's outcomes and tries; what a row does not say is as sources.parquet has it.
+
+    The stamp of what was tried is none, if a row says none: it may be of any file there.
+    """
     known = sources(work)
     filled = [
         {"shard": shard, "position": position, **known[row["clip_id"]], "tool": "shard av 1", **row}
         for position, row in enumerate(rows)
     ]
-    (work / "outcomes").mkdir(exist_ok=True)
-    with open_work(work) as con:
-        con.register("rows", table("outcomes", filled))
-        write_table(con, work, TableSpec(OUTCOMES, {}, {}, file=f"outcomes/{shard:06d}"))
+    tried = [{"turn": 0, **row} for row in filled if row["uri"]]
+    for of, values in ((TRIES, tried), (OUTCOMES, filled)):
+        (work / of.name).mkdir(exist_ok=True)
+        with open_work(work) as con:
+            con.register("rows", table(of.name, values))
+            write_table(con, work, TableSpec(of, {}, {}, file=f"{of.name}/{shard:06d}"))
 
 
 def table(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     schema = pa.schema([(column, ARROW[kind]) for column, kind in TABLES[name].columns.items()])
-    return pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
+    return pa.Table.from_pylist(
+        [{name: row.get(name) for name in schema.names} for row in rows], schema=schema
+    )

@@ -41,7 +41,7 @@ def put_sources(work: Path, **statuses: str) -> None:
         {
             "clip_id": clip(name),
             "status": status,
-            "uri": f"/{name}.mp4" if STATES[status] == "to_shard" else None,
+            "uri": f"/{clip(name)}.mp4" if STATES[status] == "to_shard" else None,
         }
         for name, status in statuses.items()
     ]
@@ -183,12 +183,12 @@ def test_a_clip_too_short_to_store_is_dead_until_there_is_another_copy(tmp_path:
     put_sources(work, v0="truncated", v1="truncated")
     assert counts(view_of(work)) == (0, 2, 0, 0), "no shard run has looked at them"
     outcomes = [
-        {"clip_id": NAMES[0], "stored": False, "status": "truncated", "uri": "/v0.mp4"},
-        {"clip_id": NAMES[1], "stored": True, "status": "truncated", "uri": "/v1.mp4"},
+        {"clip_id": NAMES[0], "stored": False, "uri": f"/{NAMES[0]}.mp4"},
+        {"clip_id": NAMES[1], "stored": True, "uri": f"/{NAMES[1]}.mp4"},
     ]
-    put_shard(work, *outcomes)
+    put_shard(work, *({"status": "truncated", "tool": "shard av 1", **one} for one in outcomes))
     assert counts(view_of(work)) == (1, 0, 0, 1)
-    longer = {"clip_id": NAMES[0], "status": "truncated", "uri": "/longer.mp4"}
+    longer = {"clip_id": NAMES[0], "status": "truncated", "uri": f"/longer/{NAMES[0]}.mp4"}
     put_table(work, "sources", [longer])
     assert counts(view_of(work)) == (1, 1, 0, 0)
 

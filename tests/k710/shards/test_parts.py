@@ -121,7 +121,10 @@ def test_a_plain_run_takes_over(work: Path, plain: dict[str, bytes]) -> None:
 def test_the_first_part_brings_sources_up_to_date(work: Path, untouched: Path) -> None:
     shard(work)
     newer = (work / "sources.parquet").read_bytes()
-    for name in ("sources.parquet", "sources.parquet.json"):  # as a run leaves it that is killed
+    # As a run leaves it that is killed.
+    for name in (
+        f"{table}.parquet{end}" for table in ("copies", "sources") for end in ("", ".json")
+    ):
         shutil.copy(untouched / name, work / name)
     with part_locked(work, Part(2, 2)):
         shard(work, part=Part(1, 2))

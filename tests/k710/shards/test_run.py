@@ -13,6 +13,7 @@ import webdataset
 
 from k710.errors import StageError
 from k710.files import locked, sha256_of
+from k710.part import Part
 from k710.shards.run import make_shards
 from k710.shards.verify import verify_shards
 from k710.sources.index import index_videos
@@ -595,6 +596,15 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     assert (summary.clips_to_make, summary.clips_without_copy) == (len(EVERY), 0)
     assert summary.hours_to_make == len(EVERY) * SECONDS / 3600
     assert summary.shards_made == ()
+
+
+@pytest.mark.parametrize("options", [{}, {"part": Part(9, 16)}, {"part": Part(1, 16)}])
+def test_a_dry_run_with_nothing_left_to_make(
+    done: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    summary = shard(copy_of(done, tmp_path / "work"), dry_run=True, **options)
+    made = summary.clips_to_make, summary.clips_without_copy, summary.hours_to_make
+    assert (*made, summary.estimated_bytes, summary.clips_undecided) == (0, 0, 0, 0, 0)
 
 
 def test_a_folder_that_can_not_be_written_is_said(tmp_path: Path) -> None:

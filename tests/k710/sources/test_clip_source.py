@@ -6,6 +6,7 @@ from pathlib import Path
 
 from k710.shards.write import add_member
 from k710.sources.clip_source import ChosenCopy, ClipSource, CopyReader
+from k710.sources.stamps import Stamp
 from k710.tables.schemas import SOURCES
 from k710.video.byte_range import ByteRange
 from k710.video.cut import Window
@@ -23,11 +24,14 @@ def test_a_row_has_the_columns_of_sources() -> None:
         if isinstance(inner, str):
             names.append(inner)
         elif inner is not None:
-            names += [one.name for one in fields(inner) if one.name != "facts"]
+            names += [one.name for one in fields(inner) if one.name not in ("facts", "stamp")]
             names += [one.name for one in fields(Facts)]
     assert [name.replace("num_bytes", "bytes") for name in names] == list(SOURCES.columns)
     assert len(CLIP.row()) == len(SOURCES.columns)
     assert ClipSource.from_row(10, 20, *CLIP.row()) == CLIP
+    stamped = replace(CLIP, copy=replace(COPY, stamp=Stamp(2**60, 2**64 - 1)))
+    assert ClipSource.from_row(10, 20, *stamped.stamped_row()) == stamped
+    assert ClipSource.from_row(10, 20, *CLIP.stamped_row()) == CLIP
 
 
 def test_a_probe_says_when_a_file_starts_if_nobody_knew() -> None:

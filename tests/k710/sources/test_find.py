@@ -60,7 +60,7 @@ def test_videos_in_any_layout(tmp_path: Path) -> None:
         "-h/-i.mp4",
     )
     put(tmp_path, *names, size=7)
-    put(tmp_path, "list.csv", "notes.mp4.txt", "x.part", "mp4", "a.mp4.part")
+    put(tmp_path, "list.csv", "notes.mp4.txt", "x.part", "mp4")
     assert found(tmp_path) == (below(tmp_path, *names, size=7), [])
 
 
@@ -166,8 +166,8 @@ def test_archives_that_can_not_be_read_are_said(tmp_path: Path) -> None:
         f"{tmp_path}/f.tar is cut short.",
         f"2 not taken, because they are no plain files (links, devices). The first: "
         f"{tmp_path}/g.tar: 'a.mp4'",
-        f"3 not read: archives must be .tar or .tar.gz (unpack them). The first: "
-        f"'{tmp_path}/a.zip'",
+        f"3 not read: archives must be .tar or .tar.gz, and not in another (unpack them). The "
+        f"first: '{tmp_path}/a.zip'",
     ]
 
 

@@ -1,5 +1,6 @@
 """What `--probe` says of copies in folders and archives, and that it goes on where it stopped."""
 
+import hashlib
 import io
 import tarfile
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from k710.video.byte_range import ByteRange
 from k710.video.cut import Window
 from support.list_files import vid
 from support.made_videos import Format, make_video
-from support.small_manifest import clip, manifest_of, outcome, refresh, sources
+from support.small_manifest import clip, copies, manifest_of, outcome, refresh, sources
 from support.small_shards import write_video
 
 TOOL = f"probe av {av.__version__}"
@@ -137,6 +138,30 @@ def test_a_file_that_is_another_window_makes_room_for_the_next_copy(tmp_path: Pa
     assert [row["trimmed"] for row in rows.values()] == [False, True]
     assert [row["starts_at_s"] for row in rows.values()] == [0.0, 40.0]
     assert {row["status"] for row in rows.values()} == {"ok"}
+
+
+def test_where_one_copy_is_no_good_the_next_is_looked_into(tmp_path: Path) -> None:
+    work = manifest_of(tmp_path, *archery("a", "b"))
+    videos = tmp_path / "videos"
+    write(videos / "1" / f"{clip('a', 10)}.mp4", video(6, fps=60))  # kept, if there is no other
+    write(videos / "2" / f"{clip('a', 10)}.mp4", b"no video at all" * 900)
+    pack(videos / "3.tar", {f"{clip('a', 10)}.mp4": video(10)})
+    broken = videos / "4" / f"{clip('b', 10)}.mp4"
+    write(broken, bytes(len(video(10))))
+    index_videos([videos], work=work, probe=True, workers=1)
+    known = [(row["status"], row["place"], Path(row["uri"]).name) for row in copies(work)[:3]]
+    assert known[0] == ("ok", 1, "3.tar") and {row[0] for row in known[1:]} == {
+        "truncated",
+        "damaged",
+    }
+    before = sources(work)
+    assert before[clip("b", 10)]["status"] == "damaged"
+    with broken.open("r+b") as file:  # mended, and of the size it had
+        file.write(video(10))
+    index_videos([videos], work=work, probe=True, workers=1)
+    row = sources(work).pop(clip("b", 10))
+    assert (row["status"], row["sha256"]) == ("ok", hashlib.sha256(video(10)).hexdigest())
+    assert sources(work)[clip("a", 10)] == before[clip("a", 10)]
 
 
 def test_what_was_seen_is_written_now_and_then(

@@ -129,17 +129,23 @@ def test_of_several_outcomes_that_of_the_last_shard_counts(tmp_path: Path) -> No
     assert found == {clip("a"): "ok", clip("b", 5): "failed"}
 
 
-def test_a_copy_that_was_gone_counts_again_when_it_is_seen(tmp_path: Path) -> None:
+def test_a_copy_that_was_gone_counts_again_when_it_is_there(tmp_path: Path) -> None:
     work, videos = indexed(tmp_path, {f"{clip('a')}.mp4": 5}, A)
+    record(work, clip("a"), **PROBED)
+    before = sources(work)[clip("a")]
+    videos.rename(tmp_path / "away")
     outcome(work, 0, {"clip_id": clip("a"), "status": "missing", "detail": "no", "stored": False})
     refresh(work)
-    assert sources(work)[clip("a")]["status"] == "missing"
     (tmp_path / "other").mkdir()
-    index_videos([tmp_path / "other"], work=work)
-    assert sources(work)[clip("a")]["status"] == "missing"
-    index_videos([videos], work=work)
-    row = sources(work)[clip("a")]
-    assert (row["status"], row["detail"], row["tool"]) == ("ok", None, "index")
+    for again in (refresh, lambda work: index_videos([tmp_path / "other"], work=work)):
+        again(work)
+        row = sources(work)[clip("a")]
+        assert row["status"] == "missing"
+        assert row["detail"] == "can't be read: No such file or directory"
+    (tmp_path / "away").rename(videos)
+    assert is_current(work), "nobody has looked"
+    refresh(work)
+    assert sources(work)[clip("a")] == before, "what a probe said of it holds"
 
 
 def test_outcomes_of_shards_that_are_not_done_do_not_count(tmp_path: Path) -> None:
@@ -225,13 +231,17 @@ def test_what_a_download_found_out_stays_until_there_is_a_copy(tmp_path: Path) -
     assert (view.found, view.missing, view.statuses) == (1, 1, {"ok": 1, "private": 1})
 
 
-def test_a_recorded_copy_counts_whatever_its_name(tmp_path: Path) -> None:
+def test_a_download_counts_whatever_its_name(tmp_path: Path) -> None:
     work, _ = indexed(tmp_path, {f"{vid('a')}.mp4": 50}, A, B)
-    section = {"trimmed": False, "starts_at_s": 3.0, "tool": "download 1", "status": "ok"}
-    record(work, clip("b", 5), uri=f"{tmp_path}/work/part-7.mp4", bytes=9, **section)
+    file = file_of(work, "b", clip("b", 5), starts_at_s=3.0, size=9)
+    append(work, Fetched("ok", None, "sections", (file,)), "b", clips=((clip("b", 5), 5, 15),))
     refresh(work)
+    index_videos([put(tmp_path / "more", {f"{vid('b')}.mp4": 10})], work=work)
+    row = sources(work)[clip("b", 5)]
+    assert (row["trimmed"], row["starts_at_s"]) == (None, None), "the larger one"
     index_videos([put(tmp_path / "more", {f"{vid('b')}.mp4": 1})], work=work)
-    assert sources(work)[clip("b", 5)].items() >= section.items()
+    row = sources(work)[clip("b", 5)]
+    assert (row["uri"], row["trimmed"], row["starts_at_s"]) == (file.uri, False, 3.0)
     index_videos([put(tmp_path / "more", {f"{clip('b', 5)}.mp4": 1})], work=work)
     assert paths(work, tmp_path)[clip("b", 5)] == f"more/{clip('b', 5)}.mp4"
 
