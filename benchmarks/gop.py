@@ -32,9 +32,11 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from k710.video.cut import Window, decoder_log
+from k710.video.container import open_video
+from k710.video.cut import Window
+from k710.video.decoding import decoder_log
 from k710.video.encode import Encoding, encode_window, encoder_versions
-from k710.video.frames import open_video, read_frames
+from k710.video.frames import read_frames
 from k710.video.profiles import PROFILES, Profile, add_stream
 from manifest import HERE, device
 

@@ -15,6 +15,8 @@ A message says what was found (with its value), why that is wrong, and what to d
 come from files go through `shown`. Catch `K710Error` to catch them all; anything else is a bug.
 """
 
+import re
+
 __all__ = [
     "K710Error",
     "LabelError",
@@ -27,12 +29,24 @@ __all__ = [
     "TrainingError",
     "WeightsError",
     "printable",
+    "printable_lines",
     "shown",
+    "without_secrets",
 ]
+
+# pathlib makes http:/ of http://.
+_MARKS = re.compile(r"(://|(?:(?<=\bhttp)|(?<=\bhttps)|(?<=\bftp)|(?<=\bs3)|(?<=\bgs)):/)", re.I)
+_NO_PORT = re.compile(r"[^/?#@:]*:(?!\d{1,5}(?:[/?#'\"]|$))", re.ASCII)
+_URLLIB3 = re.compile(r"(\burl: /[^\s?#]*[?#])\S+")
+_CLOSERS = ")]>'\",;"  # of the sentence that a URL stands in
 
 
 class K710Error(Exception):
     """Base of all errors below: catch it to show its text and stop."""
+
+    def __str__(self) -> str:
+        """The text, `without_secrets`: it may quote what a library said of a URL."""
+        return without_secrets(super().__str__())
 
 
 class SourceError(K710Error):
@@ -71,14 +85,54 @@ class MissingExtra(K710Error):
     """An optional dependency is missing. The text is the command that installs it."""
 
 
+def without_secrets(text: str) -> str:
+    """`text` with every URL in it cut to what may be shown and stored: no user part, no query.
+
+    `http://name:password@host/a?token=b` becomes `http://...@host/a?...`; so does a fragment.
+    """
+    if ":/" in text:
+        text = re.sub(r"\S+", lambda word: _without_secrets(word[0]), text)
+    return _URLLIB3.sub(r"\1...", text)
+
+
+def _without_secrets(word: str) -> str:
+    before, *after = _MARKS.split(word)
+    if not after:
+        return word
+    # Marks and what follows them, in turn: there may be a URL in a URL.
+    after[1::2] = map(_without_user, after[1::2])
+    address, mark, query = (*re.split("([?#])", "".join(after), maxsplit=1), "", "")[:3]
+    closers = query[len(query.rstrip(_CLOSERS)) :]
+    return f"{before}{address}{mark}{'...' if query else ''}{closers}"
+
+
+def _without_user(text: str) -> str:
+    host = re.split("[/?#]", text, maxsplit=1)[0]
+    if "@" in host:
+        return f"...@{host.rpartition('@')[2]}{text[len(host) :]}"
+    # A password may have been typed with a / ? or # in it: what follows the : is no port then.
+    if "@" in text and _NO_PORT.match(text):
+        before, _, after = text.rpartition("@")
+        return "..." if re.search("[?#]", before) else f"...@{after}"
+    return text
+
+
 def shown(text: object, *, limit: int = 80) -> str:
-    """`text` in quotes on one line, safe to print: control characters escaped, cut to `limit`."""
-    whole = str(text)
+    """`text` in quotes on one line, safe to print: `without_secrets`, escaped, cut to `limit`."""
+    try:
+        whole = without_secrets(str(text))
+    except (RecursionError, ValueError):  # nested too deep, or a number of thousands of digits
+        whole = f"<{type(text).__name__}>"
     cut = whole if len(whole) <= limit else whole[: limit - 3] + "..."
     # repr() escapes what a terminal would act on (ESC, CR, bidi controls).
     return repr(cut)
 
 
 def printable(text: str) -> str:
-    """`text` with every character escaped that a terminal would act on, line breaks too."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    """`text` `without_secrets`, every character escaped that a terminal would act on."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in without_secrets(text))
+
+
+def printable_lines(text: str) -> str:
+    """`text` with its lines `printable`; `\\n` alone breaks them."""
+    return "\n".join(printable(line) for line in text.split("\n"))

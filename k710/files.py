@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from k710.errors import StageError
+from k710.errors import StageError, printable, without_secrets
 
 __all__ = [
     "disk_full",
@@ -141,10 +141,11 @@ def locked(work: Path) -> Iterator[None]:
                 f"{work} is in use by {holder}.\nWait until it has ended, or choose another folder."
             )
         file.truncate(0)
-        command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-        command = re.sub(r"(://)[^/\s]+@", r"\1...@", command)  # a proxy's password
-        file.write(f"process {os.getpid()} on {socket.gethostname()}: {command}\n")
-        file.flush()
+        words = (Path(sys.argv[0]).name, *map(without_secrets, sys.argv[1:]))
+        command = printable(shlex.join(words))
+        line = f"process {os.getpid()} on {socket.gethostname()}: {command}\n"
+        with word_os_errors(work):  # past the file's buffer, which close() would write again
+            os.write(file.fileno(), line.encode())
         try:
             yield
         finally:

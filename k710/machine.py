@@ -23,6 +23,7 @@ __all__ = [
     "start_python",
     "start_worker",
     "usable_cores",
+    "usable_memory",
 ]
 
 
@@ -31,6 +32,13 @@ def usable_cores() -> int:
     cores = len(os.sched_getaffinity(0))
     allowed = cores_allowed()
     return cores if allowed is None else max(min(cores, round(allowed)), 1)
+
+
+def usable_memory() -> int:
+    """Bytes of memory that this process may use at most: the machine's, or its control groups'."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    allowed = memory_allowed()
+    return whole if allowed is None else min(whole, allowed)
 
 
 def memory_allowed(

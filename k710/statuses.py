@@ -53,6 +53,7 @@ class Status(StrEnum):
     OK = "ok", "to_shard", "never", "file", "within 0.5 s of its window"
     TRUNCATED = "truncated", "to_shard", "asked", "file", "shorter than its window"
     EMPTY = "empty", "final", "asked", "file", "nothing of the window is in the file"
+    MISMATCHED = "mismatched", "final", "asked", "file", "its length is not that of its window"
     DAMAGED = "damaged", "final", "asked", "file", "decoding fails inside the window"
     MISSING = "missing", "pending", "always", "machine", "no copy"
     GONE = "gone", "final", "asked", "site", "removed from the site"
@@ -61,7 +62,7 @@ class Status(StrEnum):
     REGION = "region", "final", "asked", "site", "not shown in this country"
     BLOCKED = "blocked", "pending", "always", "site", "the site refused this address"
     TRANSIENT = "transient", "pending", "always", "site", "a temporary failure"
-    FAILED = "failed", "pending", "without_copy", "machine", "an attempt failed on this machine"
+    FAILED = "failed", "pending", "without_copy", "machine", "failed here, or for no known reason"
 
     @property
     def is_bad_copy(self) -> bool:

@@ -15,9 +15,9 @@ PACKAGES = {
 # they are steps of what is tested there as a whole, or values that its tests read.
 COVERED_BY = {
     "cli/test_loader": ("uniformerv2/loader_speed",),
-    "cli/test_manifest": ("cli/classes", "cli/main", "cli/screen"),
+    "cli/test_manifest": ("cli/classes", "cli/main"),
+    "cli/test_screen": ("cli/plain_text",),
     "cli/test_status": ("cli/options",),
-    "cli/test_weights": ("uniformerv2/predict",),
     "k710/annotations/test_check": ("k710/annotations/read", "k710/annotations/table"),
     "k710/demo/test_lists": ("k710/demo/videos",),
     "k710/doctor/test_checks": ("k710/doctor/machine",),
@@ -31,6 +31,7 @@ COVERED_BY = {
         "k710/export/summary",
         "k710/export/wids",
     ),
+    "k710/annotations/test_content": ("k710/labels/video_lines",),
     "k710/manifest/test_build": ("k710/manifest/rules",),
     "k710/report/test_status": ("k710/tables/views",),
     "k710/shards/test_run": (
@@ -40,8 +41,11 @@ COVERED_BY = {
         "k710/shards/summary",
     ),
     "k710/sources/test_index_again": ("k710/sources/seen", "k710/sources/stamps"),
+    "k710/tables/test_reading": ("k710/tables/clip_ids",),
     "k710/tables/test_sidecar": ("k710/tables/schemas",),
-    "k710/video/test_cut": ("k710/video/streams",),
+    "k710/video/test_container": ("k710/video/formats",),
+    "k710/video/test_cut": ("k710/video/decoding", "k710/video/streams"),
+    "k710/video/test_encode": ("k710/video/upright",),
     "uniformerv2/augment/test_transforms": ("uniformerv2/augment/colours",),
     "uniformerv2/test_data": ("uniformerv2/dataset/decode",),
     "uniformerv2/test_depthwise_triton": ("uniformerv2/depthwise",),

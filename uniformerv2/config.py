@@ -18,6 +18,7 @@ Fusion = Literal["sequential", "parallel", "hierarchical_kv", "hierarchical_q"]
 Local = Literal["none", "single", "double"]
 Precision = Literal["fp32", "bf16", "fp16"]
 # Limits lie far above any use: what anyone wrote into a file shall not ask for all memory.
+_MOST_RELATIVE = 64  # patches: a table of all pairs has 134 MB then, in each block
 _Width = Annotated[int, _between(1, 1 << 16)]
 _Small = Annotated[int, _between(1, 1024)]
 _Tiny = Annotated[int, _between(1, 256)]
@@ -68,12 +69,23 @@ class Config(Checked):
                 f"size ({self.size}) must be a multiple of patch ({self.patch}), "
                 f"and width ({self.width}) of heads ({self.heads})"
             )
+        if self.relative_positions and self.size // self.patch > _MOST_RELATIVE:
+            raise ValueError(
+                f"size ({self.size}) of patches ({self.patch}) has more than {_MOST_RELATIVE} a "
+                "side, which is too many for relative_positions"
+            )
         layers, dropout = self.global_layers, self.global_dropout
         is_ascending = layers and list(layers) == sorted(set(layers))
         if not is_ascending or layers[0] < 0 or layers[-1] >= self.depth:
             raise ValueError(f"global_layers {layers} must ascend from 0 to {self.depth - 1}")
         if isinstance(dropout, tuple) and len(dropout) != len(layers):
             raise ValueError(f"global_dropout has {len(dropout)} rates for {len(layers)} blocks")
+
+    @property
+    def depends_on_parts(self) -> bool:
+        """Whether training depends on which clips are computed together: dropout, BatchNorm."""
+        rates = (self.drop_path, self.global_drop_path, self.head_dropout, self.global_dropout)
+        return any(any(r) if isinstance(r, tuple) else r for r in rates) or self.local != "none"
 
 
 SIZES = {

@@ -17,6 +17,7 @@ __all__ = [
     "Cost",
     "cost_of",
     "forward_macs",
+    "memory_bytes",
     "num_parameters",
     "peak_flops",
     "trained_parameters",
@@ -149,12 +150,13 @@ def cost_of(recipe: Recipe) -> Cost:
         num_parameters(config),
         trained_parameters(config),
         forward_macs(config, data.frames),
-        _memory_gib(recipe),
+        memory_bytes(recipe) / 2**30,
         hours,
     )
 
 
-def _memory_gib(recipe: Recipe) -> float:
+def memory_bytes(recipe: Recipe, ranks: int = 1) -> float:
+    """What training takes of each of so many GPUs, of which `run.sharding` may make one."""
     config, data = recipe.model, recipe.data
     T = data.frames // 2 if config.temporal_downsample else data.frames
     tokens = T * (1 + (config.size // config.patch) ** 2)
@@ -162,8 +164,10 @@ def _memory_gib(recipe: Recipe) -> float:
     # Checkpointed blocks are computed again one by one: at least one is there as a whole.
     blocks = max(config.depth - checkpointed, 1) + _CHECKPOINTED * checkpointed
     kept = _OTHER_BYTES + (0 if config.frozen else blocks * _BLOCK_BYTES)
-    clips = min(recipe.run.clips_per_gpu, data.batch)
+    # Draws of a clip stay together, and so do pairs that are mixed.
+    together = data.repetitions * (2 if recipe.augment.is_mixed else 1)
+    clips = max(min(recipe.run.clips_per_gpu, data.batch * data.repetitions), together)
     activations = clips * tokens * config.width * kept
     trained = trained_parameters(config)
     weights = trained * _OF_A_WEIGHT + (num_parameters(config) - trained) * 4
-    return (activations + weights) / 2**30
+    return activations + weights / (ranks if recipe.run.sharding == "fsdp2" else 1)

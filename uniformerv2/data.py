@@ -280,9 +280,8 @@ class Loader:
                 batch.copied_from.append(answer.block)
             starts, _ = spread(self.reading, places)
             for place, start, clip in zip(places, starts, answer.clips, strict=True):
-                shape = self.reading.shape(place)
                 row, draws = place.row, clip.draws
-                frames = block[start : start + math.prod(shape)].view(shape)
+                frames = block[start : start + math.prod(clip.shape)].view(clip.shape)
                 self._count(place, frames.numel(), clip.fetch_s, clip.decode_s)
                 if clip.error is not None:
                     batch.broken.append(self._broken(place, clip.error))
@@ -335,7 +334,7 @@ class Loader:
             out = np.empty(self.reading.shape(other), np.uint8)
             try:
                 (content,) = self.reading.reader.read([other.span])
-                draws = read_clip(self.reading, other, content, out)
+                draws, out = read_clip(self.reading, other, content, out)
             except MediaError as error:
                 broken.append(self._broken(other, str(error)))
                 continue

@@ -15,14 +15,15 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from k710.errors import WeightsError, shown
+from k710.errors import StageError, WeightsError, shown
 from k710.files import sha256_of, word_os_errors, write_json
+from k710.machine import usable_memory
 from uniformerv2.augment.colours import COLOURS
 from uniformerv2.dataset.clips import ViewIndex, read_view
 from uniformerv2.dataset.decode import Reading
 from uniformerv2.dataset.frames import Sampling
 from uniformerv2.dataset.shard_reader import ShardReader
-from uniformerv2.distributed import join_ranks
+from uniformerv2.distributed import Ranks, join_ranks
 from uniformerv2.evaluation.predictions import hash_list, write_predictions
 from uniformerv2.evaluation.scoring import (
     DTYPES,
@@ -34,7 +35,7 @@ from uniformerv2.evaluation.scoring import (
 )
 from uniformerv2.recipe import Precision, Published, Recipe
 from uniformerv2.recipe_toml import read_recipe
-from uniformerv2.weights.files import MODEL, model_of_run
+from uniformerv2.weights.files import MODEL, check_hash, model_of_run
 from uniformerv2.weights.load import Checkpoint, load_model, read_checkpoint
 
 __all__ = ["EvalViews", "Evaluated", "evaluate_model", "recipe_of"]
@@ -135,13 +136,15 @@ def evaluate_model(
         folder = out or work / "evaluations" / _name(path, sha256) / test.name
         ranks.by_first(lambda: _check_room(folder))  # before the hours that a test may take
         share = -(-len(view.clip_ids) // ranks.ranks)
+        batch = min(views.batch or recipe.run.clips_per_gpu, share)
+        _check_memory(batch * reading.views, reading.sampling.clip_frames, look.size, ranks)
         scores = score_view(
             load_model(found).to(ranks.device),
             view,
             reading,
             look,
             ranks=ranks,
-            batch=views.batch or recipe.run.clips_per_gpu,
+            batch=batch,
             workers=views.workers,
             skip_broken=views.skip_broken,
             report=lambda done: report(min(done, share), share),
@@ -221,9 +224,22 @@ def _weights_of(path: Path) -> tuple[Path, str]:
     """The file of weights, of a run the newest step's; and its hash."""
     file = model_of_run(path) if path.is_dir() else path
     try:
-        return file, sha256_of(file)
+        sha256 = sha256_of(file)
     except OSError as error:
         raise WeightsError(f"{shown(path)} can't be read: {error.strerror}.") from error
+    check_hash(file, sha256)
+    return file, sha256
+
+
+def _check_memory(clips: int, frames: int, size: int, ranks: Ranks) -> None:
+    """StageError where not even the pictures that are read at a time fit into memory."""
+    num_bytes, here = clips * frames * size * size * 3, usable_memory() // ranks.on_machine
+    if num_bytes > here:
+        raise StageError(
+            f"{clips:,} clips of {frames:,} frames at a time take {num_bytes / 2**30:,.1f} GiB, "
+            f"and there are {here / 2**30:,.1f} for each process.\n"
+            "Test fewer videos (--batch), times (--clips) or frames (--frames) at a time."
+        )
 
 
 def _check_room(folder: Path) -> None:

@@ -10,7 +10,10 @@ from msgspec import Meta
 
 __all__ = ["Above0", "Checked", "Count", "From0", "Rate", "Share"]
 
-Count = Annotated[int, Meta(ge=1, description="a whole number above 0")]
+_LARGEST = (1 << 31) - 1  # what is counted with fits into any integer
+Count = Annotated[
+    int, Meta(ge=1, le=_LARGEST, description=f"a whole number above 0, up to {_LARGEST:,}")
+]
 Share = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
 Rate = Annotated[float, Meta(ge=0, lt=1, description="a number from 0 to below 1")]
 From0 = Annotated[float, Meta(ge=0, le=sys.float_info.max, description="a finite number from 0 up")]

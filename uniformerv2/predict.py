@@ -7,12 +7,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from k710.errors import WeightsError, shown
 from k710.video.frames import num_frames, read_frames
 from uniformerv2.augment.transforms import evaluation_clip
 from uniformerv2.dataset.frames import view_frames
 from uniformerv2.weights.class_order import ClassOrder
 
-__all__ = ["Prediction", "predict_videos"]
+__all__ = ["Prediction", "predict", "predict_videos"]
 
 _MIDDLE = (1,)
 _ALL = (0, 1, 2)
@@ -27,6 +28,51 @@ class Prediction:
     probability: float  # the mean over views
 
 
+def predict(
+    model: nn.Module,
+    video: str | Path,
+    order: ClassOrder | None,
+    *,
+    size: int,
+    clip_frames: int = 8,
+    views: int = 1,
+    crops: int = 1,
+    top: int = 5,
+) -> list[Prediction]:
+    """Predict the classes of a video, by the mean of the probabilities of several views.
+
+    Args:
+        model: From clips, float (N, 3, T, size, size), to logits (N, classes).
+        video: A video file; each frame is decoded once.
+        order: Which class each row of the head is; without it a row is called "class 7".
+        size: Pixels of the model's square input.
+        clip_frames: Frames of a clip.
+        views: Clips of each video, evenly apart in time.
+        crops: 1, the middle, or 3 along the longer side.
+        top: How many classes are returned.
+
+    Returns:
+        Its `top` classes, the likeliest first.
+
+    Raises:
+        MediaError: The file is no video.
+        WeightsError: What the model says of it is no number.
+        ValueError: `crops` is neither 1 nor 3.
+    """
+    if crops not in (1, 3):
+        raise ValueError(f"crops ({crops}) must be 1 or 3")
+    names = None if order is None else order.names()
+    mean = _scores(model, video, size, clip_frames, views, crops)
+    if not mean.isfinite().all():
+        raise WeightsError(
+            f"What the model says of {shown(video, limit=1000)} is no number: its weights are "
+            "damaged. Try another step of its run."
+        )
+    best = mean.topk(min(top, len(mean)))
+    pairs = zip(best.values.tolist(), best.indices.tolist(), strict=True)
+    return [Prediction(names[row] if names else f"class {row}", row, p) for p, row in pairs]
+
+
 def predict_videos(
     model: nn.Module,
     videos: Sequence[str | Path],
@@ -38,37 +84,20 @@ def predict_videos(
     crops: int = 1,
     top: int = 5,
 ) -> list[list[Prediction]]:
-    """Predict the classes of videos, by the mean of the probabilities of several views.
-
-    Args:
-        model: From clips, float (N, 3, T, size, size), to logits (N, classes).
-        videos: Video files; each frame is decoded once.
-        order: Which class each row of the head is; without it a row is called "class 7".
-        size: Pixels of the model's square input.
-        clip_frames: Frames of a clip.
-        views: Clips of each video, evenly apart in time.
-        crops: 1, the middle, or 3 along the longer side.
-        top: How many classes are returned.
-
-    Returns:
-        For each video its `top` classes, the likeliest first.
-
-    Raises:
-        MediaError: A file is no video.
-        ValueError: `crops` is neither 1 nor 3.
-    """
-    if crops not in (1, 3):
-        raise ValueError(f"crops ({crops}) must be 1 or 3")
-    names = None if order is None else order.names()
-    found = []
-    for video in videos:
-        mean = _scores(model, video, size, clip_frames, views, crops)
-        best = mean.topk(min(top, len(mean)))
-        pairs = zip(best.values.tolist(), best.indices.tolist(), strict=True)
-        found.append(
-            [Prediction(names[row] if names else f"class {row}", row, p) for p, row in pairs]
+    """Predict the classes of each of `videos`, in their order; all else is as of `predict`."""
+    return [
+        predict(
+            model,
+            video,
+            order,
+            size=size,
+            clip_frames=clip_frames,
+            views=views,
+            crops=crops,
+            top=top,
         )
-    return found
+        for video in videos
+    ]
 
 
 @torch.inference_mode()

@@ -42,7 +42,12 @@ _Betas = Annotated[tuple[Rate, Rate], Meta(description="two shares below 1")]
 _Seed = Annotated[
     int, Meta(ge=0, le=(1 << 63) - 1, description="a whole number from 0 to below 2**63")
 ]
-_Workers = Annotated[int, Meta(ge=0, description="a whole number from 0 up")]
+_Workers = Annotated[int, Meta(ge=0, le=1024, description="a whole number from 0 to 1,024")]
+# Limits lie far above any use: what anyone wrote into a file shall not ask for all memory.
+_Clips = Annotated[
+    int, Meta(ge=1, le=1 << 20, description="a whole number above 0, up to 1,048,576")
+]
+_AtATime = Annotated[int, Meta(ge=1, le=4096, description="a whole number above 0, up to 4,096")]
 _Views = Annotated[str, Meta(pattern=r"^[0-9]+x[0-9]+x[0-9]+\Z", description="like 8x3x4")]
 # The name of a run's folder too: no path, and no option of a command.
 _Name = Annotated[
@@ -75,10 +80,10 @@ class Data(Checked):
 
     train: _TrainView = "k710/train"
     val: _View | None = "k710/val"
-    frames: Count = 8
+    frames: _Clips = 8
     stride: Count | None = None  # frames apart, all from one place; None: spread over the clip
-    batch: Count = 256  # clips of a step, on all GPUs together
-    repetitions: Count = 1  # draws of each clip, decoded once
+    batch: _Clips = 256  # clips of a step, on all GPUs together
+    repetitions: _AtATime = 1  # draws of each clip, decoded once
     window_shards: Count = 16
 
 
@@ -125,11 +130,14 @@ class Optim(Checked):
 
 @dataclass(frozen=True, slots=True)
 class Run(Checked):
-    """How it is computed. Only seed and precision change what comes out, but for rounding."""
+    """How it is computed. Only seed and precision change what comes out, but for rounding.
+
+    And `clips_per_gpu`, where the model has dropout or BatchNorm (`Config.depends_on_parts`).
+    """
 
     seed: _Seed = 6666
     precision: Precision | None = None  # None: bf16 on CUDA, else fp32
-    clips_per_gpu: Count = 32  # at a time, at most: more are accumulated
+    clips_per_gpu: _AtATime = 32  # at a time, at most: more are accumulated
     compile: bool = False
     sharding: Literal["ddp", "fsdp2"] = "ddp"
     workers: _Workers | None = None  # of each GPU; None: the cores that there are, shared out
@@ -144,7 +152,7 @@ class Run(Checked):
 class Evaluation(Checked):
     """How the trained model is tested."""
 
-    clips: Count = 4
+    clips: _AtATime = 4
     crops: Literal[1, 3] = 3
     every_epochs: Count | None = 1  # one clip, one crop of `data.val` while training; None: never
 
@@ -191,7 +199,6 @@ _FREE = {  # they change nothing that comes out, but for rounding
     "model.num_classes",  # those of `data.train`
     "model.checkpoint_blocks",
     "data.val",  # is looked at alone
-    "run.clips_per_gpu",
     "run.compile",
     "run.sharding",
     "run.workers",

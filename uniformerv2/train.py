@@ -53,6 +53,7 @@ class TrainResult:
     step: int
     total_steps: int
     is_first: bool  # of the processes of the run: the one that prints
+    is_checked: bool = True  # not: it went on from an older checkpoint, which has no hashes
 
     @property
     def is_finished(self) -> bool:
@@ -111,7 +112,9 @@ def train_model(
     ):
         step = _steps(session, watch)
         began = session.began
-        return TrainResult(folder, began.step, step, began.total_steps, ranks.is_first)
+        return TrainResult(
+            folder, began.step, step, began.total_steps, ranks.is_first, session.is_checked
+        )
 
 
 # --- the loop
@@ -249,6 +252,7 @@ def _write(
         weights=shown,
         record=make_record(trainee.module.config, trainee.order, "k710"),
         optim=optim,
+        hashes=session.hashes,
     )
     checkpoint.remove_old(session.folder, recipe.run.keep)
 
@@ -321,7 +325,7 @@ def _mix_with_start(
     session: Session, shown: Mapping[str, Tensor], share: float
 ) -> dict[str, Tensor]:
     """`share` of the weights, the rest of those of the start; buffers stay (arXiv 2109.01903)."""
-    start, _ = read_tensors(session.folder / "start.safetensors")
+    start, _ = read_tensors(session.folder / checkpoint.START)
     names = dict(session.trainee.module.named_parameters())
     return {
         name: torch.lerp(start[name], tensor, share) if name in names else tensor

@@ -7,7 +7,7 @@ import typer
 
 from k710.labels.orders import Dataset, Family
 from k710_cli.options import Json, Work
-from k710_cli.screen import console, print_json, table
+from k710_cli.screen import console, print_json, say, say_cells, table
 
 if TYPE_CHECKING:
     from k710 import ClassFileCheck
@@ -65,9 +65,9 @@ def _print_order(dataset: Dataset | None, family: Family, as_json: bool) -> None
                 for index, (row, name) in rows
             ]
         )
-    print("class_index\tk710_row\tname")
+    say_cells("class_index", "k710_row", "name")
     for index, (row, name) in rows:
-        print(f"{index}\t{row}\t{name}")
+        say_cells(index, row, name)
 
 
 def _check(path: Path, as_json: bool) -> None:
@@ -87,22 +87,25 @@ def _print_check(path: Path, result: "ClassFileCheck") -> None:
 
     order = f"{result.dataset} in {result.family} order"
     aliases = f" ({result.num_aliases} by another of their names)" if result.num_aliases else ""
+    if result.first == 1:
+        aliases += ", numbered from 1"
     if not result.wrong:
-        print(printable(f"{path}: {order}, all {result.num_rows} rows right{aliases}."))
+        say(printable(f"{path}: {order}, all {result.num_rows} rows right{aliases}."))
         return
-    print(
+    most = max(result.num_rows, result.wrong[-1].index + 1)  # of the file, or of the order
+    say(
         printable(
             f"{path}: nearest to {order}, "
-            f"but {len(result.wrong)} of {result.num_rows} rows are wrong{aliases}:"
+            f"but {len(result.wrong)} of {most} rows are wrong{aliases}:"
         )
     )
     for row in result.wrong[:_SHOWN_FAULTS]:
         found = "nothing" if row.found is None else shown(row.found)
         expected = "nothing" if row.expected is None else shown(row.expected)
-        print(f"  row {row.index}: {found} should be {expected} ({row.note})")
+        say(f"  row {row.index}: {found} should be {expected} ({row.note})")
     if len(result.wrong) > _SHOWN_FAULTS:
         rest = [row.index for row in result.wrong[_SHOWN_FAULTS:]]
-        print(f"  and {len(rest)} more, rows {_ranges(rest)}. All of them: --json")
+        say(f"  and {len(rest)} more, rows {_ranges(rest)}. All of them: --json")
 
 
 def _ranges(numbers: list[int]) -> str:

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from k710_cli.screen import console, table
+from k710_cli.screen import console, say, table
 
 __all__ = ["demo"]
 
@@ -63,7 +63,7 @@ def demo(
         (folder / ".k710-demo").touch()
     _data(folder)
     if find_spec("torch") is None or find_spec("safetensors") is None:
-        print("\nTraining comes next, and needs PyTorch: pip install 'k710[train]'")
+        say("\nTraining comes next, and needs PyTorch: pip install 'k710[train]'")
         return
     _training(folder)
     _motion(folder / "motion", folder / "recipes")
@@ -85,11 +85,11 @@ def _data(folder: Path) -> None:
     )
 
     lists = write_demo_lists(folder / "annotations", sizes=_SIZES, seconds=1, latest_s=20)
-    print(f"Wrote {len(lists.files)} small lists to {folder / 'annotations'}.")
+    say(f"Wrote {len(lists.files)} small lists to {folder / 'annotations'}.")
     work = ("--work", folder)
     _run("build-manifest", "--annotations", folder / "annotations", *work)
     for youtube_id, story in lists.stories:
-        print(f"\n# {story}", end="")
+        say(f"\n# {story}", end="")
         _run("explain", youtube_id, *work)
     labels: dict[str, int] = {}
     for view in _VIEWS:
@@ -98,7 +98,7 @@ def _data(folder: Path) -> None:
     train = sorted(k710.load_view("k710/train", work=folder)["clip_id"])
     away = train[-_DOWNLOADS:]
     here = {clip_id: label for clip_id, label in sorted(labels.items()) if clip_id not in away}
-    print(f"\nDraws {len(here):,} videos of shapes that move, {_ODD} of them faulty.")
+    say(f"\nDraws {len(here):,} videos of shapes that move, {_ODD} of them faulty.")
     write_demo_videos(folder / "videos", here, look_video, odd=_ODD)
     _run("index", "--videos", folder / "videos", *work)
     videos = {clip_id[:11]: clip_id for clip_id in away}
@@ -109,7 +109,7 @@ def _data(folder: Path) -> None:
         return None if is_gone or clip_id is None else whole_video(clip_id, labels[clip_id])
 
     with demo_site(video) as url:
-        print("\n# a site of this machine stands for YouTube", end="")
+        say("\n# a site of this machine stands for YouTube", end="")
         _run("download", "--views", "k710/train", "--sleep", "0", "--url-template", url, *work)
     _run("shard", "--views", ",".join(_VIEWS), "--shard-size", _SHARD_SIZE, *work)
     _run("verify", "--deep", *work)
@@ -148,7 +148,7 @@ def _motion(folder: Path, recipes: Path) -> None:
     for view in ("k400/train", "k400/val"):
         rows = k710.load_view(view, work=folder)
         labels |= dict(zip(rows.clip_id, map(int, rows.label), strict=True))
-    print(f"\nDraws {len(labels):,} videos of discs that move right, left, down or up.")
+    say(f"\nDraws {len(labels):,} videos of discs that move right, left, down or up.")
     write_demo_videos(folder / "videos", labels, motion_video)
     _run("index", "--videos", folder / "videos", *work)
     views = ("--views", "k400/train,k400/val")
@@ -166,7 +166,7 @@ def _motion(folder: Path, recipes: Path) -> None:
 def _run(*words: object) -> None:
     """Print a command, and run it. A failure is the demo's end."""
     texts = [str(word) for word in words]
-    print(f"\n$ k710 {shlex.join(texts)}", flush=True)
+    say(f"\n$ k710 {shlex.join(texts)}", flush=True)
     done = subprocess.run([sys.executable, "-m", "k710_cli", *texts], check=False)
     if done.returncode:
         raise typer.Exit(done.returncode)
@@ -194,7 +194,7 @@ def _conclude(folder: Path) -> None:
         one = table(title, "top-1")
         for key, words in rows.items():
             one.add_row(words, f"{top1[key]:.1%}")
-        print()
+        say()
         console().print(one)
     _check(
         ("a fine-tuned model is right about 90 % of held-out clips", top1["remapped_head"] >= 0.9),
@@ -219,6 +219,6 @@ def _top1(folder: Path, ending: str = "") -> float:
 def _check(*claims: tuple[str, bool]) -> None:
     wrong = [words for words, is_right in claims if not is_right]
     for words in wrong:
-        print(f"Not so: {words}.", file=sys.stderr)
+        say(f"Not so: {words}.", to_stderr=True)
     if wrong:
         raise typer.Exit(1)

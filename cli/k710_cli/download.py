@@ -16,6 +16,15 @@ if TYPE_CHECKING:
 
 __all__ = ["download", "print_downloads"]
 
+_STOPPED: dict[str | None, str] = {
+    "refusals": "Stopped: refused too often in a row. What is left is pending, not lost. Wait some "
+    "hours and run the same command again, with more --sleep, --cookies, or another --proxy.",
+    "unknown": "Stopped: too often in a row nothing came, and no reason that k710 knows. What is "
+    "left is pending, not lost. Most often the site has changed: {tool} is here; update it with "
+    "pip install -U yt-dlp and run the same command again. If such a video plays in a browser and "
+    "still doesn't come, the site refuses this address or these cookies.",
+}
+
 
 def download(
     views: Annotated[
@@ -59,7 +68,12 @@ def download(
         float, typer.Option(min=0, help="Seconds before the first retry; each doubles them.")
     ] = 5.0,
     walls: Annotated[
-        int, typer.Option(min=1, help="Bot walls, 403 or 429 in a row after which it stops.")
+        int,
+        typer.Option(
+            min=1,
+            help="Answers in a row, for each address, that bring no video and no known reason of "
+            "its own (bot walls, 403, 429, errors that are unknown), after which it stops.",
+        ),
     ] = 10,
     timeout: Annotated[
         float, typer.Option(min=1, help="Seconds after which a fetch is killed.")
@@ -72,7 +86,8 @@ def download(
         str,
         typer.Option(
             help="Statuses to try once more that count as final, like age,region (with cookies "
-            "or a proxy) or damaged,empty (copies that are no good).",
+            "or a proxy) or damaged,empty (copies that are no good); failed: also what the site "
+            "called unavailable three times without a known reason.",
             show_default=False,
         ),
     ] = "",
@@ -101,7 +116,8 @@ def download(
 ) -> None:
     """Get the clips that no copy is there of, with yt-dlp; each attempt is in work/ledger/.
 
-    May be stopped at any moment: the same command goes on with what is pending.
+    May be stopped at any moment: the same command goes on with what is pending. Exit 1 where it
+    stopped before all was asked for, or asked and nothing came.
 
     Example: k710 download --views k710/train --limit 100
     """
@@ -150,7 +166,7 @@ def download(
         print_json(summary)
     else:
         print_downloads(summary)
-    if summary.is_stopped:
+    if summary.is_stopped or summary.came_to_nothing:
         raise typer.Exit(1)
 
 
@@ -166,7 +182,8 @@ def print_downloads(summary: "DownloadSummary") -> None:
     screen.print(_views(summary))
     screen.print()
     if not summary.expected.videos:
-        screen.print("Nothing to do: no clip of these views is pending.")
+        why = "no clip of these views is pending"
+        screen.print(f"Nothing to do{'' if summary.given_up else f': {why}'}.")
     elif summary.dry_run:
         _print_expected(summary)
     else:
@@ -180,13 +197,10 @@ def print_downloads(summary: "DownloadSummary") -> None:
         screen.print(printable(f"    {videos:,} {status}: {reason}"), soft_wrap=True)
     for remark in summary.remarks:
         screen.print(printable(remark), soft_wrap=True)
-    if summary.is_stopped:
-        screen.print(
-            "Stopped: refused too often in a row. What is left is pending, not lost. Wait some "
-            "hours and run the same command again, with more --sleep, --cookies, or another "
-            "--proxy.",
-            soft_wrap=True,
-        )
+    if words := _STOPPED.get(summary.stopped_by):
+        screen.print(words.format(tool=summary.tool), soft_wrap=True)
+    elif summary.came_to_nothing:
+        screen.print("Nothing came.")
 
 
 def _print_expected(summary: "DownloadSummary") -> None:

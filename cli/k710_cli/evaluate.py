@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from k710_cli.options import Json, Work, Workers
-from k710_cli.screen import console, print_json, progress, table
+from k710_cli.screen import console, print_json, progress, say, table
 from k710_cli.train import Cache, Device, Shards, run_or_checkpoint
 from k710_cli.weights import prepare_for_torch
 
@@ -122,7 +122,7 @@ def _print(found: "Evaluated", worst: int) -> None:
 
     views = f"{found.frames} frames x {found.crops} crops x {found.clips} clips"
     order = "" if found.shuffle_seed is None else ", frames out of order"
-    print(f"{printable(found.checkpoint)} on {found.view}, {views}{order}")
+    say(f"{printable(found.checkpoint)} on {found.view}, {views}{order}")
     rows = table("", "here", "published", "difference")
     theirs = found.published
     for name, here, there in (
@@ -134,23 +134,21 @@ def _print(found: "Evaluated", worst: int) -> None:
         rows.add_row(name, f"{here:.2%}", "" if there is None else f"{there:.1f}%", apart)
     screen = console()
     screen.print(rows)
-    print(
+    say(
         f"of {found.videos:,} of the {found.listed:,} clips of the list "
         f"({found.missing:.2%} missing), list {found.list_sha256[:16]}"
     )
     if found.published is not None:
-        print(
-            f"Published: {found.published.views} (frames x crops x clips), on the authors' copies."
-        )
+        say(f"Published: {found.published.views} (frames x crops x clips), on the authors' copies.")
     if worst:
         classes = table("Worst classes", "clips", "top-1", "top-5")
         for one in class_accuracies(found.path)[:worst]:
             classes.add_row(one.name, f"{one.clips:,}", f"{one.top1:.1%}", f"{one.top5:.1%}")
-        print()
+        say()
         screen.print(classes)
         pairs = table("Taken", "for", "clips", "of the class", text_columns=2)
         for pair in confusions(found.path, worst):
             pairs.add_row(pair.name, pair.taken_for, f"{pair.clips:,}", f"{pair.share:.1%}")
-        print()
+        say()
         screen.print(pairs)
-    print(f"\nWritten to {printable(str(found.path))}")
+    say(f"\nWritten to {printable(str(found.path))}")

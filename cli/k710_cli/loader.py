@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from k710_cli.options import Json, Work, Workers
-from k710_cli.screen import console, print_json, progress, table
+from k710_cli.screen import console, print_json, progress, say, table
 from k710_cli.weights import prepare_for_torch
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def bench_loader(
 
 
 def _print(speed: "LoaderSpeed", view: str, frames: int) -> None:
-    print(
+    say(
         f"{speed.clips_per_s:,.1f} clips/s with {speed.workers} "
         f"worker{'s' * (speed.workers != 1)}: "
         f"{speed.video_mb_per_s:,.1f} MB/s of video read, "
@@ -85,7 +85,7 @@ def _print(speed: "LoaderSpeed", view: str, frames: int) -> None:
         stages.add_row(name, f"{ms:,.2f}")
     screen = console()
     screen.print(stages)
-    print()
+    say()
     mixed = table("Neighbours in the order that have", "here", "perfectly mixed")
     shuffle = speed.shuffle
     for name, here, perfect in (

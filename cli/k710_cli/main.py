@@ -1,6 +1,5 @@
 """The app, its error border, and the commands in the order of `k710 --help`."""
 
-import sys
 from typing import Any
 
 import typer
@@ -22,23 +21,29 @@ from k710_cli import (
     train,
     weights,
 )
+from k710_cli.screen import guard_terminal, say
 
 __all__ = ["app"]
+
+
+_UsageError: Any = typer.BadParameter.__mro__[1]  # click's, or the one of Typer's copy of click
 
 
 class _WordedErrors(TyperGroup):
     """Prints a K710Error as it is worded, exit 1. Anything else is a bug with its traceback."""
 
     def invoke(self, ctx: Any) -> Any:
-        from k710.errors import K710Error, printable
+        from k710.errors import K710Error, printable_lines
 
+        guard_terminal()
         try:
             return super().invoke(ctx)
         except K710Error as error:
-            # Plain print: Rich would wrap paths, and read file contents as markup.
-            for line in str(error).splitlines():
-                print(printable(line), file=sys.stderr)
+            say(str(error), to_stderr=True)  # Rich would wrap paths
             raise typer.Exit(1) from error
+        except _UsageError as error:  # which Typer prints
+            text = printable_lines(error.format_message())
+            raise _UsageError(text, ctx=error.ctx) from error
 
 
 app = typer.Typer(
@@ -56,7 +61,7 @@ def _version(wanted: bool) -> None:
     if wanted:
         from importlib import metadata
 
-        print(f"k710 {metadata.version('k710')}")
+        say(f"k710 {metadata.version('k710')}")
         raise typer.Exit
 
 

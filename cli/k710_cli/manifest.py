@@ -7,7 +7,7 @@ import typer
 
 from k710.manifest.rules import Dedup, Rules
 from k710_cli.options import Json, Work
-from k710_cli.screen import console, print_json, progress, table
+from k710_cli.screen import console, print_json, progress, say, table
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -48,16 +48,16 @@ def fetch_annotations(
         return print_json(fetched)
     for one in fetched:
         state = "was there" if one.already_there else "fetched"
-        console().print(f"{one.edition}: {state}, {len(one.files)} files in {one.folder}")
-    console().print(f"Next: k710 build-manifest --annotations {folder}")
+        say(f"{one.edition}: {state}, {len(one.files)} files in {one.folder}")
+    say(f"Next: k710 build-manifest --annotations {folder}")
 
 
 def build_manifest(
     annotations: Annotated[
         Path,
         typer.Option(
-            help="Folder with the lists: CSV (plain or .gz) or the official JSON, in any layout "
-            "that names the dataset in a file's or folder's name.",
+            help="Folder with the lists: CSV (.csv, .txt or .tsv, plain or .gz) or the official "
+            "JSON, in any layout that names the dataset in a file's or folder's name.",
             show_default=False,
         ),
     ],
@@ -65,7 +65,8 @@ def build_manifest(
     protect: Annotated[
         str,
         typer.Option(
-            help="Drop train videos that are in these lists of any dataset: val,test, val or none."
+            help="Drop train videos that are in these lists of any dataset: val,test, val, "
+            "test or none."
         ),
     ] = "val,test",
     prefer: Annotated[
@@ -131,7 +132,6 @@ def explain(
     Example: k710 explain -aU-xCCzkT0
     """
     import k710
-    from k710.errors import printable
 
     rows = k710.explain(youtube_id, work=work)
     if as_json:
@@ -143,7 +143,7 @@ def explain(
             label += f" (K710: {row.label_name})"
         place = f"{row.source_file}:{row.source_line}"
         line = f"{row.list_name}  {row.time_start}-{row.time_end} s  {label}  [{place}]"
-        screen.print(printable(line), soft_wrap=True)
+        screen.print(line, soft_wrap=True)
         screen.print(f"    {row.verdict}", soft_wrap=True)
 
 
@@ -166,11 +166,9 @@ def print_summary(summary: "Summary") -> None:
 
 
 def _lists_table(summary: "Summary") -> "Table":
-    from k710.errors import printable
-
     made = table("list", "file", "rows", title="Lists read", text_columns=2)
     for read in summary.lists:
-        made.add_row(f"{read.dataset}/{read.name}", printable(read.file), f"{read.rows:,}")
+        made.add_row(f"{read.dataset}/{read.name}", read.file, f"{read.rows:,}")
     made.add_section()
     made.add_row("", "", f"{sum(read.rows for read in summary.lists):,}")
     return made
@@ -214,15 +212,13 @@ def _leak_matrix(summary: "Summary") -> "Table":
 
 
 def _remarks(summary: "Summary") -> list[str]:
-    from k710.errors import printable
 
     lines = []
     for one in summary.duplicates:
         conflict = f", {one.conflicting:,} clips with different labels" if one.conflicting else ""
         count = f"{one.rows:,}{conflict}"
         lines.append(f"{one.list_name}: exact duplicates left out: {count} (see {one.example})")
-    for twin in summary.twins:
-        lines.append(f"Not read, another format of a list that was: {printable(twin)}")
+    lines += [unread.words() for unread in summary.unread]
     if summary.not_protected:
         lines.append(
             f"Not protected against lists that are missing: {', '.join(summary.not_protected)}"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from k710_cli.options import Json
-from k710_cli.screen import console, print_json, table
+from k710_cli.screen import console, print_json, say, table
 from k710_cli.train import Settings
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def recipes(
     if name is None and settings:
         raise typer.BadParameter("needs the NAME of a recipe", param_hint="--set")
     if name is not None and not as_json:
-        print(
+        say(
             to_toml(read_recipe(Path(name) if name.endswith(".toml") else name, settings or ())),
             end="",
         )
@@ -54,15 +54,15 @@ def recipes(
             "none" if row["top1"] is None else f"{row['top1']:.1f}",
         )
     console().print(listed)
-    print(
+    say(
         "\nIn brackets: parameters that are trained. GMACs of one view. GiB of each GPU, and\n"
         "hours of H100s on the published lists with run.compile=true: estimates. Views: frames x\n"
         "crops x clips. Published: top-1 in percent."
     )
     for row in rows:
         if _is_run(row):
-            print(f"{row['name']}: {row['status']}")
-    print("Run here: none of the others." if any(_is_run(r) for r in rows) else "Run here: none.")
+            say(f"{row['name']}: {row['status']}")
+    say("Run here: none of the others." if any(_is_run(r) for r in rows) else "Run here: none.")
 
 
 def _is_run(row: dict[str, Any]) -> bool:

@@ -1,7 +1,11 @@
-"""Printing: tables for people, JSON for programs, progress for the patient."""
+"""Printing: tables for people, JSON for programs, progress for the patient.
+
+Whatever a command shows goes through here, and is escaped here: see `k710_cli.plain_text`.
+"""
 
 import contextlib
 import dataclasses
+import io
 import json
 import signal
 import sys
@@ -9,46 +13,79 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.progress import Progress, ProgressColumn
-    from rich.table import Table
+
+    from k710_cli.plain_text import PlainColumn, PlainConsole, PlainTable
 
 __all__ = [
     "console",
     "counted",
+    "guard_terminal",
     "make_bar",
     "print_json",
     "progress",
     "rates",
+    "say",
+    "say_cells",
     "stopped_in_words",
     "table",
+    "text_column",
 ]
 
 
-def console() -> "Console":
-    """A Rich console on stdout that takes text as text: no markup, no emoji."""
-    from rich.console import Console
+def console() -> "PlainConsole":
+    """A Rich console on stdout that takes text as text: no markup, no emoji, nothing that acts."""
+    from k710_cli.plain_text import PlainConsole
 
-    screen = Console(markup=False, emoji=False, highlight=False, soft_wrap=False)
+    screen = PlainConsole()
     # A pipe has no width: what a terminal of 100 columns shows.
-    return (
-        screen
-        if screen.is_terminal
-        else Console(markup=False, emoji=False, highlight=False, width=100)
-    )
+    return screen if screen.is_terminal else PlainConsole(width=100)
 
 
-def table(*columns: str, title: str | None = None, text_columns: int = 1) -> "Table":
+def table(*columns: str, title: str | None = None, text_columns: int = 1) -> "PlainTable":
     """An empty Rich table: `text_columns` columns of text, then numbers at the right."""
     from rich import box
-    from rich.table import Table
 
-    made = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", show_edge=False)
+    from k710_cli.plain_text import PlainTable
+
+    made = PlainTable(box=box.SIMPLE_HEAD, title=title, title_justify="left", show_edge=False)
     for place, column in enumerate(columns):
         made.add_column(
             column, justify="left" if place < text_columns else "right", overflow="fold"
         )
     return made
+
+
+def say(text: str = "", *, end: str = "\n", flush: bool = False, to_stderr: bool = False) -> None:
+    """Print lines as they are, not wrapped, with tabs and whatever else acts escaped."""
+    from k710.errors import printable_lines
+
+    file = sys.stderr if to_stderr else sys.stdout
+    print(printable_lines(text), end=end, flush=flush, file=file)
+
+
+def say_cells(*cells: object) -> None:
+    """Print a line of a table for programs: cells with tabs between."""
+    from k710.errors import printable
+
+    print("\t".join(printable(str(cell)) for cell in cells))
+
+
+def guard_terminal() -> None:
+    """Escape what the terminal's encoding lacks, instead of failing at it, and what is logged."""
+    import logging
+
+    from k710.errors import printable_lines
+
+    class Escaped(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return printable_lines(super().format(record))
+
+    if logging.lastResort is not None:  # which prints warnings, as nobody has set up logging
+        logging.lastResort.setFormatter(Escaped())
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def counted(num: int, noun: str) -> str:
@@ -69,12 +106,20 @@ def _plain(value: Any) -> Any:
 
 def make_bar(*columns: "ProgressColumn", transient: bool = True) -> "Progress":
     """A progress bar on stderr: what is done, the bar, then these columns."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
+    from rich.progress import BarColumn, Progress
 
-    screen = Console(stderr=True, markup=False, emoji=False, highlight=False)
-    what = TextColumn("{task.description}", markup=False)
+    from k710_cli.plain_text import PlainConsole
+
+    what = text_column("{task.description}")
+    screen = PlainConsole(to_stderr=True)
     return Progress(what, BarColumn(), *columns, console=screen, transient=transient)
+
+
+def text_column(text: str) -> "PlainColumn":
+    """A column of a bar, like `{task.fields[rate]}`."""
+    from k710_cli.plain_text import PlainColumn
+
+    return PlainColumn(text)
 
 
 @contextlib.contextmanager
@@ -90,7 +135,7 @@ def progress(
     counts = (
         (columns.DownloadColumn(), columns.TransferSpeedColumn())
         if in_bytes
-        else (columns.TextColumn(f"{{task.completed:,}} {unit}".rstrip()),)
+        else (text_column(f"{{task.completed:,}} {unit}".rstrip()),)
     )
     with make_bar(*counts, columns.TimeElapsedColumn()) as bars:
         tasks: dict[str, Any] = {}
@@ -118,8 +163,8 @@ def rates() -> Iterator[Callable[[int, int, int, str], None]]:
 
     with make_bar(
         columns.MofNCompleteColumn(),
-        columns.TextColumn("{task.fields[rate]}", markup=False),
-        columns.TextColumn("{task.fields[remark]}", markup=False),
+        text_column("{task.fields[rate]}"),
+        text_column("{task.fields[remark]}"),
         columns.TimeElapsedColumn(),
         columns.TimeRemainingColumn(),
     ) as bars:
@@ -149,7 +194,7 @@ def stopped_in_words(command: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
-        print(f"Stopped. Run the same k710 {command} again: it goes on from here.", file=sys.stderr)
+        say(f"Stopped. Run the same k710 {command} again: it goes on from here.", to_stderr=True)
         raise typer.Exit(1) from error
     finally:
         for number, handler in before.items():

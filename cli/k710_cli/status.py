@@ -68,7 +68,6 @@ def card(
 
     Example: k710 card --repo-id my-group/kinetics-710
     """
-    from k710.errors import printable
     from k710.report.card import write_card
 
     try:
@@ -76,7 +75,7 @@ def card(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     screen = console()
-    screen.print(f"Written: {printable(written.path)}", soft_wrap=True)
+    screen.print(f"Written: {written.path}", soft_wrap=True)
     screen.print(f"What belongs beside it: {', '.join(written.tables)}", soft_wrap=True)
     screen.print(
         "Never publish shards/ (the videos belong to their uploaders), nor sources.parquet, "
@@ -107,7 +106,9 @@ def print_status(
         screen.print()
     others = [view.view for view in found.views if view not in with_classes and _tells(view)]
     if others:
-        screen.print(f"Classes of the other views: k710 status --view {others[0]}{_work(found)}")
+        screen.print(
+            f"Classes of the other views: k710 status --view {shlex.quote(others[0])}{_work(found)}"
+        )
         screen.print()
     screen.print(
         f"Distinct clips: {found.clips:,}, of which {found.stored:,} are stored. "
@@ -144,15 +145,11 @@ def _reasons(found: "WorkStatus") -> Iterator[Any]:
 
 
 def _messages(found: "WorkStatus") -> Iterator[Any]:
-    from k710.errors import printable
-
     made = table("status", "message", "clips", title="Why, most often", text_columns=2)
     before = None
     for message in found.messages:
         status = message.status
-        made.add_row(
-            status if status != before else "", printable(message.text), f"{message.clips:,}"
-        )
+        made.add_row(status if status != before else "", message.text, f"{message.clips:,}")
         before = status
     if made.row_count:
         yield made
@@ -184,22 +181,18 @@ def _tells(view: "ViewStatus") -> bool:
 
 
 def _work(found: "WorkStatus") -> str:
-    from k710.errors import printable
-
-    return "" if found.work == "work" else printable(f" --work {shlex.quote(found.work)}")
+    return "" if found.work == "work" else f" --work {shlex.quote(found.work)}"
 
 
 def _next(found: "WorkStatus") -> Iterator[str]:
-    from k710.errors import printable
-
     for command, views in (
         ("shard --views", [view for view in found.views if view.to_shard]),
         ("shard --retry --views", [view for view in found.views if _failed_here(view)]),
         ("download --views", [view for view in found.views if _without_copy(view)]),
     ):
         if views:
-            names = ",".join(view.view for view in views)
-            yield f"Next: k710 {command} {printable(names)}{_work(found)}"
+            names = shlex.quote(",".join(view.view for view in views))
+            yield f"Next: k710 {command} {names}{_work(found)}"
             if command.startswith("download"):
                 yield f"Where there are copies: k710 index --videos DIR{_work(found)}"
 

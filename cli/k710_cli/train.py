@@ -12,7 +12,7 @@ import typer
 
 from k710.labels.orders import Dataset
 from k710_cli.options import Work
-from k710_cli.screen import make_bar
+from k710_cli.screen import make_bar, say, text_column
 from k710_cli.weights import prepare_for_torch
 
 if TYPE_CHECKING:
@@ -190,15 +190,20 @@ def _train(
         return
     where = printable(str(done.folder))
     if done.began and init is not None:
-        print(
+        say(
             f"This run went on after step {done.began:,}: {printable(init)} was not read.\n"
             "To start from it, give another --run."
         )
+    if not done.is_checked:
+        say(
+            f"The checkpoint after step {done.began:,}, which it went on from, is of an older "
+            "version and has no hashes:\nwhether its files are as they were written is not known."
+        )
     if done.is_finished:
-        print(f"{done.step:,} steps are done: {where}")
-        print(f"Next: {_next_command(name, recipe.dataset, work, shards, cache)}")
+        say(f"{done.step:,} steps are done: {where}")
+        say(f"Next: {_next_command(name, recipe.dataset, work, shards, cache)}")
     else:
-        print(
+        say(
             f"Stopped after step {done.step:,} of {done.total_steps:,}, with a checkpoint.\n"
             f"Run the same k710 {command} again: it goes on from there."
         )
@@ -225,7 +230,7 @@ def _show_progress() -> Iterator[Callable[["RunProgress"], None]]:
 
     bar = make_bar(
         columns.MofNCompleteColumn(),
-        columns.TextColumn("{task.fields[said]}", markup=False),
+        text_column("{task.fields[said]}"),
         columns.TimeElapsedColumn(),
         columns.TimeRemainingColumn(elapsed_when_finished=True),
         transient=False,
@@ -255,13 +260,13 @@ class _Lines:
     def __call__(self, seen: "RunProgress") -> None:
         line = seen.lines[-1]
         if "loss" not in line:
-            print(_describe_validation(line), flush=True)
+            say(_describe_validation(line), flush=True)
         elif (
             time.monotonic() - self.last >= _SECONDS_BETWEEN_LINES or seen.step == seen.total_steps
         ):
             self.last = time.monotonic()
             left_s = (seen.total_steps - seen.step) * seen.step_s
-            print(
+            say(
                 f"step {seen.step:,} of {seen.total_steps:,}: {_describe_step(line)}, "
                 f"{_clock(left_s)} left",
                 flush=True,

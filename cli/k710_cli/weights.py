@@ -8,7 +8,7 @@ import typer
 
 from k710.labels.orders import Dataset, Family
 from k710_cli.options import Json
-from k710_cli.screen import console, print_json, table
+from k710_cli.screen import console, print_json, say, table
 
 if TYPE_CHECKING:
     from uniformerv2.weights.class_order import ClassOrder
@@ -70,11 +70,11 @@ def remap_head(
     names = done.names
     if as_json:
         return print_json({**asdict(done), "first_class": names[0], "last_class": names[-1]})
-    print(f"From: {_words(done.source)}, {_KNOWN_BY[done.known_by]}")
-    print(f"To:   {_words(done.target)}")
+    say(f"From: {_words(done.source)}, {_KNOWN_BY[done.known_by]}")
+    say(f"To:   {_words(done.target)}")
     for position in (0, 1, 2, len(names) - 1):
-        print(f"  row {position:>3}  {names[position]}  (was row {done.rows[position]})")
-    print(f"Written to {printable(str(done.path))}")
+        say(f"  row {position:>3}  {names[position]}  (was row {done.rows[position]})")
+    say(f"Written to {printable(str(done.path))}")
 
 
 def _words(order: "ClassOrder") -> str:
@@ -112,9 +112,9 @@ def convert(
     if as_json:
         return print_json(done)
     if done.source is not None and done.target is not None:
-        print(f"From: {_words(done.source)}")
-        print(f"To:   {_words(done.target)}")
-    print(f"{done.num_tensors} tensors written to {printable(str(done.path))}")
+        say(f"From: {_words(done.source)}")
+        say(f"To:   {_words(done.target)}")
+    say(f"{done.num_tensors} tensors written to {printable(str(done.path))}")
 
 
 def predict(
@@ -133,14 +133,14 @@ def predict(
         raise typer.BadParameter("must be 1 or 3", param_hint="--crops")
     needs_torch()
     from k710.errors import printable
-    from uniformerv2.predict import predict_videos
+    from uniformerv2.predict import predict as predict_classes
     from uniformerv2.weights.load import load_model, read_checkpoint
 
     found = read_checkpoint(checkpoint)
     model = load_model(found)
-    (best,) = predict_videos(
+    best = predict_classes(
         model,
-        [video],
+        video,
         found.order,
         size=found.config.size,
         clip_frames=frames,

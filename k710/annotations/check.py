@@ -9,8 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from k710.annotations.find import ListFile
+from k710.annotations.find import ListFile, Unread
 from k710.annotations.read import TextRows, read_text_rows
+from k710.annotations.twins import RowKeys, find_difference
 from k710.errors import LabelError, SourceError, shown
 from k710.labels.orders import DATASETS, Dataset, resolve_label
 from k710.tables.schemas import ANNOTATIONS
@@ -50,29 +51,61 @@ def read_annotations(
     found: Counter[ListRead],
     merge_editions: bool = False,
     on_rows: Callable[[int], None] = lambda rows: None,
+    on_unread: Callable[[Unread], None] = lambda unread: None,
 ) -> Iterator[pa.RecordBatch]:
     """Read and check the rows of all files, file by file, as batches of `rows_schema`.
 
-    Counts the rows of each list into `found`, and calls `on_rows` with the rows read so far.
-    SourceError or LabelError at the first row that can't be used; SourceError where two files hold
-    the same list.
+    Counts the rows of each list into `found`, and calls `on_rows` with the rows read so far, and
+    `on_unread` for each twin: it has the same rows, or can't be read. SourceError or LabelError at
+    the first row that can't be used; SourceError where two files hold the same list, or where twins
+    have different rows.
     """
     for file in files:
-        num_rows = 0
-        for text in read_text_rows(file):
-            batch = _check(file, text)
-            for name, count in _list_names(text).items():
-                read = ListRead(file.dataset, name, file.name)
-                if read not in found and not merge_editions:
-                    _refuse_second_edition(file, read, found)
-                found[read] += count
-            num_rows += batch.num_rows
+        keys = RowKeys()
+        for batch in _read_file(file, found, merge_editions, on_rows):
+            if file.twins:
+                keys.note(batch)
             yield batch
-            on_rows(found.total())
-        if not num_rows:
-            raise SourceError(
-                f"{file.path} has no row under its header.\nDownload it again, or take it away."
-            )
+        for twin in file.twins:
+            try:
+                others = RowKeys()
+                for batch in _read_file(twin, Counter(), merge_editions):
+                    others.note(batch)
+            except (SourceError, LabelError) as error:
+                why = str(error).splitlines()[0].removeprefix(str(twin.path)).strip(": .")
+                reason = f"another form of {file.name} that can't be compared with it ({why})"
+            else:
+                difference = find_difference(file, keys, twin, others)
+                if difference is not None and merge_editions:
+                    yield from _read_file(twin, found, merge_editions, on_rows)
+                    continue
+                if difference is not None:
+                    raise SourceError(difference)
+                reason = f"another form of {file.name}, with the same rows"
+            on_unread(Unread(reason, 1, (twin.name,)))
+
+
+def _read_file(
+    file: ListFile,
+    found: Counter[ListRead],
+    merge_editions: bool,
+    on_rows: Callable[[int], None] = lambda rows: None,
+) -> Iterator[pa.RecordBatch]:
+    num_rows = 0
+    for text in read_text_rows(file):
+        batch = _check(file, text)
+        for name, count in _list_names(text).items():
+            read = ListRead(file.dataset, name, file.name)
+            if read not in found and not merge_editions:
+                _refuse_second_edition(file, read, found)
+            found[read] += count
+        num_rows += batch.num_rows
+        yield batch
+        on_rows(found.total())
+    if not num_rows:
+        raise SourceError(
+            f"{file.path} has no row under its header.\nDownload it again, or take it away."
+        )
 
 
 def _refuse_second_edition(file: ListFile, read: ListRead, found: Counter[ListRead]) -> None:

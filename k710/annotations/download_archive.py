@@ -4,6 +4,7 @@ The server is not trusted: not with its addresses, nor its lengths, nor that it 
 before. Not covered: whether what came is an archive beyond its first two bytes; `unpack` says.
 """
 
+import hashlib
 import http.client
 import logging
 import re
@@ -20,7 +21,7 @@ from typing import IO, Any
 import msgspec
 
 from k710.annotations.unpack import BadArchive
-from k710.errors import SourceError, printable, shown
+from k710.errors import SourceError, printable, shown, without_secrets
 from k710.files import sha256_of, write_json
 
 __all__ = ["Download", "Refused", "download"]
@@ -54,13 +55,21 @@ class Download:
     part: Path  # the archive, or as much of it as has come
     sha256: str | None = None  # that it must have, in lower case; None takes any
 
+    @property
+    def name(self) -> str:
+        """The URL as it is shown and written down: two that differ have two names."""
+        public = without_secrets(self.url)
+        if public == self.url:
+            return public
+        return f"{public} ({hashlib.sha256(self.url.encode()).hexdigest()[:12]})"
+
     def accepts(self, sha256: str) -> bool:
         """Whether an archive with this SHA-256 may be the one."""
         return self.sha256 is None or self.sha256 == sha256
 
     def remember(self, validator: str) -> None:
         """Note what `part` is a part of, so that `kept` can tell. Without a validator it can't."""
-        write_json(self._origin_path, {"url": self.url, "validator": validator})
+        write_json(self._origin_path, {"url": self.name, "validator": validator})
 
     def kept(self) -> tuple[int, str]:
         """How many bytes an earlier try left, and the validator to go on from there with.
@@ -69,9 +78,9 @@ class Download:
         """
         try:
             origin = msgspec.json.decode(self._origin_path.read_bytes(), type=dict[str, str])
-            if origin.get("url") == self.url and (validator := origin.get("validator")):
+            if origin.get("url") == self.name and (validator := origin.get("validator")):
                 return self.part.stat().st_size, validator
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, ValueError, RecursionError):
             pass
         return 0, ""
 
@@ -104,10 +113,10 @@ def download(archive: Download, on_bytes: OnBytes) -> str:
             if failures == len(PAUSES_S):
                 again = f"The first {num_bytes:,} bytes are kept: run" if num_bytes else "Run"
                 raise SourceError(
-                    f"{archive.url} could not be fetched, after {tries} tries: {broken}.\n"
+                    f"{archive.name} could not be fetched, after {tries} tries: {broken}.\n"
                     f"{again} the same command again later, or name a mirror with --sources FILE."
                 ) from broken
-            log.info("%s: %s; again in %s s", archive.url, broken, PAUSES_S[failures])
+            log.info("%s: %s; again in %s s", archive.name, broken, PAUSES_S[failures])
             time.sleep(PAUSES_S[failures])
             failures += 1
     return _check(archive)

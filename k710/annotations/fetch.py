@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -125,7 +126,7 @@ def _fetch(edition: _Edition, on_progress: Progress) -> Fetched:
             if isinstance(error, BadArchive):
                 archive.forget()
             raise SourceError(
-                f"{archive.url} {error}.\nName another mirror with --sources FILE, or put the "
+                f"{archive.name} {error}.\nName another mirror with --sources FILE, or put the "
                 f"lists into {target} by hand and leave {edition.name} out."
             ) from error
     archive.forget()
@@ -149,7 +150,7 @@ def _replace_folder(edition: _Edition, sha256: str) -> _Record:
     new.mkdir()
     try:
         files = unpack_into(new, part, top=edition.target.name)
-        record = _Record(edition.archive.url, sha256, part.stat().st_size, files)
+        record = _Record(edition.archive.name, sha256, part.stat().st_size, files)
         write_json(new / _RECORD, asdict(record))
         if edition.target.exists():
             edition.target.replace(aside)
@@ -162,12 +163,12 @@ def _replace_folder(edition: _Edition, sha256: str) -> _Record:
 def _read_record(folder: Path) -> _Record | None:
     try:
         return msgspec.json.decode((folder / _RECORD).read_bytes(), type=_Record)
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
         return None
 
 
 def _is_whole(edition: _Edition, record: _Record) -> bool:
-    if record.url != edition.archive.url or not edition.archive.accepts(record.sha256):
+    if record.url != edition.archive.name or not edition.archive.accepts(record.sha256):
         return False
     paths = [(edition.target / file.name, file.sha256) for file in record.files]
     return all(path.is_file() and sha256_of(path) == sha256 for path, sha256 in paths)
@@ -192,7 +193,7 @@ def _refuse_loss(edition: _Edition, record: _Record | None) -> None:
     else:
         return
     raise SourceError(
-        f"{target} is not what {edition.archive.url} holds, and can't be replaced: {why}.\n"
+        f"{target} is not what {edition.archive.name} holds, and can't be replaced: {why}.\n"
         "Move that away, and run the same command again."
     )
 
@@ -204,7 +205,7 @@ def _read_sources(path: Path, root: Path) -> dict[str, _Edition]:
     """
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         why = printable(getattr(error, "strerror", None) or str(error))
         raise _bad_sources(path, f"no TOML that can be read: {why}") from error
     editions: dict[str, _Edition] = {}
@@ -234,9 +235,18 @@ def _read_edition(path: Path, name: str, table: Any, root: Path) -> _Edition:
         value = table[key]
         if not isinstance(value, str) or not re.fullmatch(pattern, value):
             raise _bad_sources(path, f"{name}.{key} is {shown(value)}, not {words}")
+    if not _has_host(table["url"]):
+        raise _bad_sources(path, f"{name}.url is {shown(table['url'])}, not {_FIELDS['url'][1]}")
     part = root / ".downloads" / f"{name}.tar.gz.part"
     sha256 = table["sha256"].lower() if "sha256" in table else None
     return _Edition(name, root / table["folder"], Download(table["url"], part, sha256))
+
+
+def _has_host(url: str) -> bool:
+    try:
+        return bool(urlsplit(url).hostname) and urlsplit(url).port != 0
+    except ValueError:  # such as http://[::1/
+        return False
 
 
 def _bad_sources(path: Path, what: str) -> SourceError:

@@ -1,15 +1,15 @@
 """Read the rows of one annotation list as text, with their place in the file.
 
-Reads the formats in which Kinetics lists are published: CSV (plain or .gz) and DeepMind's JSON.
+Reads the formats in which Kinetics lists are published: CSV (plain or .gz, parted by commas, tabs
+or semicolons, whatever its ending) and DeepMind's JSON.
 Rows come in batches, in file order. Nothing that they say is believed yet: check.py checks it.
 """
 
-import csv
-import gzip
 import io
 import json
+import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,18 +19,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
-from k710.annotations.find import ListFile
-from k710.errors import SourceError, shown
+from k710.annotations.content import (
+    COLUMNS,
+    HEAD_BYTES,
+    OFFICIAL,
+    Header,
+    open_list,
+    parse_header,
+    refuse_bomb,
+)
+from k710.annotations.find import ListFile, unreadable
+from k710.errors import SourceError, printable, shown
 
-__all__ = ["COLUMNS", "TextRows", "read_text_rows"]
-
-COLUMNS = ("label", "youtube_id", "time_start", "time_end", "split")
-"""The columns of a published list: test lists may lack `label`; others aren't used."""
+__all__ = ["TextRows", "read_text_rows"]
 
 _BLOCK_BYTES = 4 << 20
 _ENTRY_BYTES = 1 << 20  # far more than an entry of the JSON has
 _ENTRIES_PER_BATCH = 20_000
 _DECODER = json.JSONDecoder()
+_RAGGED = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+): (.*)", re.DOTALL)  # Arrow's
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +55,8 @@ def read_text_rows(file: ListFile) -> Iterator[TextRows]:
     missing column, a ragged row, a wrong encoding, a web page, an archive that ends too early.
     """
     try:
+        if file.is_gzip:
+            refuse_bomb(file.path)
         head = _head(file)
         yield from _json_rows(file) if file.is_json else _csv_rows(file, _header(file, head))
     except UnicodeDecodeError as error:
@@ -57,14 +66,18 @@ def read_text_rows(file: ListFile) -> Iterator[TextRows]:
     except OSError as error:  # BadGzipFile is one, and Arrow's errors on compressed streams are
         if file.is_gzip and error.errno is None:
             raise _cut_off(file) from error
-        raise SourceError(f"{file.path} can't be read: {error.strerror}.") from error
+        raise unreadable(file.path, error) from error
 
 
 def _head(file: ListFile) -> str:
     with _open(file) as stream:
-        head: bytes = stream.read(64 << 10)
+        head: bytes = stream.read(HEAD_BYTES)
     if not head.strip():
         raise SourceError(f"{file.path} is empty.\nDownload it again, or take it away.")
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise SourceError(
+            f"{file.path}:1: this is UTF-16 text.\nSave the list as UTF-8, or download it again."
+        )
     if b"\x00" in head:
         raise _not_utf8(file)
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
@@ -76,20 +89,19 @@ def _head(file: ListFile) -> str:
 
 
 def _open(file: ListFile) -> Any:
-    return gzip.open(file.path, "rb") if file.is_gzip else file.path.open("rb")
+    return open_list(file.path, is_gzip=file.is_gzip)
 
 
-def _header(file: ListFile, head: str) -> list[str]:
+def _header(file: ListFile, head: str) -> Header:
     first_line = head.splitlines()[0]
-    header = next(csv.reader([first_line]), [])
-    missing = [name for name in COLUMNS if name not in header and name != "label"]
+    header = parse_header(first_line)
+    missing = [name for name in COLUMNS if name not in header.names and name != "label"]
     if missing:
         raise SourceError(
             f"{file.at(1)}: there is no column {' and no '.join(missing)} in {shown(first_line)}.\n"
-            f"A published list has the columns {', '.join(COLUMNS)}. "
-            "Download it again, or move the file away if it is no list."
+            f"{OFFICIAL} Download it again, or move the file away if it is no list."
         )
-    twice = [name for name in COLUMNS if header.count(name) > 1]
+    twice = [name for name in COLUMNS if header.names.count(name) > 1]
     if twice:
         raise SourceError(f"{file.at(1)}: the header has the column {twice[0]} twice.\nRemove one.")
     return header
@@ -98,68 +110,55 @@ def _header(file: ListFile, head: str) -> list[str]:
 # --- CSV
 
 
-def _csv_rows(file: ListFile, header: list[str]) -> Iterator[TextRows]:
-    ragged: list[arrow_csv.InvalidRow] = []
-
-    def note(row: arrow_csv.InvalidRow) -> str:
-        ragged.append(row)
-        return "skip"
-
-    line = 2
+def _csv_rows(file: ListFile, header: Header) -> Iterator[TextRows]:
+    line = 1
     with pa.input_stream(str(file.path), compression="gzip" if file.is_gzip else None) as stream:
-        for batch in _arrow_batches(file, stream, header, note):
-            if ragged:  # found ahead of the rows before it: those don't matter any more
-                break
-            lines = np.arange(line, line + batch.num_rows, dtype=np.int32)
-            line += batch.num_rows
-            yield from _without_blank_lines(file, batch, lines)
-    if ragged:
-        row = ragged[0]
-        raise SourceError(
-            f"{file.at(row.number)}: {row.actual_columns} values under a header of "
-            f"{row.expected_columns} columns: {shown(row.text)}.\n"
-            "Mend the line, or download the list again."
-        )
+        try:
+            for batch in _arrow_batches(stream, header):
+                lines = np.arange(line, line + batch.num_rows, dtype=np.int32)
+                is_first, line = line == 1, line + batch.num_rows
+                if is_first:
+                    batch, lines = batch.slice(1), lines[1:]
+                yield from _without_blank_lines(file, header, batch, lines)
+        except pa.ArrowInvalid as error:
+            raise _bad_csv(file, line, str(error)) from error
 
 
-def _arrow_batches(
-    file: ListFile, stream: Any, header: list[str], note: Callable[[arrow_csv.InvalidRow], str]
-) -> Iterator[Any]:
-    try:
-        with arrow_csv.open_csv(
-            stream,
-            # Threads would lose the line numbers of ragged rows.
-            read_options=arrow_csv.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False),
-            # An empty line counts as a row, or else the line numbers after it would be wrong.
-            parse_options=arrow_csv.ParseOptions(
-                ignore_empty_lines=False, invalid_row_handler=note
-            ),
-            convert_options=arrow_csv.ConvertOptions(
-                column_types=dict.fromkeys(header, pa.string())
-            ),
-        ) as reader:
-            yield from reader
-    except pa.ArrowInvalid as error:
-        if "UTF8" in str(error):
-            raise _not_utf8(file) from error
-        raise SourceError(
-            f"{file.path} can't be read as CSV ({error}).\nDownload the list again."
-        ) from error
+def _arrow_batches(stream: Any, header: Header) -> Iterator[Any]:
+    # Not by their own names: two columns that aren't used may have the same one. And the header is
+    # read as a row: a file of nothing else may lack its line end.
+    columns = [str(place) for place in range(len(header.names))]
+    with arrow_csv.open_csv(
+        stream,
+        # Threads would lose the line numbers of ragged rows.
+        read_options=arrow_csv.ReadOptions(
+            block_size=_BLOCK_BYTES, use_threads=False, column_names=columns
+        ),
+        # An empty line counts as a row, or else the line numbers after it would be wrong.
+        parse_options=arrow_csv.ParseOptions(delimiter=header.delimiter, ignore_empty_lines=False),
+        convert_options=arrow_csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string())),
+    ) as reader:
+        yield from reader
 
 
 def _without_blank_lines(
-    file: ListFile, batch: Any, lines: npt.NDArray[np.int32]
+    file: ListFile, header: Header, batch: Any, lines: npt.NDArray[np.int32]
 ) -> Iterator[TextRows]:
-    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+    for name, column in zip(header.names, batch.columns, strict=True):
         # A quote that is never closed would swallow the lines after it.
         broken = pc.index(pc.match_substring(column, "\n"), True).as_py()
         if broken >= 0:
             raise SourceError(
-                f"{file.at(int(lines[broken]))}: a quoted value of {name} runs past its "
-                f"line: {shown(column[broken])}.\nClose the quote."
+                f"{file.at(int(lines[broken]))}: a quoted value of {printable(name)} runs past "
+                f"its line: {shown(column[broken])}.\nClose the quote."
             )
     empty = pa.repeat(pa.scalar(""), batch.num_rows)
-    columns = {n: batch.column(n) if n in batch.schema.names else empty for n in COLUMNS}
+    columns = {
+        name: batch.column(header.names.index(name)) if name in header.names else empty
+        for name in COLUMNS
+    }
+    if header.has_spaces:
+        columns = {name: pc.ascii_trim_whitespace(column) for name, column in columns.items()}
     if pc.index(columns["split"], "").as_py() >= 0:
         filled = np.zeros(batch.num_rows, dtype=bool)
         for column in columns.values():
@@ -240,7 +239,9 @@ def _json_entries(file: ListFile) -> Iterator[tuple[str, Any]]:
                 entry += 1
                 yield key, value
         rest = text[place:] if entry else text[1:].lstrip()[1:]
-        if (rest + stream.read()).strip():
+        if rest.strip() or any(
+            more.strip() for more in iter(lambda: stream.read(_ENTRY_BYTES), "")
+        ):
             raise SourceError(
                 f"{file.path} goes on after its last entry, {entry}.\nDownload the list again."
             )
@@ -274,9 +275,40 @@ def _skip_space(text: str, place: int) -> int:
 # --- errors
 
 
-def _not_utf8(file: ListFile) -> SourceError:
+def _bad_csv(file: ListFile, line: int, why: str) -> SourceError:
+    """The error for what Arrow could not read; `line` is the next one that it would have given."""
+    if "UTF8" in why:
+        return _not_utf8(file)
+    ragged = _RAGGED.search(why)
+    if ragged:
+        number, expected, actual, text = ragged.groups()
+        return SourceError(
+            f"{file.at(int(number))}: {actual} values under a header of {expected} columns: "
+            f"{shown(text)}.\nMend the line, or download the list again."
+        )
+    return SourceError(
+        f"{file.at(_long_line(file) or line)}: from here on it can't be read as CSV "
+        f"({printable(why)}).\nMend the line, or download the list again."
+    )
+
+
+def _long_line(file: ListFile) -> int | None:
+    """The number of the first line that is longer than any block of a list."""
+    return next((n for n, part in _line_parts(file) if len(part) == _BLOCK_BYTES), None)
+
+
+def _line_parts(file: ListFile) -> Iterator[tuple[int, bytes]]:
+    """Yield each line with its number; what is longer than a block, in parts."""
+    number, is_new = 0, True
     with _open(file) as stream:
-        line = next((n for n, content in enumerate(stream, start=1) if not _is_text(content)), 1)
+        while part := stream.readline(_BLOCK_BYTES):
+            number += is_new
+            is_new = part.endswith(b"\n")
+            yield number, part
+
+
+def _not_utf8(file: ListFile) -> SourceError:
+    line = next((number for number, part in _line_parts(file) if not _is_text(part)), 1)
     return SourceError(
         f"{file.path}:{line}: this is not UTF-8 text.\n"
         "Save the list as UTF-8, or download it again: the published ones are plain ASCII."

@@ -10,12 +10,13 @@ import duckdb
 import pyarrow as pa
 
 from k710.annotations.check import ListRead, read_annotations, rows_schema
-from k710.annotations.find import ListFile
+from k710.annotations.find import ListFile, Unread, unreadable
 from k710.errors import K710Error, SourceError
 from k710.files import sha256_of
 from k710.labels.orders import DATASETS, labels_sha256
+from k710.tables.reading import open_table
 from k710.tables.schemas import ANNOTATIONS
-from k710.tables.sidecar import TableSpec, is_done, open_table, write_table
+from k710.tables.sidecar import TableSpec, is_done, write_table
 
 __all__ = ["LISTS", "write_annotations"]
 
@@ -42,19 +43,28 @@ def write_annotations(
     spec = TableSpec(
         ANNOTATIONS,
         params={"datasets": {f.name: f.dataset for f in files}, "merge_editions": merge_editions},
-        inputs={**{file.name: _hash(file) for file in files}, "labels": labels_sha256()},
+        inputs={
+            # Twins too: that they have the same rows is known of these bytes alone.
+            **{form.name: _hash(form) for file in files for form in (file, *file.twins)},
+            "labels": labels_sha256(),
+        },
     )
     if is_done(work, spec):
         sidecar = open_table(con, work, ANNOTATIONS)
-        _refuse_incomplete(sidecar.notes["not_protected"], require_complete)
+        _refuse_incomplete(sidecar.notes.get("not_protected") or [], require_complete)
         return False
     found: Counter[ListRead] = Counter()
+    unread: list[Unread] = []
     failures: list[K710Error] = []
 
     def read_batches() -> Iterator[pa.RecordBatch]:
         try:
             yield from read_annotations(
-                files, found=found, merge_editions=merge_editions, on_rows=on_rows
+                files,
+                found=found,
+                merge_editions=merge_editions,
+                on_rows=on_rows,
+                on_unread=unread.append,
             )
         except K710Error as error:
             failures.append(error)  # DuckDB would wrap it
@@ -66,7 +76,8 @@ def write_annotations(
         missing = [name for name in LISTS if not name.endswith("/train") and name not in there]
         _refuse_incomplete(missing, require_complete)
         lists = [{**asdict(read), "rows": found[read]} for read in sorted(found)]
-        return {"lists": lists, "not_protected": missing}
+        twins = [asdict(twin) for twin in unread]
+        return {"lists": lists, "twins": twins, "not_protected": missing}
 
     con.register("rows", pa.RecordBatchReader.from_batches(rows_schema, read_batches()))
     try:
@@ -83,7 +94,7 @@ def _hash(file: ListFile) -> str:
     try:
         return sha256_of(file.path)
     except OSError as error:
-        raise SourceError(f"{file.path} can't be read: {error.strerror}.") from error
+        raise unreadable(file.path, error) from error
 
 
 def _refuse_incomplete(missing: Sequence[str], require_complete: bool) -> None:

@@ -9,12 +9,14 @@ from pathlib import Path
 from k710.download.streams import Span
 from k710.errors import MediaError
 from k710.sources.ledger import FetchedFile
-from k710.video.frames import open_video
+from k710.video.container import open_video
+from k710.video.formats import DEMUXERS
 from k710.video.streams import time_base_of
 
 __all__ = ["downloaded_path", "found", "put"]
 
-_ENDINGS = {"mov": ".mp4", "matroska": ".mkv", "avi": ".avi"}  # by what the file is
+# By what the file is, and not by what the site called it.
+_ENDINGS = {name: demuxer.endings[0] for name, demuxer in DEMUXERS.items()}
 
 
 def downloaded_path(folder: Path, youtube_id: str, ending: str, span: Span | None = None) -> Path:

@@ -5,17 +5,26 @@ import re
 import shutil
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 from urllib.parse import urlsplit
 
-from k710.errors import SourceError, StageError, shown
+from k710.errors import SourceError, StageError, shown, without_secrets
 
-__all__ = ["YOUTUBE", "DownloadOptions", "Policy", "ffmpeg_keeps_to", "refuse_unready"]
+__all__ = [
+    "YOUTUBE",
+    "DownloadOptions",
+    "Policy",
+    "ffmpeg_keeps_to",
+    "refuse_unready",
+    "site_name",
+    "with_environment",
+]
 
 YOUTUBE = "https://www.youtube.com/watch?v={id}"
 Policy = Literal["auto", "whole", "sections"]
+_WEB = ("http", "https")
 _PROXIES = ("http", "https", "socks4", "socks4a", "socks5", "socks5h")
 
 
@@ -42,8 +51,7 @@ class DownloadOptions:
     keep: bool = True  # videos, when all that they were fetched for is stored
 
     def __post_init__(self) -> None:
-        is_web = self.url_template.lower().startswith(("http://", "https://"))
-        if self.url_template.count("{id}") != 1 or not is_web:
+        if self.url_template.count("{id}") != 1 or not _is_url(self.url_template, _WEB):
             raise ValueError(
                 f"{shown(self.url_template)} must be an http(s) address with {{id}} in it, once"
             )
@@ -64,17 +72,52 @@ class DownloadOptions:
 
 def _refuse_bad_proxy(proxy: str) -> None:
     """ValueError that does not repeat it: it may hold a password."""
-    try:
-        parts = urlsplit(proxy)
-        is_good = parts.scheme in _PROXIES and bool(parts.hostname) and parts.path in ("", "/")
-        is_good = is_good and (parts.port is None or parts.port > 0)
-    except ValueError:
-        is_good = False
-    if not is_good or re.search(r"[\s\x00-\x1f]", proxy):
+    if not _is_url(proxy, _PROXIES) or urlsplit(proxy).path not in ("", "/"):
         raise ValueError(
             "a proxy is written like http://host:8080 or socks5://name:password@host:1080, with "
             "% escapes for / @ : in name and password"
         )
+
+
+def _is_url(text: str, schemes: tuple[str, ...]) -> bool:
+    """Whether it is an address with a host, of one of these schemes."""
+    try:
+        parts = urlsplit(text)
+        is_good = parts.scheme in schemes and bool(parts.hostname)
+        is_good = is_good and (parts.port is None or parts.port > 0)
+    except ValueError:  # such as http://[::1/
+        return False
+    return is_good and not re.search(r"[\s\x00-\x1f\x7f]", text)
+
+
+def site_name(url_template: str) -> str:
+    """What the ledger calls a template: no user part, and of the query what `{id}` stands in."""
+    address, mark, query = without_secrets(url_template).partition("?")
+    kept = re.search(r"[?&]([^?&#=]*=\{id\}(\.\w{1,4})?)(?=[&#]|$)", url_template)
+    return f"{address}?{kept[1]}" if mark and kept else f"{address}{mark}{query}"
+
+
+def with_environment(options: DownloadOptions) -> DownloadOptions:
+    """`options`, with the proxy that the environment has for the site, where they name none.
+
+    StageError where the environment's is no proxy.
+    """
+    from urllib.request import getproxies, proxy_bypass  # 40 ms, and `k710 --help` is here too
+
+    parts, proxies = urlsplit(options.url_template), getproxies()
+    if options.proxies or proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return options
+    # As yt-dlp: http_proxy is for https too, a bare host is an http:// one.
+    proxy = proxies.get(parts.scheme) or proxies.get("http") or proxies.get("all")
+    if not proxy or proxy == "__noproxy__":
+        return options
+    try:
+        return replace(options, proxies=(proxy if "://" in proxy else f"http://{proxy}",))
+    except ValueError as error:
+        raise StageError(
+            f"HTTP_PROXY, HTTPS_PROXY or ALL_PROXY in the environment names no proxy: {error}.\n"
+            "Mend or unset it, or name one with --proxy."
+        ) from error
 
 
 def ffmpeg_keeps_to(proxies: Iterable[str]) -> bool:

@@ -7,12 +7,14 @@ pace. Sites count by address: more workers, or more machines behind it, don't ma
 import contextlib
 import fcntl
 import hashlib
-import json
 import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
+
+import msgspec
 
 from k710.engines.local import wait_beside_work
 from k710.errors import StageError
@@ -22,14 +24,18 @@ __all__ = ["Pace", "pace_file"]
 
 _LONGEST_COUNT_S = 120.0  # that the first may take to count anew
 _MOST_SKEW_S = 60.0  # that clocks of machines which share a file differ by
+_LONGEST_WAIT_S = 3600.0  # that a file may ask for; but for a --sleep that is longer
+_FILE_BYTES = 201
+
+_Seconds = Annotated[float, msgspec.Meta(ge=0)]
 
 
 @dataclass(slots=True)
 class _State:
-    next_start_at: float = 0.0  # time.time() at which the next fetch may begin
-    pause_s: float = 0.0  # that the last one to begin has asked for
-    bytes_until: float = 0.0  # time.time() until which the bytes had so far are enough
-    walls_in_row: int = 0
+    next_start_at: _Seconds = 0.0  # time.time() at which the next fetch may begin
+    pause_s: _Seconds = 0.0  # that the last one to begin has asked for
+    bytes_until: _Seconds = 0.0  # time.time() until which the bytes had so far are enough
+    walls_in_row: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 0
 
 
 def pace_file(work: Path, address: str, proxy: str | None) -> Path:
@@ -50,8 +56,9 @@ class Pace:
         """Seconds until a fetch may begin. 0: it may now, and the next one `sleep_s` later."""
         with self._held() as state:
             now = time.time()
-            # A clock that ran ahead must not stop everything.
-            if now < state.next_start_at <= now + state.pause_s + _MOST_SKEW_S:
+            # A clock that ran ahead, or a file that is wrong, must not stop everything.
+            pause_s = min(state.pause_s, max(self.sleep_s, _LONGEST_WAIT_S))
+            if now < state.next_start_at <= now + pause_s + _MOST_SKEW_S:
                 return state.next_start_at - now
             state.next_start_at, state.pause_s = now + self.sleep_s, self.sleep_s
             return 0.0
@@ -63,15 +70,15 @@ class Pace:
         takes_s = num_bytes / self.bytes_per_s
         with self._held() as state:
             now = time.time()
-            began = state.bytes_until if state.bytes_until < now + 3600 else now
+            began = state.bytes_until if state.bytes_until < now + _LONGEST_WAIT_S else now
             state.bytes_until = max(now, began) + takes_s
             wait_s = state.bytes_until - now
         wait_beside_work(wait_s)
 
     def note(self, *, is_wall: bool) -> int:
-        """How many answers in a row were a wall, with this one."""
+        """How many answers in a row told nothing of a video, with this one."""
         with self._held() as state:
-            state.walls_in_row = state.walls_in_row + 1 if is_wall else 0
+            state.walls_in_row = min(state.walls_in_row + 1, 1_000_000) if is_wall else 0
             return state.walls_in_row
 
     def walls_in_row(self) -> int:
@@ -104,12 +111,13 @@ class Pace:
         with open(fd, "r+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             try:
-                state = _State(**json.loads(file.read() or b"{}"))
-            except (ValueError, TypeError):  # its last writer was killed, or is another version
+                state = msgspec.json.decode(file.read(_FILE_BYTES), type=_State)
+            except ValueError:  # new, its last writer was killed, or is another version
                 state = _State()
             before = asdict(state)
             yield state
             if asdict(state) != before:
                 file.seek(0)
                 # One write: a kill leaves the old state or the new one, padded to one length.
-                file.write(json.dumps(asdict(state)).encode().ljust(200) + b"\n")
+                file.write(msgspec.json.encode(state).ljust(_FILE_BYTES - 1) + b"\n")
+                file.truncate(_FILE_BYTES)  # what a longer one of another hand had

@@ -17,7 +17,12 @@ from typing import Any
 
 import duckdb
 
-from k710.download.options import DownloadOptions, refuse_unready
+from k710.download.options import (
+    DownloadOptions,
+    refuse_unready,
+    site_name,
+    with_environment,
+)
 from k710.download.rate_limit import Pace, pace_file
 from k710.download.schedule import WHOLE, Schedule, Selection, plan_videos, planned_videos
 from k710.download.summary import (
@@ -38,7 +43,7 @@ from k710.download.ytdlp import (
     ytdlp_version,
 )
 from k710.engines.local import Failed, run_local
-from k710.errors import StageError, shown
+from k710.errors import StageError, shown, without_secrets
 from k710.files import locked, word_os_errors
 from k710.labels.orders import resolve_label
 from k710.part import Part
@@ -46,15 +51,16 @@ from k710.sources.ledger import Ledger, open_ledger, read_attempts
 from k710.sources.outcomes import done_shards, open_outcomes
 from k710.sources.table import current_sources, is_current, refresh_sources
 from k710.statuses import Status
-from k710.tables.connection import connect
+from k710.tables.connection import connect, connect_to_read
+from k710.tables.reading import open_table
 from k710.tables.schemas import MANIFEST
-from k710.tables.sidecar import open_table
 from k710.tables.views import require_views
 
 __all__ = ["AGAIN", "check_again", "download_videos"]
 
 AGAIN = tuple(status for status in Status if status.retry in ("asked", "without_copy"))
-"""Statuses of clips that a run tries if it is told to; of `failed` it means those with a copy."""
+"""Statuses of clips that a run tries if it is told to; of `failed` it means those with a copy, and
+those of videos that were given up."""
 _MEMORY = "1GB"
 _CAREFUL = DownloadOptions()
 
@@ -82,8 +88,10 @@ def download_videos(
     check_again(again)
     if limit is not None and limit < 1:
         raise ValueError(f"limit ({limit}) must be 1 or more")
+    from_environment = not options.proxies
+    options = with_environment(options)
     refuse_unready(options)
-    with duckdb.connect() as con:  # before a folder of a mistyped name is made
+    with connect_to_read() as con:  # before a folder of a mistyped name is made
         open_table(con, work, MANIFEST)
         require_views(con, work, list(views) or [""])
     rows = None if classes is None else sorted({resolve_label(name) for name in classes})
@@ -97,13 +105,22 @@ def download_videos(
         # Its own place to spill: what has the lock of `work` clears the one there.
         spill = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="k710-")))
         con = stack.enter_context(connect(spill, memory_limit=_MEMORY))
-        current_sources(con, work)
-        read_attempts(con, work)
+        told = current_sources(con, work)
+        remarks = list(dict.fromkeys([*told, *read_attempts(con, work)]))
         open_outcomes(con, work, sorted(done_shards(work)))
-        plan_videos(con, selection, limit)
+        tally = Tally(given_up=plan_videos(con, selection, limit, tool=ytdlp_version()))
         expected = expect(con, work, options)
-        tally = Tally()
-        remarks: list[str] = []
+        if from_environment and options.proxies:
+            remarks.append(
+                f"Through the proxy of the environment: {without_secrets(options.proxies[0])}. "
+                "--proxy names another, NO_PROXY the hosts to ask without."
+            )
+        if tally.given_up:
+            remarks.append(
+                f"{tally.given_up:,} videos are pending and not asked for: the site calls them "
+                "unavailable for no known reason, and was asked three times with this yt-dlp. Ask "
+                "again: --again failed."
+            )
         if ledger is not None:
             if expected.videos:
                 run = _Run(work, options, ledger, tally, expected, on_progress)
@@ -129,7 +146,7 @@ def _fold(con: duckdb.DuckDBPyConnection, work: Path) -> list[str]:
             busy = str(error).partition("\n")[0]
             return [f"{busy} sources.parquet is brought up to date by the next command."]
         if not is_current(work):
-            refresh_sources(con, work)
+            refresh_sources(con, work)  # what it has to say was said when the run began
     return []
 
 
@@ -176,6 +193,7 @@ class _Run:
                 yield FetchTask(
                     youtube_id=video.youtube_id,
                     url=options.url_template.replace("{id}", video.youtube_id),
+                    site=site_name(options.url_template),
                     clips=video.clips,
                     attempt=video.num_attempts + 1,
                     afresh=video.afresh,
@@ -203,10 +221,10 @@ class _Run:
                 fetched = _of_failed(task, result) if isinstance(result, Failed) else result
                 self.ledger.append(attempt_of(task, fetched, keep=options.keep))
                 is_wall = fetched.is_wall if fetched.was_asked else None
-                is_last = schedule.settle(task.youtube_id, fetched.status, is_wall)
+                is_last = schedule.settle(task.youtube_id, fetched.status, is_wall, fetched.detail)
                 self.tally.add(task, fetched, is_last=is_last)
                 self.on_progress(self.tally.progress(self.expected))
-        self.tally.is_stopped = schedule.is_stopped
+        self.tally.stopped_by = schedule.stopped_by
         return list(self.tally.warnings)
 
 

@@ -5,21 +5,30 @@ import itertools
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import duckdb
 
 from k710.download.rate_limit import Pace
 from k710.part import Part
-from k710.statuses import Status
+from k710.statuses import Status, parse_status
 from k710.tables.connection import make_table, run
 from k710.tables.schemas import read_sql
 
-__all__ = ["Schedule", "Selection", "Video", "plan_videos", "planned_videos"]
+__all__ = ["Schedule", "Selection", "StoppedBy", "Video", "plan_videos", "planned_videos"]
+
+StoppedBy = Literal["refusals", "unknown"]
+"""What the last of too many answers in a row was: a refusal of this address, or no known reason."""
 
 WHOLE = Part(1, 1)
 _BATCH_VIDEOS = 1_000
 _LONGEST_BACKOFF_S = 600.0
 _MOST_WAITING = 10_000  # for a retry, before any new video
+_MOST_UNEXPLAINED = 3  # attempts with one version of yt-dlp
+_TODO = """
+select * exclude (place, is_given_up), row_number() over (order by place) - 1 as place,
+from all_pending where not is_given_up order by place limit $limit
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +39,7 @@ class Video:
     clips: tuple[tuple[str, int, int], ...]
     num_attempts: int  # in the ledger
     afresh: bool  # what may lie in its place is no good
+    unexplained: str | None = None  # the words of the last attempt, if they are no known reason
     proxy: str | None = None
     num_retries: int = 0  # in this run
 
@@ -44,12 +54,14 @@ class Selection:
     part: Part = WHOLE
 
 
-def plan_videos(con: duckdb.DuckDBPyConnection, selection: Selection, limit: int | None) -> None:
-    """Make `todo` a table on `con`: the first `limit` rows of videos.sql, by `place`.
+def plan_videos(
+    con: duckdb.DuckDBPyConnection, selection: Selection, limit: int | None, *, tool: str
+) -> int:
+    """Make `todo` a table on `con`: the first `limit` videos of videos.sql that `tool` may ask for.
 
+    Returns how many it has asked for often enough: the site calls them unavailable, and not why.
     Tables `manifest`, `sources`, `attempts` and `outcomes` must be there.
     """
-    sql = f"{read_sql('k710/download/videos.sql')}\nlimit $limit"
     labels = None if selection.labels is None else list(selection.labels)
     values = {
         "views": list(selection.views),
@@ -57,23 +69,28 @@ def plan_videos(con: duckdb.DuckDBPyConnection, selection: Selection, limit: int
         "labels": labels,
         "part": selection.part.number,
         "num_parts": selection.part.of,
-        "limit": limit,
+        "tool": tool,
+        "most_unexplained": _MOST_UNEXPLAINED,
     }
-    make_table(con, "todo", sql, values)
+    make_table(con, "all_pending", read_sql("k710/download/videos.sql"), values)
+    make_table(con, "todo", _TODO, {"limit": limit})
+    ((num_given_up,),) = run(con, "select count_if(is_given_up) from all_pending")
+    run(con, "drop table all_pending")
+    return int(num_given_up or 0)
 
 
 def planned_videos(con: duckdb.DuckDBPyConnection) -> Iterator[Video]:
     """The videos of `todo` by `place`, read some at a time: there may be many."""
     sql = (
-        "select youtube_id, clips, num_attempts, afresh from todo "
+        "select youtube_id, clips, num_attempts, afresh, unexplained from todo "
         "where place // $batch = $n order by place"
     )
     for number in itertools.count():
         rows = run(con, sql, {"batch": _BATCH_VIDEOS, "n": number})
         if not rows:
             return
-        for youtube_id, clips, num_attempts, afresh in rows:
-            yield Video(youtube_id, tuple(map(tuple, clips)), num_attempts, afresh)
+        for youtube_id, clips, *known in rows:
+            yield Video(youtube_id, tuple(map(tuple, clips)), *known)
 
 
 @dataclass(slots=True)
@@ -85,14 +102,25 @@ class Schedule:
     retries: int
     backoff_s: float
     walls: int
-    is_stopped: bool = False  # every address was refused too often in a row
     _waiting: list[tuple[float, int, Video]] = field(default_factory=list)
     _in_flight: dict[str, Video] = field(default_factory=dict)
     _next: Video | None = None
     _num_given: int = 0
     _order: Iterator[int] = field(default_factory=itertools.count)  # videos have none
-    _refused: set[str | None] = field(default_factory=set)
+    _refused: dict[str | None, StoppedBy] = field(default_factory=dict)  # too often in a row
     _not_before: dict[str | None, float] = field(default_factory=dict)  # time.monotonic()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether every address brought nothing too often in a row."""
+        return len(self._refused) == len(self.paces)
+
+    @property
+    def stopped_by(self) -> StoppedBy | None:
+        """Why it is stopped; None where it isn't."""
+        if not self.is_stopped:
+            return None
+        return "unknown" if "unknown" in self._refused.values() else "refusals"
 
     def videos(self) -> Iterator[Video | None]:
         """Each video, once its turn has come; None: ask again in a moment."""
@@ -113,17 +141,18 @@ class Schedule:
             self._num_given += 1
             yield video
 
-    def settle(self, youtube_id: str, status: str, is_wall: bool | None) -> bool:
+    def settle(
+        self, youtube_id: str, status: str, is_wall: bool | None, words: str | None = None
+    ) -> bool:
         """Note how the video fared; whether that is the last word of this run.
 
         `is_wall` None: the site wasn't asked.
         """
         video = self._in_flight.pop(youtube_id)
-        pace = self.paces[video.proxy]
-        if is_wall is not None and pace.note(is_wall=is_wall) >= self.walls:
-            self._refused.add(video.proxy)
-        self.is_stopped = len(self._refused) == len(self.paces)
-        if status != Status.TRANSIENT or video.num_retries >= self.retries or self.is_stopped:
+        is_last = status != Status.TRANSIENT or video.num_retries >= self.retries
+        if is_wall is not None:
+            self._count(video, parse_status(status), words, is_wall=is_wall, is_last=is_last)
+        if is_last or self.is_stopped:
             return True
         pause_s = min(self.backoff_s * 2**video.num_retries, _LONGEST_BACKOFF_S)
         again = replace(
@@ -131,6 +160,21 @@ class Schedule:
         )
         heapq.heappush(self._waiting, (time.monotonic() + pause_s, next(self._order), again))
         return False
+
+    def _count(
+        self, video: Video, status: Status, words: str | None, *, is_wall: bool, is_last: bool
+    ) -> None:
+        """Count what tells nothing of the video; the video, or a reason of its own, ends the row.
+
+        Neither: what is going to be tried again, and what was said of this very video before.
+        """
+        is_reason = status.subject == "site" and status.state == "final"
+        tells = status == Status.OK or is_reason
+        is_news = is_wall or words is None or words != video.unexplained
+        if tells or (is_news and (is_wall or is_last)):
+            in_row = self.paces[video.proxy].note(is_wall=not tells)
+            if in_row >= self.walls:
+                self._refused[video.proxy] = "refusals" if is_wall else "unknown"
 
     def _due(self) -> Video | None:
         """A retry whose time has come, else a new video; None where there is neither now."""
@@ -157,8 +201,7 @@ class Schedule:
                 continue
             # Another machine may have met the walls.
             if self.paces[name].walls_in_row() >= self.walls:
-                self._refused.add(name)
-                self.is_stopped = len(self._refused) == len(self.paces)
+                self._refused[name] = "refusals"
                 continue
             wait_s = self.paces[name].take_turn()
             if not wait_s:

@@ -9,8 +9,9 @@ from pathlib import Path
 import duckdb
 
 from k710.download.options import DownloadOptions
+from k710.download.schedule import StoppedBy
 from k710.download.streams import Rates
-from k710.download.ytdlp import Fetched, FetchTask
+from k710.download.ytdlp import Fetched, FetchTask, ytdlp_version
 from k710.statuses import Status
 from k710.tables.connection import run
 from k710.tables.schemas import read_sql
@@ -74,10 +75,18 @@ class DownloadSummary:
     reasons: tuple[tuple[str, str, int], ...]  # status, what yt-dlp said, videos: most first
     num_bytes: int
     seconds: float  # of all attempts together
-    is_stopped: bool  # refused too often in a row: the rest is pending
+    is_stopped: bool  # too often in a row nothing came, and no known reason: the rest is pending
+    stopped_by: StoppedBy | None
+    given_up: int  # pending videos that were not asked for: asked often enough
     remarks: tuple[str, ...]
     dry_run: bool
     work: str
+    tool: str  # yt-dlp and its version
+
+    @property
+    def came_to_nothing(self) -> bool:
+        """Whether it asked, and not one video came."""
+        return self.attempts > 0 and not self.statuses.get(Status.OK)
 
 
 @dataclass(slots=True)
@@ -89,7 +98,8 @@ class Tally:
     clips: int = 0
     num_bytes: int = 0
     seconds: float = 0.0
-    is_stopped: bool = False
+    given_up: int = 0
+    stopped_by: StoppedBy | None = None
     statuses: Counter[str] = field(default_factory=Counter)
     reasons: Counter[tuple[str, str]] = field(default_factory=Counter)
     warnings: dict[str, None] = field(default_factory=dict)
@@ -141,10 +151,13 @@ class Tally:
             reasons=tuple((*reason, count) for reason, count in reasons[:_SHOWN_REASONS]),
             num_bytes=self.num_bytes,
             seconds=round(self.seconds, 3),
-            is_stopped=self.is_stopped,
+            is_stopped=self.stopped_by is not None,
+            stopped_by=self.stopped_by,
+            given_up=self.given_up,
             remarks=tuple(remarks),
             dry_run=dry_run,
             work=str(work),
+            tool=ytdlp_version(),
         )
 
 

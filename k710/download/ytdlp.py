@@ -16,17 +16,17 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from k710.download.files import found, put
 from k710.download.options import ffmpeg_keeps_to
 from k710.download.rate_limit import Pace
-from k710.download.refusals import cleaned, refusal
 from k710.download.streams import Rates, Span, best_streams, prefers_sections, spans
 from k710.errors import MediaError, printable
 from k710.files import disk_full
 from k710.machine import free_memory
 from k710.sources.ledger import Attempt, FetchedFile
+from k710.sources.refusals import cleaned, refusal
 from k710.statuses import Status
 from k710.video.probe import media_words
 from k710.video.remux import out_of_transport
@@ -45,6 +45,7 @@ _RETRIES_INSIDE = 2  # of a connection that breaks: goes on where it broke
 _BLOCK_BYTES = 1 << 16
 _CHARGE_BYTES = 1 << 18  # the lock of the governor is not taken for less
 _MAX_REDIRECTS = 5
+_SHORT = 6  # letters: what is shorter is a word of its own elsewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class FetchTask:
 
     youtube_id: str
     url: str
+    site: str  # what the ledger calls it
     clips: tuple[tuple[str, int, int], ...]  # id, start, end in seconds
     attempt: int
     afresh: bool  # not what is there: that was no good
@@ -97,6 +99,7 @@ def attempt_of(task: FetchTask, fetched: Fetched, *, keep: bool) -> Attempt:
         seconds=fetched.seconds,
         is_wall=fetched.is_wall,
         keep=keep,
+        site=task.site,
     )
 
 
@@ -180,9 +183,9 @@ def fetch_video(task: FetchTask) -> Fetched:
         fetched = Fetched(Status.FAILED, said(task, error.strerror or str(error)))
     except _ytdlp_error() as error:
         _refuse_full_disk(task, str(error))
-        # An address of the user's may have any word in it.
-        made = refusal(str(error).replace(task.url, "").replace(task.youtube_id, ""))
-        fetched = Fetched(made.status, said(task, str(error)), is_wall=made.is_wall)
+        words = said(task, str(error))
+        made = refusal(words)
+        fetched = Fetched(made.status, words, is_wall=made.is_wall)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         free_memory()
@@ -203,17 +206,28 @@ def _refuse_full_disk(task: FetchTask, what: str) -> None:
     # Not where a server words its refusal so.
     full = re.search(r"no space left|disk quota|file too large", what, re.IGNORECASE)
     if full and "HTTP Error" not in what:
-        raise disk_full(Path(task.folder), cleaned(what, task.youtube_id))
+        raise disk_full(Path(task.folder), said(task, what))
 
 
 def said(task: FetchTask, message: str) -> str:
-    """`message` fit for the ledger and the screen: `cleaned`, and no password in it."""
+    """`message` fit for the ledger and the screen: `cleaned`, and no secret of a URL in it."""
+    # Libraries quote parts of a URL too, such as its path with the query.
+    for secret in sorted(_secrets(task), key=len, reverse=True):
+        message = message.replace(secret, "...")
+    return cleaned(message, task.youtube_id)
+
+
+def _secrets(task: FetchTask) -> set[str]:
+    """The parts of the task's URLs that are nobody's business, in each way they may be written."""
+    secrets: set[str] = set()
     for address in filter(None, (task.proxy, task.url)):
-        user, _, password = urlsplit(address).netloc.rpartition("@")[0].partition(":")
-        for secret in sorted({f"{user}:{password}", password, unquote(password)}, key=len)[::-1]:
-            if len(secret) > 1:
-                message = message.replace(secret, "...")
-    return cleaned(re.sub(r"(://)[^/\s]+@", r"\1...@", message), task.youtube_id)
+        parts = urlsplit(address)
+        user, _, password = parts.netloc.rpartition("@")[0].partition(":")
+        secrets |= {f"{user}:{password}", password or user}
+        values = [value for _, value in parse_qsl(parts.query)]
+        secrets |= {one for one in (*values, parts.query, parts.fragment) if len(one) >= _SHORT}
+    written = {way(secret) for secret in secrets for way in (str, quote, unquote)}
+    return {secret for secret in written if len(secret) > 1 and task.youtube_id not in secret}
 
 
 def _ytdlp_error() -> Any:

@@ -263,7 +263,7 @@ def _serve(fd: int) -> None:
             except K710Error as error:
                 answer = ("refused", error)
             except Exception as error:  # the border: one bad clip must not cost the run
-                answer = ("done", Failed(printable(f"{type(error).__name__}: {error}"[:500])))
+                answer = ("done", Failed(printable(f"{type(error).__name__}: {error}")[:500]))
             connection.send(answer)
     except (EOFError, OSError):
         return

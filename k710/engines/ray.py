@@ -257,7 +257,7 @@ class _Flight(Generic[Task, Result]):
 
 def _last_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return printable((lines or ["no more is known"])[-1][:300]).rstrip(".")
+    return printable((lines or ["no more is known"])[-1])[:300].rstrip(".")
 
 
 # --- in the Ray worker
@@ -324,7 +324,7 @@ def _connect(ray: Any, engine: Ray) -> None:
         )
     except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
         next_step = _IS_IT_UP if engine.address else "Mend that, or use --engine local."
-        what = printable(" ".join(str(error).split())[:300]).rstrip(".")
+        what = printable(" ".join(str(error).split()))[:300].rstrip(".")
         raise StageError(f"{where} can't be used: {what}.\n{next_step}") from error
 
 

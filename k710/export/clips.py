@@ -18,8 +18,8 @@ from k710.export.request import ExportRequest
 from k710.export.summary import LeftOut, nothing_to_list
 from k710.sources.table import open_sources
 from k710.tables.connection import make_table, run
+from k710.tables.reading import open_table
 from k710.tables.schemas import INDEX, read_sql
-from k710.tables.sidecar import open_table
 from k710.tables.views import require_views
 
 __all__ = [

@@ -12,15 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import duckdb
-
 from k710.errors import MediaError, StageError
 from k710.export.wids import refuse_address
 from k710.labels.orders import Family, class_rows
 from k710.sources.outcomes import tar_path
-from k710.tables.connection import run
+from k710.tables.connection import connect_to_read, run
+from k710.tables.reading import open_table
 from k710.tables.schemas import INDEX, MANIFEST
-from k710.tables.sidecar import open_table
 from k710.tables.views import require_views
 from k710.video.frames import num_frames, read_frames
 
@@ -127,7 +125,7 @@ def open_view(
 
 def _read_stored(work: Path, view: str) -> list[tuple[str, int | None, int]]:
     """The clip_id, K710 row and shard of each clip of the view that is in a shard."""
-    with duckdb.connect() as con:
+    with connect_to_read() as con:
         open_table(con, work, MANIFEST)
         require_views(con, work, [view])
         open_table(con, work, INDEX)

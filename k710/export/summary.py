@@ -113,7 +113,12 @@ def _of_family(format: Format, family: Family) -> list[str]:
 
 def _of_wids(root: str) -> list[str]:
     remarks = ["wids comes with webdataset before 1.0: pip install 'webdataset>=0.2.96,<1'"]
-    if "://" not in root:
+    if "://" in root:
+        remarks.append(
+            "No user, password or token is written down: wids fetches with curl, aws or gsutil, "
+            "which take them from their own files (curl: a line `netrc` in ~/.curlrc, and ~/.netrc)"
+        )
+    else:
         remarks.append(
             "Leave lru_size there: versions that don't know it would delete the shards. While one "
             "is opened a .lock lies beside it: their folder must be writable."

@@ -13,6 +13,7 @@ from pathlib import Path
 import duckdb
 
 import k710
+from k710.errors import StageError, shown
 from k710.export.clips import (
     OnProgress,
     check_files,
@@ -34,8 +35,8 @@ from k710.export.formats import (
 from k710.export.request import ExportRequest
 from k710.export.siblings import beside, refuse_folder, refuse_unlike
 from k710.export.summary import ExportSummary, remarks_of
-from k710.export.wids import WidsIndex, places_path, write_wids_index
-from k710.files import replacing, sha256_of, word_os_errors
+from k710.export.wids import WidsIndex, open_address, places_path, write_wids_index
+from k710.files import is_url, replacing, sha256_of, word_os_errors
 from k710.labels.orders import (
     Family,
     class_rows,
@@ -43,7 +44,7 @@ from k710.labels.orders import (
     labels_sha256,
 )
 from k710.shards.extract import Extracted, extract_clips
-from k710.tables.connection import define_common, run
+from k710.tables.connection import connect_to_read, run
 
 __all__ = ["export_view"]
 
@@ -93,18 +94,22 @@ def export_view(
     work = Path(work)
     family = family if family is not None else default_family(format)
     folder = os.fspath(root if root is not None else work / "shards")
+    is_address = format == "wids" and is_url(folder)
+    if is_url(folder) and not is_address:
+        raise StageError(
+            f"{shown(folder)} is an address, and {format} lists files.\nName a folder."
+        )
     request = ExportRequest(
         view=view,
         format=format,
         family=family,
-        root=folder if format == "wids" and "://" in folder else os.path.abspath(folder),
+        root=open_address(folder) if is_address else os.path.abspath(folder),
         extract=extract,
         output=Path(output or default_output(work, view, format=format, family=family)),
         work=work,
     )
     refuse_folder(request.output)
-    with duckdb.connect() as con:
-        define_common(con)
+    with connect_to_read() as con:
         return _export(con, request, on_progress=on_progress)
 
 

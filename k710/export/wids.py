@@ -8,10 +8,11 @@ family: the JSON in the shards has K710 rows.
 import csv
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
+from urllib.parse import urlparse, urlsplit
 
 import duckdb
 
@@ -22,7 +23,7 @@ from k710.tables.connection import run
 from k710.tables.schemas import read_sql, table_path
 from k710.tables.sidecar import read_sidecar
 
-__all__ = ["WidsIndex", "places_path", "refuse_address", "write_wids_index"]
+__all__ = ["WidsIndex", "open_address", "places_path", "refuse_address", "write_wids_index"]
 
 _SHARDS = """
 select shard, count(*) from index semi join (from exported where reason is null) using (shard)
@@ -36,6 +37,28 @@ class WidsIndex:
 
     shards: int
     samples: int  # the clips of other views in these shards too
+
+
+def open_address(address: str) -> str:
+    """The address of a folder of shards, without the user part, which is no other reader's.
+
+    StageError where no shard lies below such an address, or it can't be handed to a program.
+    """
+    try:
+        parts = urlsplit(address)
+        is_good = bool(parts.netloc) and not (parts.query or parts.fragment)
+        _ = parts.port
+    except ValueError:  # such as http://[::1/
+        is_good = False
+    # wids puts it into a command, in quotes.
+    if not is_good or not re.fullmatch(r"[A-Za-z0-9._~:/@%+,=!$&()*\[\]-]+", address):
+        raise StageError(
+            f"{shown(address)} can't be used: shards lie below an address without ? # or spaces.\n"
+            "Write other characters of it with % escapes, and leave a token to who reads."
+        )
+    scheme, mark, rest = address.partition("://")
+    host = rest.partition("/")[0]
+    return f"{scheme}{mark}{host.rpartition('@')[2]}{rest[len(host) :]}"
 
 
 def places_path(output: Path) -> Path:
@@ -83,18 +106,22 @@ def write_wids_index(
 def _tar_bytes(work: Path, shard: int) -> int:
     path = table_path(work, f"outcomes/{shard_name(shard)}")
     sidecar = read_sidecar(path)
-    if sidecar is None:
+    size = None if sidecar is None else sidecar.notes.get("tar_bytes")
+    if not isinstance(size, int):
         raise StageError(
             f"There is no finished {path}.\n"
             f"Finish the shard: k710 shard --views VIEWS --work {work}"
         )
-    size: int = sidecar.notes["tar_bytes"]
     return size
 
 
 def refuse_address(path: str) -> None:
     """StageError where webdataset, which takes paths for URLs, would use a part of it alone."""
-    if urlparse(path).path != path:
+    try:
+        is_kept = urlparse(path).path == path
+    except ValueError:  # //[...
+        is_kept = False
+    if not is_kept:
         raise StageError(
             f"{shown(path, limit=300)} can't be used: webdataset takes paths for addresses, which "
             "end at a #, ? or ;.\nChoose another --output, --root or --work."

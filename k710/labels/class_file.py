@@ -4,24 +4,23 @@ Such files travel without saying so: `label_map_k400.txt` is alphabetical in one
 checkpoint's own order in the next, and a head read in the wrong one scores at chance.
 """
 
-import csv
 import itertools
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from k710.errors import LabelError, SourceError, shown
+from k710.labels.class_file_forms import read_class_file
 from k710.labels.orders import (
     DATASETS,
     FAMILIES,
     class_rows,
     dataset_spelling,
+    find_row,
     resolve_label,
 )
 
-__all__ = ["ClassFileCheck", "WrongRow", "check_class_file", "known_classes_in", "read_class_file"]
+__all__ = ["ClassFileCheck", "WrongRow", "check_class_file", "known_classes_in"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +42,7 @@ class ClassFileCheck:
     num_rows: int
     wrong: tuple[WrongRow, ...]  # by index; empty: the file is in that order
     num_aliases: int  # rows with another name for the right class: no fault
+    first: int | None = None  # the number of the first row, 0 or 1; None: rows have no numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +56,13 @@ class _Order:
 def check_class_file(path: str | os.PathLike[str]) -> ClassFileCheck:
     """Compare a class file with each known order and report on the nearest one.
 
-    Reads a name a line, `index,name` tables (CSV, either order of columns, with or without header),
-    and JSON lists or objects of names and indices. SourceError where that can't be read.
+    Reads the forms of `class_file_forms`. SourceError where a file is in none of them, or its names
+    are not those of Kinetics.
     """
-    found = read_class_file(Path(path))
-    rows = [_row_of(name) for name in found]
+    read = read_class_file(Path(path))
+    found = read.names
+    rows = [find_row(name) for name in found]
+    _check_sense(Path(path), found, rows)
 
     def num_right(order: _Order) -> int:
         return sum(a == b for a, b in zip(rows, order.rows, strict=False))
@@ -75,87 +77,36 @@ def check_class_file(path: str | os.PathLike[str]) -> ClassFileCheck:
         row == right and _letters(name) != _letters(expected)
         for name, row, expected, right in zip(found, rows, order.names, order.rows, strict=False)
     )
-    return ClassFileCheck(order.dataset, order.family, len(found), tuple(wrong), aliases)
+    return ClassFileCheck(
+        order.dataset, order.family, len(found), tuple(wrong), aliases, read.first
+    )
+
+
+def _check_sense(path: Path, names: list[str], rows: list[int | None]) -> None:
+    """SourceError where most names are none, or the same ones: that was no list of classes."""
+    unknown = [name for name, row in zip(names, rows, strict=True) if row is None]
+    if 2 * len(unknown) > len(names):
+        raise SourceError(
+            f"{path} reads as {len(names):,} names, and {len(unknown):,} of them are no class of "
+            f"Kinetics, like {shown(unknown[0])}.\nIt is a class file of another dataset, or in a "
+            "form that k710 does not know: a name a line is the plainest."
+        )
+    if 2 * len(set(rows)) <= len(rows):
+        raise SourceError(
+            f"{path} reads as {len(rows):,} names of {len(set(rows)):,} classes: a list of clips, "
+            "and no class file."
+        )
 
 
 def known_classes_in(path: Path) -> list[str]:
     """The names in a class file, each that of a class. LabelError names the first that isn't."""
-    names = read_class_file(path)
+    names = read_class_file(path).names
     for number, name in enumerate(names, start=1):
         try:
             resolve_label(name)
         except LabelError as error:
             raise LabelError(f"{path}, name {number}: {error}") from error
     return names
-
-
-def read_class_file(path: Path) -> list[str]:
-    """The names of a class file in the order of their indices."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise SourceError(f"{path} can't be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise SourceError(f"{path} is not UTF-8 text: no class file.") from error
-    names = (
-        _names_in_json(path, text) if path.suffix.lower() == ".json" else _names_in_text(path, text)
-    )
-    if not names:
-        raise SourceError(f"{path} names no class.\nA class file has one name a line, in order.")
-    return names
-
-
-def _names_in_json(path: Path, text: str) -> list[str]:
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise SourceError(f"{path} is broken JSON: {error}.") from error
-    if isinstance(value, list) and all(isinstance(name, str) for name in value):
-        return value
-    pairs: list[tuple[Any, Any]] = list(value.items()) if isinstance(value, dict) else []
-    if pairs and all(isinstance(index, int) for _, index in pairs):
-        return _put_in_order(path, [(index, name) for name, index in pairs])
-    if pairs and all(key.isdecimal() and isinstance(name, str) for key, name in pairs):
-        return _put_in_order(path, [(int(key), name) for key, name in pairs])
-    raise SourceError(
-        f"{path}: this JSON is neither a list of names nor an object of names and indices."
-    )
-
-
-def _names_in_text(path: Path, text: str) -> list[str]:
-    lines = [line for line in text.splitlines() if line.strip()]
-    if path.suffix.lower() in (".csv", ".tsv"):
-        dialect = "excel-tab" if path.suffix.lower() == ".tsv" else "excel"
-        cells = [[cell.strip() for cell in row] for row in csv.reader(lines, dialect)]
-    else:
-        cells = [line.strip().split(maxsplit=1) for line in lines]
-    for index_at, name_at in ((0, 1), (-1, 0)):
-        numbered = [row for row in cells if len(row) >= 2 and row[index_at].isdecimal()]
-        # A header is the one row without a number.
-        if numbered and len(numbered) >= len(cells) - 1 and numbered == cells[-len(numbered) :]:
-            return _put_in_order(path, [(int(row[index_at]), row[name_at]) for row in numbered])
-    trailing = [line.strip().rsplit(maxsplit=1) for line in lines]
-    if all(len(row) == 2 and row[1].isdecimal() for row in trailing):
-        return _put_in_order(path, [(int(index), name) for name, index in trailing])
-    return [line.strip().strip('"') for line in lines]
-
-
-def _put_in_order(path: Path, pairs: list[tuple[int, str]]) -> list[str]:
-    pairs = sorted(pairs)
-    for place, (index, name) in enumerate(pairs):
-        if index != place:
-            raise SourceError(
-                f"{path}: the indices should run from 0 to {len(pairs) - 1} once each; "
-                f"{place} is missing, or {shown(name)} has an index twice."
-            )
-    return [name for _, name in pairs]
-
-
-def _row_of(name: str) -> int | None:
-    try:
-        return resolve_label(name)
-    except LabelError:
-        return None
 
 
 def _orders() -> list[_Order]:
@@ -171,7 +122,7 @@ def _orders() -> list[_Order]:
 def _note(order: _Order, name: str | None) -> str:
     if name is None:
         return "missing"
-    row = _row_of(name)
+    row = find_row(name)
     if row is None:
         return "no Kinetics class"
     return f"belongs at {order.rows.index(row)}" if row in order.rows else "no class of this order"

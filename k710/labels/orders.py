@@ -30,6 +30,7 @@ __all__ = [
     "class_rows",
     "dataset_rows",
     "dataset_spelling",
+    "find_row",
     "head_map",
     "k710_order",
     "labels_sha256",
@@ -42,6 +43,7 @@ Family = Literal["opengvlab", "alphabetical"]
 DATASETS: tuple[Dataset, ...] = get_args(Dataset)
 FAMILIES: tuple[Family, ...] = get_args(Family)
 NUM_CLASSES = 710
+_LONGEST = 1000  # characters of a name that is looked for: of a file's, it may have millions
 T = TypeVar("T")
 
 
@@ -111,7 +113,7 @@ def resolve_label(name: str, *, dataset: Dataset | None = None) -> int:
 
     With `dataset`, the name must be a class of that dataset. LabelError gives the nearest names.
     """
-    row = _tables().rows.get(_fold(name))
+    row = find_row(name)
     if row is None:
         near = nearest_names(name)
         raise LabelError(f"{shown(name)} is no Kinetics class. Nearest: {', '.join(near)}.")
@@ -121,10 +123,16 @@ def resolve_label(name: str, *, dataset: Dataset | None = None) -> int:
     return row
 
 
+def find_row(name: str) -> int | None:
+    """The K710 row of a class name, as `resolve_label`; None if it is none."""
+    return _tables().rows.get(_fold(name))
+
+
 def nearest_names(name: str, *, num: int = 3) -> list[str]:
     """The `num` class names and merged names most like `name`, best first."""
     tables = _tables()
-    near = difflib.get_close_matches(_fold(name), tables.rows, n=num, cutoff=0.0)
+    folded = _fold(name[:_LONGEST])
+    near = difflib.get_close_matches(folded, tables.rows, n=num, cutoff=0.0)
     return [tables.names[tables.rows[key]] for key in near]
 
 

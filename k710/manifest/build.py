@@ -16,19 +16,20 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from k710.annotations.find import ListFile, find_lists
+from k710.annotations.find import Unread, find_lists
 from k710.annotations.table import LISTS, write_annotations
 from k710.files import locked, word_os_errors
 from k710.labels.orders import class_names, labels_sha256
 from k710.manifest.rules import Dedup, Rules
 from k710.tables.connection import connect, make_table, run
+from k710.tables.reading import open_table
 from k710.tables.schemas import ANNOTATIONS, DROPPED, LEAKAGE, MANIFEST, read_sql
 from k710.tables.sidecar import (
     TableSpec,
     disown,
     is_done,
-    open_table,
     read_sidecar,
+    require_shape,
     settle,
     write_table,
 )
@@ -76,7 +77,7 @@ class Summary:
 
     rules: Rules
     lists: tuple[ListCount, ...]  # by dataset, name and file
-    twins: tuple[str, ...]  # files not read because another has the same rows
+    unread: tuple[Unread, ...]  # the other files of the folder, and why
     not_protected: tuple[str, ...]  # val and test lists that were not there
     views: dict[str, int]  # view -> clips
     dropped: dict[str, dict[str, int]]  # k710 view -> reason -> rows
@@ -109,7 +110,7 @@ def build_manifest(
     if isinstance(protect, str) or isinstance(prefer, str):
         raise ValueError("protect and prefer are lists of names, not text")
     rules = Rules(tuple(protect), tuple(prefer), dedup)
-    files = find_lists(Path(annotations))
+    lists = find_lists(Path(annotations))
     work = Path(work)
     with (
         word_os_errors(work),
@@ -122,7 +123,7 @@ def build_manifest(
         is_new = write_annotations(
             con,
             work,
-            files,
+            lists.files,
             require_complete=require_complete,
             merge_editions=merge_editions,
             on_rows=lambda rows: on_progress("reading", rows, None),
@@ -131,7 +132,7 @@ def build_manifest(
         if built:
             on_progress("auditing", 0, None)
             _audit(con, work, rules)
-        return _summary(con, work, rules, files, built)
+        return _summary(con, work, rules, lists.unread, built)
 
 
 @contextlib.contextmanager
@@ -167,7 +168,7 @@ def _specs(work: Path, rules: Rules) -> list[TableSpec]:
     sidecar = read_sidecar(ANNOTATIONS.path(work))
     assert sidecar is not None
     inputs = {"annotations": sidecar.sha256, "labels": labels_sha256()}
-    notes = {"not_protected": sidecar.notes["not_protected"]}
+    notes = {"not_protected": sidecar.notes.get("not_protected")}
     params = asdict(rules)
     ids = "k710/manifest/ids.sql"
     uses = (ids, "k710/manifest/listed.sql", "k710/manifest/verdicts.sql")
@@ -211,15 +212,29 @@ def _audit(con: duckdb.DuckDBPyConnection, work: Path, rules: Rules) -> None:
 # --- summary
 
 
+@dataclass(frozen=True, slots=True)
+class _Notes:
+    lists: tuple[ListCount, ...]
+    not_protected: tuple[str, ...]
+    twins: tuple[Unread, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _OfAnnotations:
+    """What the sidecar of annotations.parquet says."""
+
+    notes: _Notes
+
+
 def _summary(
     con: duckdb.DuckDBPyConnection,
     work: Path,
     rules: Rules,
-    files: Sequence[ListFile],
+    unread: Sequence[Unread],
     built: Sequence[str],
 ) -> Summary:
     annotations = open_table(con, work, ANNOTATIONS)
-    lists = tuple(ListCount(**read) for read in annotations.notes["lists"])
+    notes = require_shape(annotations, ANNOTATIONS.path(work), _OfAnnotations).notes
     for table in (MANIFEST, DROPPED, LEAKAGE):
         open_table(con, work, table)
     counts = con.execute("select view, count(*) from manifest group by view order by view")
@@ -236,12 +251,12 @@ def _summary(
     )
     return Summary(
         rules=rules,
-        lists=lists,
-        twins=tuple(sorted(twin for file in files for twin in file.twins)),
-        not_protected=tuple(annotations.notes["not_protected"]),
+        lists=notes.lists,
+        unread=(*notes.twins, *unread),
+        not_protected=notes.not_protected,
         views=views,
         dropped=dropped,
-        duplicates=_duplicates(con, views, lists),
+        duplicates=_duplicates(con, views, notes.lists),
         leakage=tuple(LeakageRow(*row) for row in leakage),
         built=tuple(built),
         work=str(work),

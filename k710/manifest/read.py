@@ -11,9 +11,9 @@ import duckdb
 from k710.errors import SourceError, StageError, shown
 from k710.files import manifests_dir
 from k710.labels.orders import class_names, published_spelling
-from k710.tables.connection import run
+from k710.tables.connection import connect_to_read, run
+from k710.tables.reading import open_table
 from k710.tables.schemas import ANNOTATIONS, DROPPED, MANIFEST, Table, read_sql
-from k710.tables.sidecar import open_table
 from k710.tables.views import require_views
 
 if TYPE_CHECKING:  # a second of start-up that `explain` needn't pay
@@ -78,7 +78,7 @@ def load_view(view: str, *, work: str | os.PathLike[str] = "work") -> "pandas.Da
     `label` is a K710 row (Int16, <NA> in unlabelled test lists); rows are ordered by id and window.
     It writes nothing. StageError where nothing is built, or the view isn't in it.
     """
-    with duckdb.connect() as con:
+    with connect_to_read() as con:
         open_tables(con, Path(work), MANIFEST)
         require_views(con, Path(work), [view], may_be_empty=True)
         rows = con.execute(read_sql("k710/manifest/view.sql"), {"view": view})
@@ -91,7 +91,7 @@ def explain(youtube_id: str, *, work: str | os.PathLike[str] = "work") -> list[E
 
     It writes nothing. SourceError where no list has the id, StageError where nothing is built.
     """
-    with duckdb.connect() as con:
+    with connect_to_read() as con:
         open_tables(con, Path(work), ANNOTATIONS, MANIFEST, DROPPED)
         values = {"youtube_id": youtube_id, "label_names": list(class_names())}
         rows = run(con, read_sql("k710/manifest/explain.sql"), values)
@@ -108,7 +108,7 @@ def label_evidence(*, work: str | os.PathLike[str] = "work") -> list[NamePair]:
     """
     with (manifests_dir() / "aliases.csv").open(encoding="utf-8", newline="") as file:
         aliases = list(csv.DictReader(file))
-    with duckdb.connect() as con:
+    with connect_to_read() as con:
         open_tables(con, Path(work), ANNOTATIONS)
         rows = run(con, "select distinct label_raw from annotations where label_raw is not null")
         raw = [name for (name,) in rows]
@@ -127,7 +127,7 @@ def open_tables(con: duckdb.DuckDBPyConnection, work: Path, *tables: Table) -> N
     annotations = open_table(con, work, ANNOTATIONS) if tables else None
     rules = [sidecars[table].params for table in (MANIFEST, DROPPED) if table in sidecars]
     made_of_others = any(
-        sidecar.inputs["annotations"] != annotations.sha256
+        sidecar.inputs.get("annotations") != annotations.sha256
         for table, sidecar in sidecars.items()
         if table is not ANNOTATIONS and annotations is not None
     )

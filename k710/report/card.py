@@ -10,24 +10,24 @@ import hashlib
 import json
 import os
 import re
+import shlex
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import duckdb
-
 from k710.errors import StageError, printable
-from k710.files import replacing, sha256_of, word_os_errors
+from k710.files import replacing, word_os_errors
 from k710.labels.orders import class_names, labels_sha256
 from k710.manifest.read import open_tables
 from k710.report.status import read_status
 from k710.shards.plan import Planned, read_planned, seconds_per_shard
 from k710.sources.outcomes import done_shards
-from k710.tables.connection import run
+from k710.tables.connection import connect_to_read, run
+from k710.tables.reading import open_table
 from k710.tables.schemas import DROPPED, MANIFEST, PLAN, SOURCES, TABLES, Table
-from k710.tables.sidecar import Sidecar, parquet_pattern, read_sidecar
+from k710.tables.sidecar import Sidecar, read_sidecar
 from k710.video.encode import Encoding, bytes_per_second
 
 if TYPE_CHECKING:
@@ -38,12 +38,13 @@ __all__ = ["PUBLISHED", "Card", "card_text", "size_category", "write_card"]
 PUBLISHED = ("manifest", "annotations", "dropped", "leakage", "index")
 """The tables that may lie beside the card on the hub. The others tell of paths on this machine."""
 _MARK = re.compile(r"^<!-- k710 card (\w+): .* -->\n", re.M)
+_ENDS_CODE = re.compile(r"[`|<>]")  # what would end a code span or a cell
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>|#~&$])")  # what Markdown would read as more than text
 _DROPPED = """
 select split, reason, count(*) from dropped group by split, reason order by split desc, reason
 """
 _PLACES = """
-select list(distinct shard), count(*) > count(distinct clip_id) from read_parquet($path)
+select list(distinct shard), count(*) > count(distinct clip_id) from plan
 """
 
 
@@ -89,7 +90,7 @@ def card_text(
     """
     _refuse_bad_name(repo_id)
     work = Path(work)
-    with word_os_errors(work), duckdb.connect() as con:
+    with word_os_errors(work), connect_to_read() as con:
         open_tables(con, work, MANIFEST, DROPPED)
         dropped = run(con, _DROPPED)
     shards, plan = done_shards(work), read_sidecar(PLAN.path(work))
@@ -133,16 +134,28 @@ def _template() -> "Template":
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=StrictUndefined,
+        # No value breaks its line, whatever table it comes from.
+        finalize=lambda value: printable(value) if isinstance(value, str) else value,
     )
     environment.filters |= {
         "counted": lambda num, noun: f"{num:,} {noun}{'' if num == 1 else 's'}",
         "escaped": lambda text: _MARKUP.sub(r"\\\1", printable(text)),
+        "inert": lambda text: _ENDS_CODE.sub(_as_number, printable(str(text))),
+        "literal": json.dumps,
         "percent": "{:.2%}".format,
+        "quoted": lambda text: shlex.quote(printable(str(text))),
         "thousands": "{:,}".format,
     }
     text = resources.files("k710.report").joinpath("card_template.md").read_text(encoding="utf-8")
     return environment.from_string(text)
+
+
+def _as_number(match: re.Match[str]) -> str:
+    return f"\\x{ord(match[0]):02x}"
 
 
 def _refuse_to_replace(path: Path) -> None:
@@ -183,15 +196,10 @@ def _refuse_bad_name(repo_id: str | None) -> None:
 def _check_table(work: Path, table: Table) -> Sidecar | None:
     """The sidecar of a table that is there; StageError where it tells of other bytes."""
     path = table.path(work)
-    sidecar = read_sidecar(path)
-    if sidecar is None or not path.is_file():
+    if read_sidecar(path) is None or not path.is_file():
         return None
-    if sha256_of(path) != sidecar.sha256:
-        raise StageError(
-            f"{path} is not as it was written.\n"
-            f"Remove it, and build it again: {table.command} --work {work}"
-        )
-    return sidecar
+    with connect_to_read() as con:
+        return open_table(con, work, table)
 
 
 def size_category(num: int) -> str:
@@ -229,8 +237,9 @@ def _why_other_shards(work: Path, shards: dict[int, Sidecar], planned: Planned |
     path = PLAN.path(work)
     if planned is None or not path.is_file():
         return ["the plan is not there"]
-    with duckdb.connect() as con:
-        ((places, is_twice),) = run(con, _PLACES, {"path": parquet_pattern(path)})
+    with connect_to_read() as con:
+        open_table(con, work, PLAN)
+        ((places, is_twice),) = run(con, _PLACES)
     reasons = {
         "some were planned for only what had a copy then (`--found-only`)": (
             planned.is_found_only()

@@ -26,8 +26,9 @@ from k710.sources.outcomes import done_shards, open_outcomes
 from k710.sources.table import current_sources
 from k710.statuses import STATES, State, Status, parse_status
 from k710.tables.connection import connect, make_table, run
+from k710.tables.reading import open_table
 from k710.tables.schemas import MANIFEST, SOURCES, read_sql
-from k710.tables.sidecar import open_table, read_sidecar
+from k710.tables.sidecar import read_sidecar
 from k710.tables.views import require_views
 
 __all__ = [

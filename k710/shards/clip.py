@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import duckdb
 
 from k710.sources.clip_source import ClipSource
+from k710.tables.clip_ids import require_clip_id
 from k710.tables.connection import run
 from k710.tables.schemas import read_sql
 from k710.video.encode import Encoded
@@ -28,7 +29,7 @@ class PlannedClip:
     @property
     def name(self) -> str:
         """What is staged of it is called so, without the ending."""
-        return self.source.clip_id + (f".{self.turn}" if self.turn else "")
+        return require_clip_id(self.source.clip_id) + (f".{self.turn}" if self.turn else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ import json
 import socket
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field, replace
-from fractions import Fraction
 
 import msgspec
 
@@ -23,10 +22,10 @@ from k710.shards.clip import EncodedClip, PlannedClip, StoredClip
 from k710.shards.staging import read, remove, write
 from k710.statuses import Status
 from k710.video.byte_range import ByteRange
-from k710.video.cut import decoder_log
+from k710.video.container import open_video
+from k710.video.decoding import decoder_log
 from k710.video.encode import Encoding, encode_window, encoder_versions
-from k710.video.frames import open_video
-from k710.video.probe import Facts, Probed, facts_of, is_window, media_words, probe_clip
+from k710.video.probe import Facts, Probed, media_words, place_in, probe_clip
 from k710.video.profiles import COPY
 
 __all__ = [
@@ -150,19 +149,24 @@ def _make(task: ClipTask) -> tuple[EncodedClip, bytes | None]:
 
 def _encode(task: ClipTask) -> tuple[EncodedClip, bytes | None]:
     window, copy = task.clip.source.window, task.clip.source.copy
+    placed, facts = place_in(
+        task.source, window, trimmed=copy.trimmed, starts_at_s=copy.starts_at_s
+    )
+    if task.is_ambiguous(placed.trimmed):
+        return _ambiguous(task, facts), None
+    if placed.mismatch is not None:
+        return EncodedClip(Probed(Status.MISMATCHED, placed.mismatch, True, facts)), None
     with decoder_log() as log, task.source.opened() as file, open_video(file) as (_, stream):
-        facts = facts_of(stream)
-        trimmed = copy.trimmed
-        if trimmed is None:
-            trimmed = is_window(facts.duration_s, window)
-        if task.is_ambiguous(trimmed):
-            return _ambiguous(task, facts), None
-        begins = (
-            0 if trimmed else max(Fraction(0), window.start_s - Fraction(copy.starts_at_s or 0))
+        cut, encoded = encode_window(
+            stream,
+            log,
+            window,
+            task.settings.encoding,
+            from_s=placed.begins_s,
+            fps=placed.fps,
         )
-        cut, encoded = encode_window(stream, log, window, task.settings.encoding, from_s=begins)
     status, detail, _ = cut.status()
-    seen = Probed(status, detail, trimmed, facts)
+    seen = Probed(status, detail, placed.trimmed, facts, starts_at_s=placed.starts_at_s)
     if encoded is None:
         return EncodedClip(seen), None
     digest = hashlib.sha256(encoded.data).hexdigest()
@@ -172,8 +176,8 @@ def _encode(task: ClipTask) -> tuple[EncodedClip, bytes | None]:
 
 def _copy(task: ClipTask) -> tuple[EncodedClip, bytes | None] | None:
     """Take the source's own bytes; None where those are not the window as it is."""
-    window = task.clip.source.window
-    seen = probe_clip(task.source, window, trimmed=task.clip.source.copy.trimmed)
+    window, copy = task.clip.source.window, task.clip.source.copy
+    seen = probe_clip(task.source, window, trimmed=copy.trimmed, starts_at_s=copy.starts_at_s)
     if seen.status == Status.MISSING:
         return _unread(task, seen.detail), None
     if task.is_ambiguous(seen.trimmed):

@@ -17,7 +17,8 @@ import duckdb
 
 from k710.errors import StageError
 from k710.files import disk_full, locked, replacing, word_os_errors
-from k710.sources.outcomes import shard_name, tar_path
+from k710.sources.outcomes import HEADER_BYTES, is_header_of, shard_name, tar_path
+from k710.tables.clip_ids import require_clip_id
 from k710.tables.connection import run
 from k710.video.byte_range import ByteRange
 
@@ -105,11 +106,13 @@ def _not_there(con: duckdb.DuckDBPyConnection, root: Path, shard: int) -> list[_
 
 def _write(work: Path, root: Path, shard: int, clip: _Clip) -> None:
     tar = tar_path(work, shard)
-    data = b"".join(ByteRange(str(tar), clip.offset, clip.num_bytes).chunks())
-    if hashlib.sha256(data).hexdigest() != clip.sha256:
+    span = ByteRange(str(tar), clip.offset - HEADER_BYTES, clip.num_bytes + HEADER_BYTES)
+    data = b"".join(span.chunks())
+    header, data = data[:HEADER_BYTES], data[HEADER_BYTES:]
+    if not is_header_of(header, clip.clip_id) or hashlib.sha256(data).hexdigest() != clip.sha256:
         raise StageError(
             f"{clip.clip_id} in {tar} is not as it was written.\n"
             f"See what else isn't: k710 verify --work {work}"
         )
-    with replacing(_folder(root, shard) / f"{clip.clip_id}.mp4") as unfinished:
+    with replacing(_folder(root, shard) / f"{require_clip_id(clip.clip_id)}.mp4") as unfinished:
         unfinished.write_bytes(data)

@@ -12,15 +12,17 @@ start later go by that plan, be it hours later, until all are joined.
 
 import contextlib
 import fcntl
-import json
 import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from k710.errors import StageError, shown
+import msgspec
+
+from k710.errors import StageError, printable, shown
 from k710.files import flocked, locked, write_json
 from k710.part import Part
 
@@ -115,11 +117,14 @@ def _at_work(work: Path) -> dict[Part, str]:
     """The parts at work now, each with who it is; "" where it has not begun."""
     found = {}
     for path in sorted((work / "parts").glob("*_of_*.lock")):
-        number, _, of = path.stem.partition("_of_")
+        try:
+            part = Part.parse(path.stem.replace("_of_", "/"))
+        except ValueError:
+            continue
         with path.open("a+", encoding="utf-8") as file:
             if not flocked(file, fcntl.LOCK_SH):
                 file.seek(0)
-                found[Part(int(number), int(of))] = file.read().strip()
+                found[part] = file.read().strip()
     return found
 
 
@@ -147,28 +152,27 @@ def round_is_open(work: Path, part: Part, wish: Mapping[str, Any], *, write: boo
     If `write`, it is noted where there are now so many parts as `part` says. StageError where parts
     that aren't joined yet were started with other options.
     """
-    opened = _read(work / "parts" / "round.json")
+    opened = _read_round(work)
     if opened is None:
         return False
-    differing = [name for name in wish if opened["wish"].get(name) != wish[name]]
+    differing = [name for name in wish if opened.wish.get(name) != wish[name]]
     if differing:
         words = ", ".join(
-            f"{name} {shown(opened['wish'].get(name))} (now {shown(wish[name])})"
-            for name in differing
+            f"{name} {shown(opened.wish.get(name))} (now {shown(wish[name])})" for name in differing
         )
         raise StageError(
             f"The parts of this run were started with {words}.\n"
             f"Start part {part} like those; or join them first, with --finish instead of --part; "
             f"or remove {work}/parts if no part is at work."
         )
-    if write and opened["of"] != part.of:
+    if write and opened.of != part.of:
         begin_round(work, part, wish)
     return True
 
 
 def begin_round(work: Path, part: Part, wish: Mapping[str, Any]) -> None:
     """Note that the plan is made, and for what; the caller holds `planning`."""
-    write_json(work / "parts" / "round.json", {"of": part.of, "wish": dict(wish)})
+    write_json(work / "parts" / "round.json", asdict(_Round(part.of, dict(wish))))
 
 
 def end_round(work: Path) -> None:
@@ -182,8 +186,8 @@ def end_round(work: Path) -> None:
 
 def staging_of_round(work: Path) -> str | None:
     """Where the parts that aren't joined yet stage, each in a folder of its own."""
-    opened = _read(work / "parts" / "round.json")
-    return None if opened is None else opened["wish"].get("staging")
+    opened = _read_round(work)
+    return None if opened is None else str(opened.wish.get("staging"))
 
 
 def record_part(
@@ -202,14 +206,14 @@ def record_part(
 
 def unfinished(work: Path, views: Sequence[str], missing: Sequence[int]) -> StageError:
     """The error that shards of these views are `missing`, with the commands that make them."""
-    opened = _read(work / "parts" / "round.json")
+    opened = _read_round(work)
     command = f"k710 shard --views {','.join(views)} --work {work}"
     if opened is None:
         lines = [f"Make them: {command}"]
     else:
-        parts = {shard % opened["of"] + 1 for shard in missing}
+        parts = {shard % opened.of + 1 for shard in missing}
         lines = ["Run the parts again that lack some, with the options they had:"]
-        lines += [f"    {command} --part {Part(n, opened['of'])}" for n in sorted(parts)[:20]]
+        lines += [f"    {command} --part {Part(n, opened.of)}" for n in sorted(parts)[:20]]
         lines += [f"    and {len(parts) - 20} more"] if len(parts) > 20 else []
     named = ", ".join(f"{shard:06d}" for shard in list(missing)[:5])
     more = ", ..." if len(missing) > 5 else ""
@@ -218,8 +222,22 @@ def unfinished(work: Path, views: Sequence[str], missing: Sequence[int]) -> Stag
     return StageError("\n".join([text, *lines]))
 
 
-def _read(path: Path) -> Any:
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """What round.json says."""
+
+    of: Annotated[int, msgspec.Meta(ge=1, le=9999)]  # parts
+    wish: dict[str, Any]  # what the plan was made for
+
+
+def _read_round(work: Path) -> _Round | None:
+    path = work / "parts" / "round.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return msgspec.json.decode(path.read_bytes(), type=_Round)
+    except FileNotFoundError:
         return None
+    except ValueError as error:
+        raise StageError(
+            f"{path} is not what k710 writes there ({printable(str(error))}).\n"
+            f"Remove it if no part is at work: they plan as they did."
+        ) from error

@@ -13,11 +13,12 @@ from typing import Any
 
 import duckdb
 
-from k710.errors import StageError, shown
+from k710.errors import SchemaError, StageError, printable, shown
 from k710.sources.outcomes import done_shards
 from k710.tables.connection import make_table, run
+from k710.tables.reading import read_tables
 from k710.tables.schemas import PLAN, read_sql, table_path
-from k710.tables.sidecar import TableSpec, parquet_pattern, read_sidecar, write_table
+from k710.tables.sidecar import TableSpec, read_sidecar, require_shape, write_table
 from k710.video.encode import Encoding, bytes_per_second
 
 __all__ = [
@@ -82,6 +83,37 @@ class Planned:
         return any(generation.found_only for generation in self.generations)
 
 
+@dataclass(frozen=True, slots=True)
+class _EncodingParams:
+    profile: str
+    short_side: int
+    fps: str | None
+    audio: bool
+
+    def encoding(self, path: Path) -> Encoding:
+        """The encoding; SchemaError, which names the plan at `path`, where there is none such."""
+        try:
+            fps = None if self.fps is None else Fraction(self.fps)
+            return Encoding(self.profile, self.short_side, fps, self.audio)
+        except (ValueError, ZeroDivisionError) as error:
+            raise SchemaError(
+                f"{path}.json is not what this version writes: {printable(str(error))}."
+            ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Params:
+    encoding: _EncodingParams
+    generations: tuple[Generation, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _OfPlan:
+    """What the sidecar of the plan says."""
+
+    params: _Params
+
+
 def seconds_per_shard(shard_bytes: int, encoding: Encoding) -> int:
     """How many seconds of clips make about `shard_bytes`."""
     return max(1, round(shard_bytes / bytes_per_second(encoding)))
@@ -96,6 +128,7 @@ def extend_plan(con: duckdb.DuckDBPyConnection, work: Path, wish: Wish, *, write
     _open_planned(con, work)
     path = PLAN.path(work)
     former = read_sidecar(path) if path.is_file() else None
+    read_planned(work)  # or say what is wrong with what it was made of
     made_with = [shard.params for shard in done_shards(work).values()]
     for params in (*([former.params] if former else ()), *made_with[:1]):
         _refuse_other_encoding(work, params["encoding"], wish.encoding)
@@ -134,26 +167,24 @@ def open_plan(con: duckdb.DuckDBPyConnection, work: Path) -> None:
 
 def read_planned(work: Path) -> Planned | None:
     """Read what the plan on disk was made of; None where there is none."""
-    sidecar = read_sidecar(PLAN.path(work))
+    path = PLAN.path(work)
+    sidecar = read_sidecar(path)
     if sidecar is None:
         return None
-    params = dict(sidecar.params["encoding"])
-    fps = params.pop("fps")
-    encoding = Encoding(fps=None if fps is None else Fraction(fps), **params)
-    return Planned(encoding, tuple(Generation(**made) for made in sidecar.params["generations"]))
+    params = require_shape(sidecar, path, _OfPlan).params
+    return Planned(params.encoding.encoding(path), params.generations)
 
 
 def _open_planned(con: duckdb.DuckDBPyConnection, work: Path) -> None:
-    """Make `planned` the plan on disk, empty where there is none.
-
-    Its sidecar may be missing, after a kill: the table was replaced whole, and its rows must not be
-    lost, since shards are made by them.
-    """
-    run(con, f"create or replace temp table planned ({PLAN.declaration()})")
+    """Make `planned` the plan on disk, empty where there is none."""
     path = PLAN.path(work)
-    if path.exists():
-        insert = "insert into planned by name from read_parquet($path)"
-        run(con, insert, {"path": parquet_pattern(path)})
+    if path.exists() and read_sidecar(path) is None:
+        raise StageError(
+            f"{path} lacks its {path.name}.json, which says what it was made of.\n"
+            f"Put that back. Or remove {path.name}: the same command plans the same clips again, "
+            "and what is in shards stays there."
+        )
+    read_tables(con, work, "planned", PLAN, [path] if path.exists() else [])
 
 
 def _inputs(work: Path) -> dict[str, str]:

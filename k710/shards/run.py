@@ -6,6 +6,7 @@ several, each its part (parts.py); at the end index.parquet and sources.parquet 
 
 import contextlib
 import hashlib
+import logging
 import os
 import re
 import shutil
@@ -46,21 +47,16 @@ from k710.sources.cleanup import remove_stored
 from k710.sources.outcomes import done_shards, open_index, open_outcomes, shard_name
 from k710.sources.seen import have_returned
 from k710.sources.table import is_current, open_copies, open_sources, refresh_sources
-from k710.tables.connection import connect, run
+from k710.tables.connection import connect, connect_to_read, run
+from k710.tables.reading import open_table
 from k710.tables.schemas import INDEX, MANIFEST, PLAN, SOURCES, table_path
-from k710.tables.sidecar import (
-    Sidecar,
-    TableSpec,
-    is_done,
-    open_table,
-    read_sidecar,
-    settle,
-    write_table,
-)
+from k710.tables.sidecar import Sidecar, TableSpec, is_done, read_sidecar, settle, write_table
 from k710.tables.views import require_views
 from k710.video.encode import Encoding
 
 __all__ = ["finish_shards", "make_shards"]
+
+log = logging.getLogger(__name__)
 
 _MEMORY = "2GB"
 _BALANCED = Encoding()
@@ -180,8 +176,11 @@ def finish_shards(views: Sequence[str], *, work: str | os.PathLike[str] = "work"
             raise unfinished(work, views, missing)
         if not planned.is_found_only():
             _refuse_unplanned(con, work, views)
-        for folder in {_staging_place(work, None, None), staging_of_round(work)} - {None}:
-            clear(str(folder))
+        own = _staging_place(work, None, None)
+        elsewhere = staging_of_round(work)
+        clear(own)
+        if elsewhere is not None and elsewhere.rpartition("/")[2] == _own_name(work):
+            clear(elsewhere)
         _write_index(con, work)
         return summarise(
             con,
@@ -225,15 +224,21 @@ def _staging_place(work: Path, staging: str | os.PathLike[str] | None, part: Par
         given = os.fspath(staging)
         if "::" in given and "://" in given:
             raise StageError("--staging takes one URL, and no chain of them with `::`.")
-        if is_url(given) and re.match(r"[^/]+://[^/]*:[^/]*@", given):
+        if is_url(given) and re.match(r"[^/]+://([^/]*:[^/]*@|.*[?#])", given):
             raise StageError(
-                "--staging has a password in it, and parts write down where they stage.\n"
-                "Give fsspec the password in its own configuration, and the URL without."
+                "--staging has a password in it, or a query, and parts write down where they "
+                "stage.\n"
+                "Give fsspec what is secret in its own configuration, and the URL without."
             )
         root = given.rstrip("/") if is_url(given) else os.path.abspath(given)
         # Others may stage there, or keep what is none of ours: it is cleared at the end.
-        folder = f"{root}/k710-{hashlib.sha256(os.fsencode(own)).hexdigest()[:12]}"
+        folder = f"{root}/{_own_name(work)}"
     return folder if part is None else f"{folder}/{part.name}"
+
+
+def _own_name(work: Path) -> str:
+    """The name of the folder in which this work directory stages beside others."""
+    return f"k710-{hashlib.sha256(os.fsencode(os.path.abspath(work))).hexdigest()[:12]}"
 
 
 @contextlib.contextmanager
@@ -244,7 +249,7 @@ def _open_work(
 
     `refresh` first brings sources.parquet up to date, where a run or a download was killed.
     """
-    with duckdb.connect() as con:  # before a folder of a mistyped name is made
+    with connect_to_read() as con:  # before a folder of a mistyped name is made
         open_table(con, work, MANIFEST)
         require_views(con, work, views)
 
@@ -257,7 +262,8 @@ def _open_work(
                 return
             # What was not there when it was last looked for may be there again.
             if not is_current(work) or have_returned(con, work):
-                refresh_sources(con, work)
+                for remark in refresh_sources(con, work):
+                    log.warning(remark)
 
     if part is None:
         lock, spill = locked_without_parts(work), work

@@ -2,9 +2,13 @@
 
 Places are strings: a folder's, and `<folder>/<name>` of what lies in it. In a folder a file is
 there whole or not at all. A URL's backend may do otherwise: what is read must be checked.
+
+A folder in which k710 stages is called `staging`, `k710-` and twelve hexadecimal digits, or, in one
+of these, as a part is; and it holds a marker. No other is ever removed, whatever a file says.
 """
 
 import contextlib
+import re
 import shutil
 import uuid
 from collections.abc import Generator, Iterator, Sequence
@@ -15,32 +19,42 @@ from typing import Any
 from k710.errors import K710Error, MissingExtra, StageError, printable, shown
 from k710.files import is_url
 
-__all__ = ["clear", "names", "prepare", "read", "read_all", "remove", "write"]
+__all__ = ["MARKER", "clear", "names", "prepare", "read", "read_all", "remove", "write"]
 
+MARKER = ".k710-staging"
+_NAME = re.compile(r"(?:.*/)?(staging|k710-[0-9a-f]{12})(/[0-9]+_of_[0-9]+)?")
 _AT_ONCE = 16  # requests: one takes 20 to 100 ms on an object store, whatever its size
 
 
 def prepare(folder: str) -> None:
-    """Make the folder. StageError where that can't be."""
-    with _word_errors(folder):
-        if is_url(folder):
-            files, path = _open_url(folder)
-            files.makedirs(path, exist_ok=True)
-        else:
-            Path(folder).mkdir(parents=True, exist_ok=True)
+    """Make the folder, of a part also that of all parts, and mark them as k710's own.
+
+    StageError where that can't be.
+    """
+    parts = _NAME.fullmatch(folder)
+    whole = folder.rpartition("/")[0] if parts and parts[2] else folder
+    for place in dict.fromkeys((whole, folder)):
+        with _word_errors(place):
+            if is_url(place):
+                files, path = _open_url(place)
+                files.makedirs(path, exist_ok=True)
+            else:
+                Path(place).mkdir(parents=True, exist_ok=True)
+        write(f"{place}/{MARKER}", b"k710 stages clips here, and removes this folder when done\n")
 
 
 def names(folder: str) -> set[str]:
     """The names of the files in the folder; none where it is not there."""
     if not is_url(folder):
         with contextlib.suppress(FileNotFoundError):
-            return {path.name for path in Path(folder).iterdir()}
+            return {path.name for path in Path(folder).iterdir()} - {MARKER}
         return set()
     with _word_errors(folder):
         files, path = _open_url(folder)
         files.invalidate_cache()
         try:
-            return {place.rpartition("/")[2] for place in files.ls(path, detail=False)}
+            found = {place.rpartition("/")[2] for place in files.ls(path, detail=False)}
+            return found - {MARKER}
         except FileNotFoundError:
             return set()
 
@@ -98,7 +112,9 @@ def remove(places: Sequence[str]) -> None:
 
 
 def clear(folder: str) -> None:
-    """Remove the folder and what is in it, as far as that can be."""
+    """Remove a folder that `prepare` made and what is in it, as far as that can be."""
+    if not _NAME.fullmatch(folder) or read(f"{folder}/{MARKER}") is None:
+        return
     if not is_url(folder):
         shutil.rmtree(folder, ignore_errors=True)
         return
@@ -135,7 +151,7 @@ def _open_url(url: str) -> tuple[Any, str]:
         words = f"Staging at {shown(url)} needs another package, on every machine: {error}"
         raise MissingExtra(printable(words)) from error
     except Exception as error:  # backends raise what they like
-        what = printable(str(error)[:200])
+        what = printable(str(error))[:200]
         words = f"{shown(url)} can't be staged at: {what}.\nGive a folder, or another URL."
         raise StageError(words) from error
     return files, path
@@ -150,6 +166,6 @@ def _word_errors(folder: str) -> Iterator[None]:
     except Exception as error:  # backends raise what they like
         what = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
         raise StageError(
-            f"{printable(folder)} can't be staged at: {printable(str(what)[:300])}.\n"
+            f"{printable(folder)} can't be staged at: {printable(str(what))[:300]}.\n"
             "Mend that, and run the same command again: what is staged stays."
         ) from error

@@ -1,10 +1,11 @@
 """Are the shards what was written? Every byte is looked at, and told where it is not.
 
-Three things must agree: the tars, index.parquet with the tables of each shard, and the plan. A clip
-that could not be had is no fault of the shards.
+Four things must agree: the tars, index.parquet with the tables of each shard, the plan, and the
+labels of the manifest. A clip that could not be had is no fault of the shards.
 """
 
 import contextlib
+import json
 import os
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,22 +16,26 @@ from pathlib import Path
 import duckdb
 
 from k710.engines.local import Failed, run_local
-from k710.errors import MediaError, printable
+from k710.errors import K710Error, MediaError, printable
 from k710.files import locked, sha256_of, word_os_errors
 from k710.machine import usable_cores
+from k710.shards.write import sample_texts
 from k710.sources.outcomes import open_index, shard_name, tar_path
-from k710.tables.connection import connect, run
-from k710.tables.schemas import INDEX, PLAN, table_path
-from k710.tables.sidecar import Sidecar, open_table, parquet_pattern, read_sidecar
+from k710.tables.connection import connect, connect_to_read, run
+from k710.tables.reading import open_table, read_tables
+from k710.tables.schemas import INDEX, MANIFEST, OUTCOMES, PLAN, table_path
+from k710.tables.sidecar import Sidecar, read_sidecar
 from k710.video.byte_range import ByteRange
-from k710.video.cut import decoder_log
-from k710.video.frames import open_video
+from k710.video.container import open_video
+from k710.video.decoding import decoder_log
 from k710.video.probe import media_words
+from k710.video.streams import take_alone
 
 __all__ = ["Fault", "Verified", "verify_shards"]
 
 OnProgress = Callable[[str, int, int | None], None]  # what, done, total if known
 _TIMEOUT_S = 600
+_MAX_SAMPLE_BYTES = 1 << 20  # of a clip's JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +83,9 @@ def verify_shards(
     done, how much of it, and how much there is. StageError where there are no shards.
     """
     work = Path(work)
-    with duckdb.connect() as con:  # before a folder of a mistyped name is made
-        open_table(con, work, PLAN)
+    if not PLAN.path(work).is_file():  # before a folder of a mistyped name is made
+        with connect_to_read() as con:
+            open_table(con, work, PLAN)
     # A disk that can't be written has no run at work on it.
     lock = locked(work) if os.access(work, os.W_OK) else contextlib.nullcontext()
     with word_os_errors(work), lock, connect(work, memory_limit="2GB") as con:
@@ -89,11 +95,11 @@ def verify_shards(
 def _verified(
     con: duckdb.DuckDBPyConnection, work: Path, deep: bool, workers: int, on_progress: OnProgress
 ) -> Verified:
-    plan = PLAN.path(work)
-    if sha256_of(plan) != _sidecar(plan).sha256:
-        faults = [Fault(None, "plan.parquet is not as it was written")]
-        return Verified(0, 0, 0, 0, deep, tuple(faults))
-    open_table(con, work, PLAN)
+    try:
+        open_table(con, work, PLAN)
+        open_table(con, work, MANIFEST)
+    except K710Error as error:
+        return Verified(0, 0, 0, 0, deep, (Fault(None, _words_of(error, work)),))
     rows = run(con, "select distinct shard from plan order by shard")
     planned = [row[0] for row in rows]
     # Without a sidecar of its outcomes a shard is not done, whatever else of it there is: it will
@@ -129,6 +135,11 @@ def _sidecar(path: Path) -> Sidecar:
     return sidecar
 
 
+def _words_of(error: K710Error, work: Path) -> str:
+    """What is wrong with a table, without what to do about it; paths are below `work`."""
+    return str(error).partition("\n")[0].rstrip(".").replace(f"{work}/", "")
+
+
 def _stray_faults(work: Path, planned: Sequence[int]) -> list[Fault]:
     names = {f"{shard_name(shard)}.tar" for shard in planned}
     strays = [path.name for path in sorted((work / "shards").glob("*.tar"))]
@@ -139,25 +150,60 @@ def _shard_faults(con: duckdb.DuckDBPyConnection, work: Path, shard: int) -> Ite
     """What is wrong with one shard; where its tables are broken, that alone."""
     name = shard_name(shard)
     outcomes, index = (table_path(work, f"{folder}/{name}") for folder in ("outcomes", "shards"))
-    for path in (outcomes, index):
-        sidecar = read_sidecar(path)
-        if sidecar is None or not path.is_file() or sha256_of(path) != sidecar.sha256:
-            yield f"{path.parent.name}/{path.name} is not as it was written, or not finished"
-            return
+    try:
+        read_tables(con, work, "places", OUTCOMES, [outcomes])
+        read_tables(con, work, "indexed", INDEX, [index])
+    except K710Error as error:
+        yield _words_of(error, work)
+        return
     planned = "select position, clip_id from plan where shard = $shard order by position"
-    had = "select position, clip_id from read_parquet($path) order by position"
     rows = run(con, planned, {"shard": shard})
-    if rows != run(con, had, {"path": parquet_pattern(outcomes)}):
+    if rows != run(con, "select position, clip_id from places order by position"):
         yield f"the clips of outcomes/{name}.parquet are not those of the plan"
-    stored = "select clip_id from read_parquet($path) where stored order by position"
-    found = run(con, stored, {"path": parquet_pattern(outcomes)})
-    places = 'select clip_id, "offset", bytes from read_parquet($path)'
-    indexed = run(con, places, {"path": parquet_pattern(index)})
-    yield from _tar_faults(
-        tar_path(work, shard),
-        _sidecar(outcomes),
-        [row[0] for row in found],
-        {row[0]: row[1:] for row in indexed},
+    found = run(con, "select clip_id from places where stored order by position")
+    stored = [clip_id for (clip_id,) in found]
+    indexed = {row[0]: row[1:] for row in run(con, 'select clip_id, "offset", bytes from indexed')}
+    tar, sidecar = tar_path(work, shard), _sidecar(outcomes)
+    faults = list(_tar_faults(tar, sidecar, stored, indexed))
+    yield from faults or _label_faults(con, tar, sidecar, stored)
+
+
+def _label_faults(
+    con: duckdb.DuckDBPyConnection, tar: Path, sidecar: Sidecar, stored: Sequence[str]
+) -> Iterator[str]:
+    """Clips of a sound tar whose JSON says other labels than `manifest`, a table on `con`."""
+    if not stored:
+        return
+    expected = dict(sample_texts(con, stored))
+    with tarfile.open(tar, "r:") as archive:
+        for member in archive:
+            clip_id, _, ending = member.name.rpartition(".")
+            file = archive.extractfile(member) if ending == "json" else None
+            if file is None or clip_id not in expected:
+                continue
+            text = file.read(_MAX_SAMPLE_BYTES)
+            if text != expected[clip_id] and not _agree(text, expected[clip_id]):
+                words = f"says {printable(text.decode(errors='replace'))}"
+                yield f"shards/{tar.name}: {member.name} {words}, and the manifest otherwise"
+
+
+def _agree(text: bytes, expected: bytes) -> bool:
+    """Whether a clip's JSON has the labels of the manifest, in the views that both know.
+
+    Views come and go as the manifest is built anew, with more lists or by other rules; labels stay.
+    """
+    try:
+        sample = json.loads(text)
+        views = dict(sample["views"])
+        labels = {*views.values(), None}
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return False
+    wanted = json.loads(expected)
+    if views == wanted["views"]:
+        return bool(sample == wanted)
+    common = views.keys() & wanted["views"].keys()
+    return sample.get("label") in labels and all(
+        views[view] == wanted["views"][view] for view in common
     )
 
 
@@ -209,18 +255,20 @@ def _index_faults(
     It must be the union of the shards' own tables, as far as the last run that ended knew them.
     """
     path = INDEX.path(work)
-    sidecar = read_sidecar(path)
-    if sidecar is None and not path.exists():
+    if not path.exists() and read_sidecar(path) is None:
         return len(sound), []  # no run has ended yet
-    if sidecar is None or not path.is_file() or sha256_of(path) != sidecar.sha256:
-        return 0, [Fault(None, "index.parquet is not as it was written, or not finished")]
-    if "shards" not in sidecar.notes:
+    try:
+        sidecar = open_table(con, work, INDEX, name="whole")
+    except K710Error as error:
+        return 0, [Fault(None, _words_of(error, work))]
+    indexed = sidecar.notes.get("shards")
+    if not isinstance(indexed, list):
         return 0, [Fault(None, "index.parquet is not that of all shards")]
-    known = [shard for shard in sound if shard in sidecar.notes["shards"]]
+    known = [shard for shard in sound if shard in indexed]
     open_index(con, work, known)
-    con.read_parquet(parquet_pattern(path)).create_view("whole", replace=True)
     differing, repeated = run(
         con,
+        "with whole as (select * exclude (file_row_number) from whole) "
         "select (select count(*) from ((from index except from whole) union all "
         "(select whole.* from whole semi join (select distinct shard from index) using (shard) "
         "except from index))), (select count(*) - count(distinct clip_id) from whole)",
@@ -268,21 +316,25 @@ def _deep_faults(
 
 
 def _decoded(clip: _DeepTask) -> str | None:
-    """What is wrong with a clip, every frame of it decoded."""
+    """What is wrong with a clip, every frame of it decoded; its sound is not looked at."""
     num_frames = 0
+    size = (clip.width, clip.height)
     try:
         with (
             decoder_log() as log,
             clip.source.opened() as file,
             open_video(file) as (container, stream),
         ):
+            take_alone(stream)
+            log.clear()  # of what FFmpeg tried when it opened the file
             for frame in container.decode(stream):
                 num_frames += 1
+                if size == (clip.width, clip.height):
+                    size = (frame.width, frame.height)
                 if frame.is_corrupt:
                     return f"has a corrupt picture, number {num_frames - 1}"
             if log:
                 return f"can't be decoded cleanly: {log[0][2].strip()}"
-            size = (stream.codec_context.width, stream.codec_context.height)
     except MediaError as error:
         return f"can't be decoded: {media_words(error)}"
     if num_frames != clip.num_frames:

@@ -28,6 +28,7 @@ from k710.shards.clip import Outcome
 from k710.shards.encode_clip import ClipSettings
 from k710.shards.staging import read_all
 from k710.sources.outcomes import shard_name, tar_path
+from k710.tables.clip_ids import require_clip_id
 from k710.tables.connection import run
 from k710.tables.schemas import INDEX, OUTCOMES, TRIES, Table, read_sql
 from k710.tables.sidecar import TableSpec, write_table
@@ -35,7 +36,7 @@ from k710.tables.sidecar import TableSpec, write_table
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-__all__ = ["ChangedBytes", "add_member", "write_shard"]
+__all__ = ["ChangedBytes", "add_member", "sample_texts", "write_shard"]
 
 _ARROW = {
     "VARCHAR": pa.string(),
@@ -116,10 +117,11 @@ def _write_tar(
 ) -> list[int]:
     """Write the tar of these clips; returns where the bytes of each begin."""
     offsets = []
+    texts = [text for _, text in sample_texts(con, [one.source.clip_id for one in stored])]
     data = read_all([outcome.data_at or "" for outcome in stored])
     with tarfile.open(fileobj=file, mode="w", format=tarfile.USTAR_FORMAT) as tar, closing(data):
-        for outcome, text, video in zip(stored, _sample_texts(con, stored), data, strict=True):
-            clip_id = outcome.source.clip_id
+        for outcome, text, video in zip(stored, texts, data, strict=True):
+            clip_id = require_clip_id(outcome.source.clip_id)
             offsets.append(add_member(tar, f"{clip_id}.mp4", _check(outcome, video)))
             add_member(tar, f"{clip_id}.json", text)
     return offsets
@@ -141,10 +143,12 @@ def _check(outcome: Outcome, data: bytes | None) -> bytes:
     return data
 
 
-def _sample_texts(con: duckdb.DuckDBPyConnection, stored: Sequence[Outcome]) -> Iterator[bytes]:
-    """The JSON of each clip: its labels in the views of the manifest."""
+def sample_texts(
+    con: duckdb.DuckDBPyConnection, clip_ids: Sequence[str]
+) -> Iterator[tuple[str, bytes]]:
+    """Yield each clip_id that `manifest`, a table on `con`, has, and the JSON of its labels."""
     names = class_names()
-    values = {"clip_ids": [outcome.source.clip_id for outcome in stored]}
+    values = {"clip_ids": list(clip_ids)}
     for clip_id, label, views, labels in run(con, read_sql("k710/shards/samples.sql"), values):
         sample = {
             "clip_id": clip_id,
@@ -152,7 +156,7 @@ def _sample_texts(con: duckdb.DuckDBPyConnection, stored: Sequence[Outcome]) -> 
             "label_name": None if label is None else names[label],
             "views": dict(zip(views, labels, strict=True)),
         }
-        yield json.dumps(sample, separators=(",", ":")).encode()
+        yield clip_id, json.dumps(sample, separators=(",", ":")).encode()
 
 
 def _index_row(outcome: Outcome, offset: int) -> tuple[object, ...]:

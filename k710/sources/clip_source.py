@@ -76,7 +76,7 @@ class ClipSource:
 
     def after_probe(self, seen: Probed, *, tool: str) -> "ClipSource":
         """The row after `tool` looked into the copy."""
-        starts_at_s = self.copy.starts_at_s
+        starts_at_s = self.copy.starts_at_s if seen.starts_at_s is None else seen.starts_at_s
         if starts_at_s is None and seen.trimmed is not None:
             starts_at_s = float(self.window.start_s) if seen.trimmed else 0.0
         copy = replace(

@@ -4,15 +4,15 @@
 with
 
 files as (
-    select keep, ended_at, attempt, clips, unnest(files) as file,
+    select keep, place, clips, unnest(files) as file,
     from attempts
 ),
 
 newest as (
     select
         file.uri,
-        arg_max(keep, (ended_at, attempt)) as keep,
-        arg_max(file.num_bytes, (ended_at, attempt)) as bytes,
+        arg_max(keep, place) as keep,
+        arg_max(file.num_bytes, place) as bytes,
     from files
     group by file.uri
 ),

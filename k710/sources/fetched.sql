@@ -13,7 +13,7 @@ newest as (
     from concerned
     qualify row_number() over (
         partition by clip_id
-        order by ended_at desc, attempt desc, status, detail, seconds, num_bytes
+        order by place desc
     ) = 1
 )
 

@@ -3,12 +3,12 @@
 with
 
 files as (
-    select youtube_id, ended_at, attempt, tool, unnest(files) as file,
+    select youtube_id, place, tool, unnest(files) as file,
     from attempts
 ),
 
 having_clip as (
-    select clip_id, ended_at, attempt, tool, file,
+    select clip_id, place, tool, file,
     from files
     join wanted using (youtube_id)
     where len(file.clips) = 0 or list_contains(file.clips, clip_id)
@@ -24,5 +24,5 @@ from having_clip
 anti join discarded on discarded.uri = file.uri
 qualify row_number() over (
     partition by clip_id, file.uri
-    order by ended_at desc, attempt desc, file.num_bytes, file.starts_at_s, tool
+    order by place desc, file.num_bytes, file.starts_at_s
 ) = 1

@@ -15,20 +15,16 @@ from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 
 from k710.errors import SourceError, shown
+from k710.files import is_url
 from k710.sources.archives import ENDINGS, whole_members
 from k710.sources.stamps import Stamp, stamp_of
+from k710.video.formats import VIDEO_ENDINGS
 
-__all__ = ["VIDEO_ENDINGS", "Copy", "Remarks", "Tally", "find_copies", "roots_of"]
-
-VIDEO_ENDINGS = (
-    *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".flv", ".3gp", ".wmv", ".asf"),
-    *(".ts", ".m2ts", ".mts", ".mpg", ".mpeg", ".ogv", ".gif"),
-)
-"""How the names of videos that are taken end, in lower case. The content decides what they are."""
+__all__ = ["Copy", "Remarks", "Tally", "find_copies", "roots_of"]
 
 _OTHER_VIDEO_ENDINGS = (
-    *(".vob", ".divx", ".f4v", ".3g2", ".rm", ".rmvb", ".ogm", ".mxf", ".dv", ".m2v", ".mpe"),
-    *(".mp2", ".qt", ".xvid", ".amv", ".swf", ".nut", ".h264", ".264", ".hevc", ".265", ".y4m"),
+    *(".rm", ".rmvb", ".mxf", ".dv", ".mp2", ".xvid", ".amv", ".swf", ".nut"),
+    *(".h264", ".264", ".hevc", ".265", ".y4m"),
 )
 _UNREAD_ENDINGS = (
     *(".zip", ".7z", ".rar", ".tar.bz2", ".tar.xz", ".tar.zst", ".tbz2", ".txz", ".tzst"),
@@ -131,6 +127,12 @@ def roots_of(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
     if not paths:
         raise SourceError("No folder, archive or video was named.\nName one: --videos ./videos")
     roots: list[str] = []
+    for path in paths:
+        if is_url(str(path)):
+            raise SourceError(
+                f"{shown(path)} is an address, and videos are looked for on disks.\n"
+                "Mount it, or copy what lies there."
+            )
     for root in sorted({os.path.abspath(path) for path in paths}):
         if not _is_text(root):
             raise SourceError(f"The name {shown(root)} is no UTF-8. Rename it.")

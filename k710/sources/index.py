@@ -19,9 +19,9 @@ from k710.sources.name_patterns import add_pattern, check_pattern
 from k710.sources.seen import look_at_known, see
 from k710.sources.table import SourceInputs, source_tables, write_sources
 from k710.statuses import Status
-from k710.tables.connection import connect, make_table, run
+from k710.tables.connection import connect, connect_to_read, make_table, run
+from k710.tables.reading import open_table
 from k710.tables.schemas import COPIES, MANIFEST, SOURCES, read_sql
-from k710.tables.sidecar import open_table
 
 if TYPE_CHECKING:
     from k710.sources.clip_source import ClipSource
@@ -93,7 +93,7 @@ def index_videos(
         check_pattern(name_pattern)
     roots = [_below(root) for root in roots_of(videos)]
     work = Path(work)
-    with duckdb.connect() as con:  # before a folder of a mistyped name is made
+    with connect_to_read() as con:  # before a folder of a mistyped name is made
         open_table(con, work, MANIFEST)
     unreadable: list[str] = []
     with (
@@ -112,7 +112,7 @@ def index_videos(
         if probe:
             _probe(con, work, inputs, workers, on_progress)
         lost = [f"{what} What it knew of copies elsewhere is lost." for what in unreadable]
-        return _summary(con, work, [*lost, *remarks.lines()])
+        return _summary(con, work, [*lost, *remarks.lines(), *inputs.remarks])
 
 
 def _find(

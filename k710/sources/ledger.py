@@ -2,7 +2,8 @@
 
 work/ledger/003_of_016.jsonl is that of part 3; 001_of_001.jsonl of a run that has no parts. One
 process at a time appends to a file: it holds a lock on it. A last line that a kill cut short does
-not count. What the lines say of each clip is in fetched.sql.
+not count, nor does one of another shape, which is said. What the lines say of each clip is in
+fetched.sql; what a failure's words mean is up to refusals.py whenever they are read.
 """
 
 import contextlib
@@ -16,15 +17,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 
 from k710.errors import StageError
 from k710.files import flocked
 from k710.part import Part
-from k710.sources.outcomes import rename_statuses
-from k710.statuses import Status
-from k710.tables.connection import run
+from k710.sources.refusals import status_today
+from k710.statuses import FORMER_NAMES, Status
+from k710.tables.connection import first_line, make_table, parquet_pattern, run
 from k710.tables.schemas import read_sql
-from k710.tables.sidecar import parquet_pattern
 
 __all__ = [
     "Attempt",
@@ -35,6 +36,7 @@ __all__ = [
     "open_ledger",
     "others_at_work",
     "read_attempts",
+    "reread_statuses",
 ]
 
 _COLUMNS = {
@@ -88,6 +90,7 @@ class Attempt:
     seconds: float
     is_wall: bool
     keep: bool
+    site: str  # what was asked: the template of addresses, `without_secrets`
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +139,11 @@ def open_ledger(work: Path, part: Part, *, tool: str) -> Iterator[Ledger]:
 def others_at_work(work: Path, part: Part) -> list[Part]:
     """The other parts that are being downloaded now."""
     found = []
-    for path in sorted(ledger_dir(work).glob("*_of_*.jsonl")):
-        number, _, of = path.stem.partition("_of_")
-        other = Part(int(number), int(of))
+    for path in _files(work):
+        try:
+            other = Part.parse(path.stem.replace("_of_", "/"))
+        except ValueError:  # a name that is none of ours
+            continue
         if other != part:
             with path.open("rb") as file:
                 if not flocked(file, fcntl.LOCK_SH):
@@ -148,20 +153,72 @@ def others_at_work(work: Path, part: Part) -> list[Part]:
 
 def ledger_sha256(work: Path) -> str:
     """A hash of how far the ledger's files go; they only ever grow."""
-    paths = sorted(ledger_dir(work).glob("*.jsonl"))
-    lines = [f"{path.name} {path.stat().st_size}\n" for path in paths]
+    lines = [f"{path.name} {path.stat().st_size}\n" for path in _files(work)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def read_attempts(con: duckdb.DuckDBPyConnection, work: Path) -> None:
-    """Make `attempts` a table on `con`: one row for each line of the ledger."""
+def _files(work: Path) -> list[Path]:
+    return [path for path in sorted(ledger_dir(work).glob("*.jsonl")) if path.is_file()]
+
+
+def read_attempts(con: duckdb.DuckDBPyConnection, work: Path) -> list[str]:
+    """Make `attempts` a table on `con`: one row for each line of the ledger; returns remarks.
+
+    A status is what the words mean today. StageError where a file can't be read.
+    """
     columns = ", ".join(f"{name} {kind}" for name, kind in _COLUMNS.items())
-    run(con, f"create or replace temp table attempts ({columns})")
-    files = [parquet_pattern(path) for path in sorted(ledger_dir(work).glob("*.jsonl"))]
-    if files:
-        run(
-            con,
-            f"insert into attempts\n{read_sql('k710/sources/attempts.sql')}",
-            {"files": files, "columns": _COLUMNS},
-        )
-        rename_statuses(con, "attempts")
+    declared = f"file varchar, line bigint, is_good boolean, {columns}"
+    run(con, f"create or replace temp table lines ({declared})")
+    values = {"columns": _COLUMNS, "statuses": [*Status, *FORMER_NAMES]}
+    for path in _files(work):
+        of_file = {"name": path.name, "path": parquet_pattern(path)}
+        path.open("rb").close()  # an OSError is worded elsewhere
+        try:
+            sql = f"insert into lines\n{read_sql('k710/sources/ledger_lines.sql')}"
+            run(con, sql, {**values, **of_file})
+        except duckdb.InvalidInputException as error:  # a line that is no line's length
+            raise StageError(
+                f"{path} can't be read ({first_line(error)}).\nMend it, or move it away."
+            ) from error
+    now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)
+    make_table(con, "attempts", read_sql("k710/sources/attempts.sql"), {"now": now})
+    wrong = run(con, read_sql("k710/sources/wrong_lines.sql"))
+    run(con, "drop table lines")
+    reread_statuses(con, "attempts", unexplained="is_unexplained")
+    return [
+        f"{num:,} of the lines in {path} are no attempts that k710 wrote, and don't count; the "
+        f"first is line {line:,}."
+        for name, num, line in wrong
+        for path in [ledger_dir(work) / name]
+    ]
+
+
+def reread_statuses(
+    con: duckdb.DuckDBPyConnection,
+    table: str,
+    *,
+    where: str = "true",
+    unexplained: str | None = None,
+) -> None:
+    """Set `status` in those rows of a temporary table to what their `detail` means today.
+
+    `unexplained` is a column that is set to whether the site gave no known reason.
+    """
+    said = run(con, f"select distinct status, detail from {table} where {where}")
+    rows = [(*words, status_today(*words)) for words in said]
+    changed = [
+        (status, words, made.status.value, made.is_unexplained)
+        for status, words, made in rows
+        if status != made.status or made.is_unexplained
+    ]
+    if not changed:
+        return
+    columns = [pa.array(list(column)) for column in zip(*changed, strict=True)]
+    con.register("reread", pa.table(columns, names=["old", "words", "new", "is_so"]))
+    also = "" if unexplained is None else f", {unexplained} = is_so"
+    run(
+        con,
+        f"update {table} set status = new{also} from reread "
+        f"where status = old and detail is not distinct from words and {where}",
+    )
+    con.unregister("reread")

@@ -9,19 +9,23 @@ The sidecar of the last is written last: with it the shard is done.
 """
 
 import hashlib
+import tarfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 
-from k710.errors import SchemaError, StageError
 from k710.statuses import FORMER_NAMES
-from k710.tables.connection import first_line, run
-from k710.tables.schemas import INDEX, OUTCOMES, TRIES, Table, table_path
-from k710.tables.sidecar import Sidecar, parquet_pattern, read_sidecar
+from k710.tables.connection import run
+from k710.tables.reading import read_tables
+from k710.tables.schemas import INDEX, OUTCOMES, TRIES, table_path
+from k710.tables.sidecar import Sidecar, read_sidecar, require_shape
 
 __all__ = [
+    "HEADER_BYTES",
     "done_shards",
+    "is_header_of",
     "open_index",
     "open_outcomes",
     "outcomes_sha256",
@@ -32,6 +36,10 @@ __all__ = [
 ]
 
 
+HEADER_BYTES = tarfile.BLOCKSIZE
+"""Before the bytes of each member of a shard."""
+
+
 def shard_name(shard: int) -> str:
     """`000000`: the name of a shard's files without their endings."""
     return f"{shard:06d}"
@@ -40,6 +48,32 @@ def shard_name(shard: int) -> str:
 def tar_path(work: Path, shard: int) -> Path:
     """Where the shard's tar lies."""
     return work / "shards" / f"{shard_name(shard)}.tar"
+
+
+def is_header_of(header: bytes, clip_id: str) -> bool:
+    """Whether the `HEADER_BYTES` before some bytes of a shard say that those are this clip's."""
+    return header[:100].rstrip(b"\0") == f"{clip_id}.mp4".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class _Params:
+    encoding: dict[str, str | int | bool | None]
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Notes:
+    tar_bytes: int | None
+    tar_sha256: str | None
+    num_stored: int
+
+
+@dataclass(frozen=True, slots=True)
+class _OfShard:
+    """What the sidecar of a shard's outcomes says."""
+
+    params: _Params
+    notes: _Notes
 
 
 def done_shards(work: Path) -> dict[int, Sidecar]:
@@ -54,7 +88,7 @@ def done_shards(work: Path) -> dict[int, Sidecar]:
             continue
         shard = int(path.stem)
         tar = tar_path(work, shard)
-        size = sidecar.notes.get("tar_bytes")
+        size = require_shape(sidecar, path, _OfShard).notes.tar_bytes
         there = tar.stat().st_size if tar.is_file() else None
         if there == size and read_sidecar(table_path(work, f"shards/{path.stem}")) is not None:
             done[shard] = sidecar
@@ -64,13 +98,13 @@ def done_shards(work: Path) -> dict[int, Sidecar]:
 def open_index(con: duckdb.DuckDBPyConnection, work: Path, shards: Sequence[int]) -> None:
     """Make `index` a table on `con`: the rows of these shards, by the shards' own tables."""
     paths = [table_path(work, f"shards/{shard_name(shard)}") for shard in shards]
-    _read_all(con, work, "index", INDEX, paths)
+    read_tables(con, work, "index", INDEX, paths)
 
 
 def open_outcomes(con: duckdb.DuckDBPyConnection, work: Path, shards: Sequence[int]) -> None:
     """Make `outcomes` a table on `con`: all rows of these shards, none where there are none."""
     paths = [table_path(work, f"outcomes/{shard_name(shard)}") for shard in shards]
-    _read_all(con, work, "outcomes", OUTCOMES, paths)
+    read_tables(con, work, "outcomes", OUTCOMES, paths)
     rename_statuses(con, "outcomes")
 
 
@@ -86,12 +120,12 @@ def read_outcomes(
     else:
         names = [shard_name(shard) for shard in shards]
     outcomes = [table_path(work, f"outcomes/{name}") for name in names]
-    _read_all(con, work, "recorded", OUTCOMES, outcomes)
+    read_tables(con, work, "recorded", OUTCOMES, outcomes)
     rename_statuses(con, "recorded")
     tries = [table_path(work, f"tries/{name}") for name in names]
     # Earlier versions left none.
     there = [path for path in tries if read_sidecar(path) is not None and path.is_file()]
-    _read_all(con, work, "recorded_tries", TRIES, there)
+    read_tables(con, work, "recorded_tries", TRIES, there)
 
 
 def rename_statuses(con: duckdb.DuckDBPyConnection, table: str) -> None:
@@ -114,30 +148,3 @@ def outcomes_sha256(work: Path) -> str:
     """A hash of all outcomes that there are: what `sources.parquet` notes as its input."""
     lines = [f"{path.name} {sha256}\n" for path, sha256 in _outcome_files(work).items()]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def _read_all(
-    con: duckdb.DuckDBPyConnection, work: Path, name: str, table: Table, paths: Sequence[Path]
-) -> None:
-    """Make `name` one table of all the files. SchemaError, StageError where one can't be used."""
-    run(con, f"create or replace temp table {name} ({table.declaration()})")
-    if not paths:
-        return
-    files = [parquet_pattern(path) for path in paths]
-    try:
-        relation = con.read_parquet(files)
-        found = dict(zip(relation.columns, map(str, relation.types), strict=True))
-        if found != table.columns:
-            raise SchemaError(_again(work, paths[0].parent, "are of another version of k710"))
-        run(con, f"insert into {name} by name from read_parquet($files)", {"files": files})
-    except duckdb.Error as error:
-        raise StageError(
-            _again(work, paths[0].parent, f"can't be read ({first_line(error)})")
-        ) from error
-
-
-def _again(work: Path, folder: Path, what: str) -> str:
-    return (
-        f"Tables in {folder} {what}.\n"
-        f"Remove them, and make their shards again: {OUTCOMES.command} --work {work}"
-    )

@@ -11,10 +11,9 @@ from k710.engines.local import Failed, run_local
 from k710.sources.clip_source import ClipSource, CopyReader
 from k710.statuses import Status
 from k710.video.byte_range import ByteRange
-from k710.video.cut import Window
 from k710.video.probe import Facts, Probed, probe_clip
 
-__all__ = ["ProbeTask", "probe_copies", "probe_task", "window_in_file"]
+__all__ = ["ProbeTask", "probe_copies", "probe_task"]
 
 TIMEOUT_S = 600.0  # a whole video has gigabytes to hash
 _TOOL = f"probe av {av.__version__}"
@@ -28,16 +27,15 @@ class ProbeTask:
     clips: tuple[ClipSource, ...]
 
 
-def window_in_file(clip: ClipSource) -> Window:
-    """The clip's window, in seconds after the file's first frame unless that is trimmed."""
-    skipped = int(clip.copy.starts_at_s or 0) if clip.copy.trimmed is False else 0
-    return Window(clip.window.start_s - skipped, clip.window.end_s - skipped)
-
-
 def probe_task(task: ProbeTask) -> tuple[Probed, ...]:
     """Look into the copy for each of its clips: the function that workers run."""
     return tuple(
-        probe_clip(task.source, window_in_file(clip), trimmed=clip.copy.trimmed)
+        probe_clip(
+            task.source,
+            clip.window,
+            trimmed=clip.copy.trimmed,
+            starts_at_s=clip.copy.starts_at_s,
+        )
         for clip in task.clips
     )
 

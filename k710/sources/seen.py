@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from k710.sources.stamps import look_at_all
 from k710.tables.connection import run
+from k710.tables.reading import open_table
 from k710.tables.schemas import COPIES, read_sql
-from k710.tables.sidecar import open_table
 
 __all__ = ["have_returned", "look_again", "look_at_known", "make_seen", "see"]
 

@@ -11,7 +11,7 @@ candidates.sql which may be which clip and which comes first, sources.sql takes 
 import contextlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,17 @@ from k710.labels.orders import (
     labels_sha256,
     resolve_label,
 )
-from k710.sources.find import VIDEO_ENDINGS
-from k710.sources.ledger import ledger_sha256, read_attempts
+from k710.sources.ledger import ledger_sha256, read_attempts, reread_statuses
 from k710.sources.name_patterns import read_names
 from k710.sources.outcomes import outcomes_sha256, read_outcomes, rename_statuses
+from k710.sources.refusals import refusals_sha256
 from k710.sources.seen import look_again, make_seen
 from k710.statuses import statuses_sha256
 from k710.tables.connection import make_table, run
+from k710.tables.reading import open_table
 from k710.tables.schemas import COPIES, MANIFEST, SOURCES, Table, read_sql
-from k710.tables.sidecar import Sidecar, TableSpec, is_done, open_table, read_sidecar, write_table
+from k710.tables.sidecar import Sidecar, TableSpec, is_done, read_sidecar, write_table
+from k710.video.formats import VIDEO_ENDINGS
 
 __all__ = [
     "SourceInputs",
@@ -61,11 +63,13 @@ _STEPS = (  # made of `seen`
 )
 _LEDGER = ("discarded", "fetched_files", "fetched")  # made of the ledger
 _USES = (
-    *("wanted", "decoded", "tried", "doubted", *_LEDGER, "outdated", "kept", "pattern_names"),
+    *("wanted", "decoded", "tried", "doubted", "ledger_lines", "attempts", *_LEDGER),
+    *("outdated", "kept", "pattern_names"),
     *(step for step in _STEPS if step != "folders"),
 )
 _INPUTS = ("former", "wanted", "recorded", "recorded_tries", "decoded", "tried", "probed", "seen")
 _TABLES = (*_STEPS, *_INPUTS, "attempts", *_LEDGER, "pattern_names")
+_BY_DOWNLOADS = "uri is null and starts_with(tool, 'yt-dlp')"
 _SHARED_FOLDERS = """
 select distinct folder from named
 join (select youtube_id from wanted group by youtube_id having count(*) > 1) using (youtube_id)
@@ -75,10 +79,11 @@ where time_start is null
 
 @dataclass(frozen=True, slots=True)
 class SourceInputs:
-    """What the tables are made of: the hashes of inputs, and how names are read besides."""
+    """What the tables are made of: the hashes of inputs, how names are read, what is to be said."""
 
     hashes: Mapping[str, str]
     name_patterns: Mapping[str, str]  # by the folder, with a slash at its end, that each is of
+    remarks: tuple[str, ...] = ()
 
     def spec(self, table: Table, notes: Mapping[str, Any], **more: str) -> TableSpec:
         """The spec of one of the two tables; `more` are hashes of further inputs."""
@@ -100,19 +105,23 @@ def is_current(work: Path) -> bool:
     return is_of_these and is_done(work, inputs.spec(SOURCES, {}, copies=copies.sha256))
 
 
-def refresh_sources(con: duckdb.DuckDBPyConnection, work: Path) -> None:
+def refresh_sources(con: duckdb.DuckDBPyConnection, work: Path) -> tuple[str, ...]:
     """Write sources.parquet of what it says, of the ledger and outcomes/; no folder is searched.
 
-    Where there is none, every clip that was not downloaded is missing. The caller holds the lock of
-    `work`, and `con` is of `tables.connect`. StageError where there is no manifest.
+    Returns remarks, such as how many clips have another status by the rules of today. Where there
+    is no table, every clip that was not downloaded is missing. The caller holds the lock of `work`,
+    and `con` is of `tables.connect`. StageError where there is no manifest.
     """
     with source_tables(con, work) as inputs:
         _keep_all(con)
         write_sources(con, work, inputs)
+        return inputs.remarks
 
 
-def current_sources(con: duckdb.DuckDBPyConnection, work: Path) -> None:
+def current_sources(con: duckdb.DuckDBPyConnection, work: Path) -> tuple[str, ...]:
     """Make `sources` a table on `con` as `refresh_sources` would write it. It writes nothing.
+
+    Returns the same remarks.
 
     `manifest` is there as well afterwards. StageError where there is no manifest.
     """
@@ -120,11 +129,12 @@ def current_sources(con: duckdb.DuckDBPyConnection, work: Path) -> None:
     run(con, "drop table if exists temp.sources")  # of an earlier call, before a download
     if is_current(work):
         open_table(con, work, SOURCES)
-        return
+        return ()
     with source_tables(con, work) as inputs:
         _keep_all(con)
         make_steps(con, _STEPS, inputs.name_patterns)
         make_table(con, "sources", read_sql(SOURCES.sql))
+    return inputs.remarks
 
 
 def open_sources(con: duckdb.DuckDBPyConnection, work: Path) -> tuple[Sidecar, Sidecar]:
@@ -133,8 +143,7 @@ def open_sources(con: duckdb.DuckDBPyConnection, work: Path) -> tuple[Sidecar, S
     StageError where one isn't built, or sources.parquet is of another manifest or other rules.
     """
     manifest, sources = open_table(con, work, MANIFEST), open_table(con, work, SOURCES)
-    rules = {"labels": labels_sha256(), "statuses": statuses_sha256()}
-    inputs = SourceInputs({**sources.inputs, **rules}, _patterns_of(sources))
+    inputs = SourceInputs({**sources.inputs, **_rules()}, _patterns_of(sources))
     if sources.fingerprint != inputs.spec(SOURCES, {}).fingerprint():
         why = f"sources.parquet in {work} was written by another version of k710."
     elif sources.inputs.get("manifest") != manifest.sha256:
@@ -184,12 +193,13 @@ def source_tables(
         make_seen(con)
         _read_former(con, work, on_unreadable)
         read_outcomes(con, work)
-        read_attempts(con, work)
+        remarks = read_attempts(con, work)
         make_steps(con, ("wanted", "decoded", "tried"))
         look_again(con)
         make_steps(con, _LEDGER)
+        remarks += _reread_former(con, work)
         run(con, read_sql("k710/sources/outdated.sql"))
-        yield inputs
+        yield replace(inputs, remarks=tuple(remarks))
     finally:
         run(con, "drop view if exists on_disk")
         for name in _TABLES:
@@ -216,10 +226,17 @@ def _hashes(work: Path) -> dict[str, str]:
     manifest = read_sidecar(MANIFEST.path(work))
     return {
         "manifest": "" if manifest is None else manifest.sha256,
-        "labels": labels_sha256(),
-        "statuses": statuses_sha256(),
+        **_rules(),
         "outcomes": outcomes_sha256(work),
         "ledger": ledger_sha256(work),
+    }
+
+
+def _rules() -> dict[str, str]:
+    return {
+        "labels": labels_sha256(),
+        "statuses": statuses_sha256(),
+        "refusals": refusals_sha256(),
     }
 
 
@@ -260,6 +277,23 @@ def _read_former(
         else:
             has_copies = True
     rename_statuses(con, "former")
+
+
+def _reread_former(con: duckdb.DuckDBPyConnection, work: Path) -> list[str]:
+    """Give what downloads once found out the statuses of today's rules; remarks how many change."""
+    former = read_sidecar(SOURCES.path(work))
+    if former is None or former.inputs.get("refusals") == refusals_sha256():
+        return []
+    make_table(con, "before", f"select clip_id, status from former where {_BY_DOWNLOADS}")
+    reread_statuses(con, "former", where=_BY_DOWNLOADS)
+    ((clips, videos),) = run(con, read_sql("k710/sources/reopened.sql"))
+    run(con, "drop table temp.before")
+    if not clips:
+        return []
+    return [
+        f"{clips:,} clips of {videos:,} videos count as pending, which an earlier version called "
+        "final: what was said of them is no known reason of the video itself."
+    ]
 
 
 def _keep_all(con: duckdb.DuckDBPyConnection) -> None:

@@ -1,24 +1,43 @@
 """DuckDB connections that stay within their memory, and say in words what stopped them."""
 
 import contextlib
+import glob
 import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import duckdb
 
-from k710.errors import StageError
+from k710.errors import StageError, printable
 from k710.files import disk_full
 from k710.machine import num_bytes_of, usable_cores
 from k710.statuses import statuses_table
 from k710.tables.schemas import read_sql
 
-__all__ = ["connect", "define_common", "first_line", "make_table", "run"]
+__all__ = [
+    "QUERY_ERRORS",
+    "connect",
+    "connect_to_read",
+    "define_common",
+    "find_damaged",
+    "first_line",
+    "make_table",
+    "note_opened",
+    "parquet_pattern",
+    "run",
+    "unreadable",
+]
 
 MAX_THREADS = 256
+QUERY_ERRORS = (duckdb.Error, RuntimeError)
+"""What DuckDB raises: RuntimeError where its words are no UTF-8, and at Ctrl-C."""
+
+# The tables that each connection reads, by path, with the command that builds one again.
+_opened: WeakKeyDictionary[duckdb.DuckDBPyConnection, dict[Path, str]] = WeakKeyDictionary()
 
 
 def run(
@@ -66,10 +85,10 @@ def connect(
     # Memory grows with threads: full-size lists peak at 0.88, 0.96 and 1.02 GB with 2, 4 and 8.
     settings["threads"] = threads or min(4, usable_cores())
     try:
-        with duckdb.connect(config=settings) as con:
+        with duckdb.connect(config=settings) as con, _word_damage(con):
             define_common(con)
             yield con
-    except (duckdb.Error, RuntimeError) as error:
+    except QUERY_ERRORS as error:
         # Ctrl-C inside a query comes out as whatever was under way. (A path may say "interrupted".)
         if re.search("KeyboardInterrupt|Query interrupted|INTERRUPT Error", str(error)):
             raise KeyboardInterrupt from error
@@ -79,6 +98,58 @@ def connect(
         raise worded from error
     finally:
         shutil.rmtree(spill, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def connect_to_read() -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB connection for a few queries of tables: what is in a .sql file runs on it.
+
+    A table that turns out to be damaged inside the block becomes a StageError that names it.
+    """
+    with duckdb.connect() as con, _word_damage(con):
+        define_common(con)
+        yield con
+
+
+@contextlib.contextmanager
+def _word_damage(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    try:
+        yield
+    except QUERY_ERRORS as error:
+        is_of_data = not isinstance(error, duckdb.InterruptException | duckdb.OutOfMemoryException)
+        damage = find_damaged(con) if is_of_data else None
+        if damage is None:
+            raise
+        raise damage from error
+
+
+def note_opened(con: duckdb.DuckDBPyConnection, tables: Mapping[Path, str]) -> None:
+    """Remember that `con` reads these files, and the commands that build them again."""
+    _opened.setdefault(con, {}).update(tables)
+
+
+def find_damaged(con: duckdb.DuckDBPyConnection) -> StageError | None:
+    """Look for a table, of those that `con` reads, that can't be read to its end."""
+    for path, command in _opened.get(con, {}).items():
+        whole = "select max(hash(rows)) from read_parquet($path) as rows"
+        try:
+            with duckdb.connect() as other:
+                run(other, whole, {"path": parquet_pattern(path)})
+        except QUERY_ERRORS as error:
+            return unreadable(path, first_line(error), command)
+    return None
+
+
+def parquet_pattern(path: Path) -> str:
+    """What DuckDB's readers take for just this file."""
+    return glob.escape(os.path.abspath(path))
+
+
+def unreadable(path: Path, why: str, command: str) -> StageError:
+    """Make the error that says of a table that it is damaged, and which command builds it again."""
+    return StageError(
+        f"{path} can't be read ({printable(why)}).\nRemove it, and build it again: {command}"
+    )
 
 
 def _worded(error: Exception, work: Path, memory_limit: str) -> StageError | None:

@@ -31,10 +31,15 @@ class Table:
     columns: Mapping[str, str]  # in order, with DuckDB's types
     sql: str  # the .sql file that makes it, as `read_sql` takes it
     command: str  # that builds it
+    folder_option: str = "--work"  # of the command: where the table lies
 
     def path(self, work: Path) -> Path:
         """Where the table lies in a work directory."""
         return table_path(work, self.name)
+
+    def build_command(self, work: Path) -> str:
+        """The command that builds the table of a work directory."""
+        return f"{self.command} {self.folder_option} {work}"
 
     def declaration(self) -> str:
         """The columns as `create table` takes them."""

@@ -7,7 +7,6 @@ of the table are those that it tells of.
 """
 
 import datetime
-import glob
 import hashlib
 import json
 import logging
@@ -16,30 +15,36 @@ import platform
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import duckdb
 import msgspec
 
 import k710
-from k710.errors import SchemaError, StageError
+from k710.errors import SchemaError, printable
 from k710.files import replacing, sha256_of, write_json
-from k710.tables.connection import first_line, run
+from k710.tables.connection import parquet_pattern, run
 from k710.tables.schemas import Table, read_sql, table_path
 
 __all__ = [
     "Sidecar",
+    "Stamp",
     "TableSpec",
     "disown",
     "is_done",
-    "open_table",
-    "parquet_pattern",
     "read_sidecar",
+    "require_shape",
     "settle",
+    "stamp_of",
     "write_table",
 ]
 
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
+
+Stamp: TypeAlias = tuple[int, int, int]
+"""Inode, size and time of change of a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +100,26 @@ def read_sidecar(path: Path) -> Sidecar | None:
     while coming.exists():
         # A process was killed, or is at work, between table and sidecar: the bytes tell whose they
         # are. If that was while they were read, they are read again.
-        before = [_stamp(one) for one in (path, coming, settled)]
+        before = [stamp_of(one) for one in (path, coming, settled)]
         sha256 = sha256_of(path) if before[0] else ""
         found = [s for s in (_parsed(coming), _parsed(settled)) if s and s.sha256 == sha256]
-        if [_stamp(one) for one in (path, coming, settled)] == before:
+        if [stamp_of(one) for one in (path, coming, settled)] == before:
             return found[0] if found else None
     return _parsed(settled)
+
+
+def require_shape(sidecar: Sidecar, path: Path, shape: type[T]) -> T:
+    """Take what the sidecar of the table at `path` must say as `shape`, fields of a sidecar.
+
+    SchemaError where it says something else, and where it is silent.
+    """
+    try:
+        return msgspec.convert(asdict(sidecar), shape)
+    except msgspec.ValidationError as error:
+        raise SchemaError(
+            f"{path}.json is not what this version writes ({printable(str(error))}).\n"
+            "Remove it and its table, and build that again."
+        ) from error
 
 
 def settle(work: Path) -> None:
@@ -118,9 +137,10 @@ def settle(work: Path) -> None:
                 coming.unlink()
 
 
-def _stamp(path: Path) -> tuple[int, int, int] | None:
+def stamp_of(file: Path | int) -> Stamp | None:
+    """Which file a path, or a descriptor, leads to now: what replaces it has another stamp."""
     try:
-        seen = path.stat()
+        seen = os.stat(file)
     except OSError:
         return None
     return seen.st_ino, seen.st_size, seen.st_mtime_ns
@@ -203,49 +223,9 @@ def write_table(
     return out
 
 
-def open_table(
-    con: duckdb.DuckDBPyConnection, work: Path, table: Table, *, name: str | None = None
-) -> Sidecar:
-    """Make the table of `work` a view on `con`, called `name` or as itself; returns its sidecar.
-
-    StageError where it isn't built, SchemaError where another version built it.
-    """
-    path = table.path(work)
-    sidecar = read_sidecar(path)
-    if sidecar is None or not path.is_file():
-        raise StageError(f"There is no finished {path}.\nBuild it: {table.command} --work {work}")
-    try:
-        _refuse_other_schema(path, table, _schema_of(con, path))
-    except duckdb.Error as error:
-        raise StageError(
-            f"{path} can't be read ({first_line(error)}).\n"
-            f"Remove it, and build it again: {table.command} --work {work}"
-        ) from error
-    con.read_parquet(parquet_pattern(path), file_row_number=True).create_view(
-        name or table.name, replace=True
-    )
-    return sidecar
-
-
 def _schema_of(con: duckdb.DuckDBPyConnection, path: Path) -> dict[str, str]:
     relation = con.read_parquet(parquet_pattern(path))
     return dict(zip(relation.columns, map(str, relation.types), strict=True))
-
-
-def _refuse_other_schema(path: Path, table: Table, found: dict[str, str]) -> None:
-    for column, kind in table.columns.items():
-        if found.get(column) != kind:
-            has = found.get(column, "missing")
-            raise SchemaError(
-                f"{path}: column {column} should be {kind} and is {has}.\n"
-                "Another version wrote this table. "
-                f"Remove it, and build it again: {table.command}"
-            )
-
-
-def parquet_pattern(path: Path) -> str:
-    """What DuckDB's readers take for just this file."""
-    return glob.escape(os.path.abspath(path))
 
 
 def _sidecar_path(path: Path) -> Path:

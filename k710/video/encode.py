@@ -12,25 +12,25 @@ fractions: where the processor has other vector instructions, its bytes may diff
 import contextlib
 import io
 import re
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
-from typing import Any, cast
+from typing import Any
 
 import av
 import av.error
 import numpy as np
 import numpy.typing as npt
 from av import AudioFrame, AudioStream, Packet, VideoFrame, VideoStream
-from av.buffer import Buffer
 from av.filter import Graph
-from av.stream import Stream
+from av.stream import Disposition, Stream
 
-from k710.video.cut import Cut, DecoderLog, Window
+from k710.video.cut import Cut, Window
+from k710.video.decoding import DecoderLog
 from k710.video.profiles import Colour, add_stream, profile_of
 from k710.video.streams import constant_rate, container_of, take_alone
+from k710.video.upright import Turn, turn_of
 
 __all__ = [
     "Encoded",
@@ -42,16 +42,6 @@ __all__ = [
 ]
 
 _SCALER = "bicubic+accurate_rnd+full_chroma_int+bitexact"
-# What makes a picture upright, by the signs of its display matrix (a, b, c, d), as FFmpeg does.
-_TURNS = {
-    (-1, 0, 0, 1): "hflip",
-    (1, 0, 0, -1): "vflip",
-    (-1, 0, 0, -1): "hflip,vflip",
-    (0, 1, -1, 0): "transpose=clock",
-    (0, -1, 1, 0): "transpose=cclock",
-    (0, 1, 1, 0): "transpose=cclock_flip",
-    (0, -1, -1, 0): "transpose=clock_flip",
-}
 _AUDIO_RATE = 48_000
 # Times in Matroska are in milliseconds: a gap is one only from here on.
 _AUDIO_JITTER = _AUDIO_RATE // 20
@@ -66,7 +56,7 @@ class Encoding:
 
     profile: str = "balanced"
     short_side: int = 320  # px; smaller sources keep their size
-    fps: Fraction | None = None  # None: each source's own average rate
+    fps: Fraction | None = None  # None: that of each source, in its window
     audio: bool = False
 
     def __post_init__(self) -> None:
@@ -149,14 +139,16 @@ def encode_window(
     encoding: Encoding,
     *,
     from_s: int | Fraction,
+    fps: Fraction | None = None,
 ) -> tuple[Cut, Encoded | None]:
     """Encode the window that begins `from_s` seconds after the first frame of `stream`.
 
-    Nothing may have been read of the open video before; `log` is a `decoder_log`. None where the
+    Nothing may have been read of the open video before; `log` is a `decoder_log`. `fps` is the
+    clip's rate where the settings have none; None: that of the container. None comes back where the
     cut is not kept. Sound is taken only where the source has some in the window, and is then as
     long as the pictures.
     """
-    cut = Cut(window.seconds, encoding.fps or constant_rate(stream))
+    cut = Cut(window.seconds, encoding.fps or fps or constant_rate(stream))
     video = _Video(encoding, cut.fps, stream.sample_aspect_ratio)
     try:
         for shown in cut.frames(stream, log, from_s=from_s):
@@ -250,22 +242,20 @@ class _Video:
             *(frame.color_range, frame.colorspace),
         )
         if self.converter is None or self.converter[0] != looks:
-            # Not of every frame: one whose side data was looked at waits for the garbage collector,
-            # and of 1080p that is 3 MB each.
-            self.converter = (looks, self._make_graph(frame, _turn(frame)))
+            self.converter = (looks, self._make_graph(frame, turn_of(frame)))
         graph = self.converter[1]
         if graph is None:
             return frame
         graph.vpush(frame)
         return graph.vpull()
 
-    def _make_graph(self, frame: VideoFrame, turn: str) -> Graph | None:
-        lies = turn.startswith("transpose")
-        upright = (frame.height, frame.width) if lies else (frame.width, frame.height)
+    def _make_graph(self, frame: VideoFrame, turn: Turn) -> Graph | None:
+        upright = turn.size(frame.width, frame.height)
         # All frames of a clip have one size, be it that the source changes its own half-way.
         size = self.size if self.stream else scaled_size(*upright, self.encoding.short_side)
         full = frame.color_range == _FULL_RANGE or frame.format.name.startswith("yuvj")
-        if upright == size and not turn and frame.format.name == "yuv420p" and not full:
+        is_so = upright == size and not turn.filters and frame.format.name == "yuv420p"
+        if is_so and not full:
             return None
         graph = Graph()
         graph.threads = 1
@@ -276,7 +266,7 @@ class _Video:
                 f":time_base=1/1000:colorspace={frame.colorspace}:range={frame.color_range}",
             )
         ]
-        for name in filter(None, turn.split(",")):
+        for name in filter(None, turn.filters.split(",")):
             kind, _, value = name.partition("=")
             nodes.append(graph.add(kind, value or None))
         nodes += [
@@ -289,24 +279,16 @@ class _Video:
         return graph
 
 
-def _turn(frame: VideoFrame) -> str:
-    """The filters that turn and mirror the frame as its display matrix says."""
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    if matrix is None:
-        return ""
-    a, b, _, c, d = struct.unpack("=5i", bytes(cast(Buffer, matrix))[:20])
-    return _TURNS.get(tuple((number > 0) - (number < 0) for number in (a, b, c, d)), "")
-
-
 def _pixel_shape(
     shape: Fraction | None, source: VideoFrame, size: tuple[int, int]
 ) -> Fraction | None:
     """Width by height of the clip's pixels, so that it looks as its source; None: square."""
     if not shape or not Fraction(1, 10) <= shape <= 10:
         return None
-    width, height = source.width, source.height
-    if _turn(source).startswith("transpose"):
-        width, height, shape = height, width, 1 / shape
+    turn = turn_of(source)
+    width, height = turn.size(source.width, source.height)
+    if turn.is_quarter:
+        shape = 1 / shape
     # Kinetics has many a 640/639, from rounding a width: that's square.
     if shape.limit_denominator(100) == 1:
         return None
@@ -318,9 +300,11 @@ def _read_sound(video: VideoStream, cut: Cut) -> npt.NDArray[np.float32] | None:
 
     The pictures decide how a clip fared: sound that can't be decoded is silence.
     """
-    stream = next(iter(container_of(video).streams.audio), None)
-    if stream is None or stream.codec_context is None:
+    streams = [one for one in container_of(video).streams.audio if one.codec_context is not None]
+    if not streams:
         return None
+    # The one that the ffmpeg program takes.
+    stream = max(streams, key=lambda one: (Disposition.default in one.disposition, one.channels))
     wanted = round(cut.num_frames / cut.fps * _AUDIO_RATE)
     sound = np.zeros((2, wanted), np.float32)
     end = 0

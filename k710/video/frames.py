@@ -5,36 +5,35 @@ groups of pictures that hold a wanted frame are decoded, up to the last one want
 only what is wanted or what others refer to. What does not keep to that picture (AVI, a codec with
 pictures that aren't shown, missing or repeated time stamps) is decoded from the start.
 
-Not covered: probing, cutting and encoding; sound; turning a picture that says it lies on its side;
-damage that a decoder hides (FFmpeg's of HEVC conceals a broken slice without a word).
+Pictures are upright, as the ffmpeg program shows them: turned and mirrored as the file says. Pixels
+that aren't square stay so.
+
+Not covered: probing, cutting and encoding; sound; damage that a decoder hides (FFmpeg's of HEVC
+conceals a broken slice without a word).
 """
 
-import contextlib
-import io
 import itertools
 import operator
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Literal
 
 import av
 import av.error
 import numpy as np
 import numpy.typing as npt
 from av import VideoCodecContext, VideoFrame, VideoStream
-from av.container import InputContainer
-from av.stream import Disposition
 from av.video.reformatter import VideoReformatter
 
-from k710.errors import MediaError, printable
-from k710.video.streams import VideoPacket, container_of
+from k710.errors import MediaError
+from k710.video.container import name_of, open_video
+from k710.video.streams import VideoPacket, container_of, has_no_times, seeks_exactly
+from k710.video.upright import Turn, turn_of
 
-__all__ = ["num_frames", "open_video", "read_frames"]
+__all__ = ["num_frames", "read_frames"]
 
-# A playlist called .mp4 would make FFmpeg read other files, or ask the network for them.
-_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"
 # Each of their packets shows one frame. VP8 has packets that show none, MPEG-4 may have.
 _ONE_TO_ONE = ("h264", "hevc", "libdav1d", "av1", "vp9")
 # Others take "not referred to" differently: FFmpeg drops wanted frames of AV1 with it.
@@ -75,38 +74,50 @@ class _Pictures:
         self.num_rows = len(indices)
         self.array: npt.NDArray[np.uint8] | None = None
         self.reformatter = VideoReformatter()
+        self.turn: Turn | None = None  # that of the first frame
 
     def put(self, index: int, frame: VideoFrame) -> None:
-        """Write a decoded frame to its rows."""
-        width, height = self.size or (frame.width, frame.height)
+        """Write a decoded frame to its rows, upright."""
+        self.turn = turn = self.turn or turn_of(frame)
+        width, height = self.size or turn.size(frame.width, frame.height)
         rgb = self.pixels == "rgb24"
         if not rgb and (width % 2 or height % 2):
             raise ValueError(f"yuv420p needs even sizes, and {self.name} is {width}x{height}.")
         if self.array is None:
             picture = (height, width, 3) if rgb else (height * 3 // 2, width)
-            shape = (self.num_rows, *picture)
-            if self.out is not None and self.out.shape != shape:
-                raise MediaError(
-                    f"{self.name} gives pictures of {shape}, and {self.out.shape} are expected."
-                )
-            self.array = np.empty(shape, np.uint8) if self.out is None else self.out
+            self.array = self._room((self.num_rows, *picture))
             self.height, self.width = height, width
         elif (height, width) != (self.height, self.width):
             raise MediaError(
                 f"{self.name} changes from {self.width}x{self.height} to {width}x{height}: "
                 "its frames fit one array only if size is given."
             )
-        as_it_is = (frame.width, frame.height) == (width, height) and not rgb
+        lying = turn.size(width, height)
+        as_it_is = (frame.width, frame.height) == lying and not rgb
         if not (as_it_is and frame.format.name in ("yuv420p", "yuvj420p")):
             # By its own matrix and range, and where its chroma says that it lies. One thread, or
             # swscale starts one for each core.
             frame = self.reformatter.reformat(
-                frame, width, height, "rgb24" if rgb else "yuv420p", threads=1
+                frame, *lying, "rgb24" if rgb else "yuv420p", threads=1
             )
         first, *others = self.rows[index]
-        _copy_planes(frame, self.array[first])
+        _copy_planes(frame, self.array[first], turn)
         for row in others:
             self.array[row] = self.array[first]
+
+    def _room(self, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+        """Where pictures of that shape go. MediaError where `out` has no such room."""
+        out = self.out
+        if out is None:
+            return np.empty(shape, np.uint8)
+        num, height, width, *colours = shape
+        if self.turn and self.turn.is_quarter and out.shape == (num, width, height, *colours):
+            return out.reshape(shape)
+        if out.shape != shape:
+            raise MediaError(
+                f"{self.name} gives pictures of {shape}, and {out.shape} are expected."
+            )
+        return out
 
 
 def read_frames(
@@ -124,16 +135,18 @@ def read_frames(
     video's own, and height and width must be even.
 
     Frames count from 0 in the order in which they are shown; an index may stand there twice, in any
-    order. `size` is (width, height) to scale to, in the pass that makes RGB of them. `out` is what
-    is filled and returned, if it is given: of that shape, contiguous. `source` is a path or a whole
-    file as bytes. MediaError where that is no video, an index is not in it, or `out` has another
-    shape; what `out` holds then is undefined.
+    order. They are upright: turned and mirrored as the file says. `size` is (width, height) to
+    scale to, in the pass that makes RGB of them. `out` is what is filled and returned, if it is
+    given: of that shape, contiguous; of pictures that lie on their side it may have the shape that
+    they have in the file, and a view of it comes back. `source` is a path or a whole file as bytes.
+    MediaError where that is no video, an index is not in it, or `out` has another shape; what `out`
+    holds then is undefined.
     """
     indices = [operator.index(index) for index in indices]
     _check(indices, size, pixels)
     if out is not None and not (out.dtype == np.uint8 and out.flags.c_contiguous):
         raise ValueError("out must be a contiguous array of uint8")
-    pictures = _Pictures(indices, size, pixels, _name(source), out)
+    pictures = _Pictures(indices, size, pixels, name_of(source), out)
     with open_video(source, probe=False) as (_, stream):
         scan = _scan(stream)
         done = (
@@ -160,59 +173,8 @@ def num_frames(source: str | Path | bytes) -> int:
     with open_video(source) as (container, stream):
         count = sum(1 for _ in container.decode(stream))
     if not count:
-        raise MediaError(f"{_name(source)} has no frame that can be decoded.")
+        raise MediaError(f"{name_of(source)} has no frame that can be decoded.")
     return count
-
-
-@contextlib.contextmanager
-def open_video(
-    source: str | Path | bytes | BinaryIO, *, probe: bool = True
-) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The `av` container and its first video stream, decoded by one thread; closed at the end.
-
-    `source` is a path, a whole file as bytes, or an open binary file, which stays open. Only MP4,
-    Matroska and AVI are opened, whatever the name says, and no other file than `source`. Without
-    `probe` an MP4 in memory is opened without decoding: rates and pixel format may be unknown then.
-    What FFmpeg says against it, inside the block too, is a MediaError that names the source.
-    """
-    name = _name(source)
-    file: object = source
-    kind = None
-    options = {"format_whitelist": _FORMATS}
-    if isinstance(source, bytes):
-        file = io.BytesIO(source)  # shares the bytes
-        # FFmpeg asks each of its formats, which takes it longer than to decode a small clip.
-        kind = "mp4" if source[4:8] == b"ftyp" else None
-        if kind and not probe:  # it would decode a frame, to tell what the decoder tells anyway
-            options |= {"codec_whitelist": "none", "probesize": "32"}
-    elif isinstance(source, (str, Path)):
-        file = f"file:{source}"  # never a protocol: there are videos called concat:a|b.mp4
-    try:
-        # Titles are in any encoding, and nobody reads them.
-        with av.open(file, "r", kind, options=options, metadata_errors="replace") as container:
-            yield container, _first_video(container, name)
-    except av.error.FFmpegError as error:
-        words = printable(error.strerror or type(error).__name__)
-        raise MediaError(f"{name} can't be decoded: {words}.") from error
-
-
-def _first_video(container: InputContainer, name: str) -> VideoStream:
-    for stream in container.streams.video:
-        if Disposition.attached_pic in stream.disposition:
-            continue
-        if stream.codec_context is None:
-            raise MediaError(f"{name} can't be decoded: FFmpeg knows no decoder for it.")
-        stream.codec_context.thread_type = "NONE"
-        stream.codec_context.thread_count = 1
-        return stream
-    raise MediaError(f"{name} has no video in it.")
-
-
-def _name(source: str | Path | bytes | BinaryIO) -> str:
-    if isinstance(source, (str, Path)):
-        return printable(str(source))
-    name = getattr(source, "name", None)
-    return printable(name) if isinstance(name, str) else "the video"
 
 
 def _check(indices: list[int], size: tuple[int, int] | None, pixels: str) -> None:
@@ -229,7 +191,7 @@ def _check(indices: list[int], size: tuple[int, int] | None, pixels: str) -> Non
 def _scan(stream: VideoStream) -> _Scan | None:
     """What all packets tell; None where they don't tell of frames one to one."""
     container = container_of(stream)
-    if container.format.name == "avi":  # has no times of showing, and FFmpeg's guesses are not them
+    if has_no_times(container):
         return None
     if stream.codec_context.name not in _ONE_TO_ONE:
         return None
@@ -249,6 +211,8 @@ def _scan(stream: VideoStream) -> _Scan | None:
             keyframes.append(pts)
         num_bytes += size
         if num_bytes > _KEPT_BYTES:
+            if not seeks_exactly(container):
+                return None
             packets = None
         if packets is not None:
             packets.append(packet)
@@ -342,14 +306,17 @@ def _read_from_start(stream: VideoStream, pictures: _Pictures) -> None:
         raise MediaError(f"Frame {min(left)} was asked for, and the video has {num_frames}.")
 
 
-def _copy_planes(frame: VideoFrame, array: npt.NDArray[np.uint8]) -> None:
-    """Copy the bytes of all planes, row by row without the rows' padding, one after another."""
+def _copy_planes(frame: VideoFrame, array: npt.NDArray[np.uint8], turn: Turn) -> None:
+    """Copy the bytes of all planes, upright and without padding, one after another."""
     flat = array.reshape(-1)
     start = 0
     for plane in frame.planes:
         # A packed plane's width is in pixels.
-        row_bytes = plane.width * (3 if frame.format.name == "rgb24" else 1)
-        end = start + plane.height * row_bytes
+        depth = 3 if frame.format.name == "rgb24" else 1
         rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
-        flat[start:end].reshape(plane.height, row_bytes)[:] = rows[:, :row_bytes]
+        upright = rows[:, : plane.width * depth]
+        if turn.filters:
+            upright = turn.apply(upright.reshape(plane.height, plane.width, depth))
+        end = start + upright.size
+        flat[start:end].reshape(upright.shape)[:] = upright
         start = end

@@ -3,26 +3,32 @@
 import hashlib
 import os
 from dataclasses import dataclass, replace
-from fractions import Fraction
 
-import av
 from av import VideoStream
 
 from k710.errors import MediaError
 from k710.statuses import Status
 from k710.video.byte_range import ByteRange
-from k710.video.cut import SLACK_S, Cut, Window, decoder_log, is_enough
-from k710.video.frames import open_video
-from k710.video.streams import constant_rate, container_of, take_alone, time_base_of, video_seconds
+from k710.video.container import UnreadableVideo, open_video
+from k710.video.cut import SLACK_S, Cut, Window, is_enough
+from k710.video.decoding import DecoderLog, decoder_log
+from k710.video.formats import CAN_BE_COPIED
+from k710.video.placing import PictureTimes, Placed, place_window
+from k710.video.streams import container_of, video_seconds
+from k710.video.upright import turn_of
 
-__all__ = ["Facts", "Probed", "facts_of", "is_window", "probe_clip"]
+__all__ = ["Facts", "Probed", "media_words", "place_in", "probe_clip"]
 
-_BEYOND_S = 1  # a trimmed file may be that much longer than its window and is decoded to its end
+_BEYOND_S = 1  # a trimmed file may be nearly that much longer than its window
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a file says of its pictures: columns of sources.parquet. None: it doesn't say."""
+    """What a file says of its pictures: columns of sources.parquet. None: it doesn't say.
+
+    `num_frames` is None too where not all that a reader of the file finds is as it should be: it is
+    damaged after the window, lies on its side, changes its size. Such a file is never copied.
+    """
 
     width: int | None = None  # px
     height: int | None = None  # px
@@ -41,6 +47,7 @@ class Probed:
     trimmed: bool | None
     facts: Facts
     sha256: str | None = None  # of the file
+    starts_at_s: float | None = None  # time in the video of the first picture, if the file says so
 
     def is_kept(self, window: Window) -> bool:
         """Whether so much of the window is there that the clip goes into a shard."""
@@ -57,12 +64,15 @@ class Probed:
         return bool(self.trimmed) and is_known and is_short
 
 
-def probe_clip(source: ByteRange, window: Window, *, trimmed: bool | None) -> Probed:
-    """What the copy at `source` of the clip `window` is: `ok`, `truncated`, `empty` or `damaged`.
+def probe_clip(
+    source: ByteRange, window: Window, *, trimmed: bool | None, starts_at_s: float | None = None
+) -> Probed:
+    """What the copy at `source` of the clip `window` is: `ok`, `truncated`, `mismatched`, ...
 
-    A file that holds the window alone is decoded to its end, or to that of the window if it is
-    longer. Of a whole video only the packets are counted: `k710 shard` will decode what it needs.
-    `trimmed` None is decided by the duration. `missing` where the file can't be read.
+    A file that is the window alone is decoded to its end; one that is named so and is longer is
+    `mismatched`. Of a whole video only the packets are counted: `k710 shard` will decode what it
+    needs. `trimmed` None is decided by the length of the pictures; `starts_at_s` is of a section.
+    `missing` where the file can't be read.
     """
     try:
         if source.size_bytes() == 0:
@@ -70,19 +80,29 @@ def probe_clip(source: ByteRange, window: Window, *, trimmed: bool | None) -> Pr
         digest = hashlib.sha256()
         for chunk in source.chunks():
             digest.update(chunk)
-        found = _look_into(source, window, trimmed)
+        found = _look_into(source, window, trimmed, starts_at_s)
         return replace(found, sha256=digest.hexdigest())
     except OSError as error:
         words = f"can't be read: {error.strerror or type(error).__name__}"
         return Probed(Status.MISSING, words, trimmed, Facts())
 
 
-def is_window(seconds: float | None, window: Window) -> bool:
-    """Whether a file of that length is the window alone rather than a whole video."""
-    return seconds is not None and abs(seconds - window.seconds) <= SLACK_S
+def place_in(
+    source: ByteRange, window: Window, *, trimmed: bool | None, starts_at_s: float | None
+) -> tuple[Placed, Facts]:
+    """Where the window lies in the file, and what that says. MediaError where it is no video."""
+    with decoder_log() as log, source.opened() as file, open_video(file) as (_, stream):
+        facts = _facts_of(stream)
+        placed = place_window(stream, log, window, trimmed=trimmed, starts_at_s=starts_at_s)
+    if placed.pictures_s is not None:
+        facts = replace(facts, duration_s=round(float(placed.pictures_s), 6))
+    fps = float(placed.fps)
+    if placed.trimmed and abs((facts.fps or 0) - fps) > fps / 10:  # H.264 in AVI may have 600
+        facts = replace(facts, fps=fps)
+    return placed, facts
 
 
-def facts_of(stream: VideoStream) -> Facts:
+def _facts_of(stream: VideoStream) -> Facts:
     """The facts in the header of an open video; frames where the header counts them."""
     rate = stream.average_rate
     seconds = video_seconds(stream)
@@ -96,63 +116,63 @@ def facts_of(stream: VideoStream) -> Facts:
     )
 
 
-def _look_into(source: ByteRange, window: Window, trimmed: bool | None) -> Probed:
+def _look_into(
+    source: ByteRange, window: Window, trimmed: bool | None, starts_at_s: float | None
+) -> Probed:
     try:
-        with (
-            decoder_log() as log,
-            source.opened() as file,
-            open_video(file) as (_, stream),
-        ):
-            facts = facts_of(stream)
-            if trimmed is None:
-                trimmed = is_window(facts.duration_s, window)
-            if not trimmed:
-                return _count_packets(stream, facts, window)
-            cut = Cut(window.seconds, constant_rate(stream), beyond_s=_BEYOND_S)
-            for _ in cut.frames(stream, log, from_s=0):
-                pass
-            status, detail, _ = cut.status()
-            if cut.at_end:
-                facts = replace(facts, num_frames=cut.num_decoded)
-            if not cut.is_clean:  # what the header counts does not all come out
-                facts = replace(facts, num_frames=None)
-            return Probed(status, detail, trimmed, facts)
+        placed, facts = place_in(source, window, trimmed=trimmed, starts_at_s=starts_at_s)
+        if placed.mismatch is not None:
+            return Probed(Status.MISMATCHED, placed.mismatch, True, facts)
+        with decoder_log() as log, source.opened() as file, open_video(file) as (_, stream):
+            if placed.trimmed:
+                return _decode(stream, log, facts, window, placed)
+            return _count_packets(stream, log, facts, window, placed)
     except MediaError as error:
         return Probed(Status.DAMAGED, media_words(error), trimmed, Facts())
 
 
-def _count_packets(stream: VideoStream, facts: Facts, window: Window) -> Probed:
+def _decode(
+    stream: VideoStream, log: DecoderLog, facts: Facts, window: Window, placed: Placed
+) -> Probed:
+    """A file that is the window alone, decoded to its end."""
+    cut = Cut(window.seconds, placed.fps, beyond_s=_BEYOND_S)
+    turn = None
+    for shown in cut.frames(stream, log, from_s=placed.begins_s):
+        turn = turn or turn_of(shown.frame)
+    status, detail, _ = cut.status()
+    kind = container_of(stream).format.name.partition(",")[0]
+    is_plain = placed.begins_s == 0 and (turn is None or not turn.filters)
+    num_frames = cut.num_decoded if cut.at_end else facts.num_frames
+    if not (cut.is_clean and is_plain and not cut.changes_size and kind in CAN_BE_COPIED):
+        num_frames = None
+    return Probed(status, detail, True, replace(facts, num_frames=num_frames))
+
+
+def _count_packets(
+    stream: VideoStream, log: DecoderLog, facts: Facts, window: Window, placed: Placed
+) -> Probed:
     """A whole video, its packets counted: is the window in it?"""
-    num_frames, end, broken = 0, Fraction(0), None
-    start = (stream.start_time or 0) * time_base_of(stream)
-    take_alone(stream)
-    try:
-        for packet in container_of(stream).demux(stream):
-            if packet.size:
-                num_frames += 1
-                if packet.pts is not None:
-                    last = packet.pts + (packet.duration or 0)
-                    end = max(end, last * time_base_of(stream) - start)
-    except av.error.FFmpegError as error:
-        broken = error.strerror
-    seconds = float(end) or facts.duration_s or 0.0
-    found = min(seconds, window.end_s) - window.start_s
+    pictures = PictureTimes(stream, log)
+    pictures.read(until_s=None)
+    broken, seconds, begins = pictures.broken, float(pictures.read_s), float(placed.begins_s)
+    found = min(seconds, begins + window.seconds) - max(0.0, begins)
     if broken is None:
-        facts = replace(facts, num_frames=num_frames, duration_s=round(seconds, 6))
+        facts = replace(facts, num_frames=len(pictures.times), duration_s=round(seconds, 6))
     elif found < window.seconds - SLACK_S:  # what is broken after the window does no harm
         return Probed(Status.DAMAGED, broken, False, facts)
+    seen = Probed(Status.OK, None, False, facts, starts_at_s=placed.starts_at_s)
     if found <= 0:
-        return Probed(Status.EMPTY, f"the video ends at {seconds:.1f} s", False, facts)
+        words = f"the video ends at {window.start_s - begins + seconds:.1f} s"
+        return replace(seen, status=Status.EMPTY, detail=words)
     if found < window.seconds - SLACK_S:
         words = f"{found:.1f} of {window.seconds} s"
-        return Probed(Status.TRUNCATED, words, False, facts)
-    return Probed(Status.OK, None, False, facts)
+        return replace(seen, status=Status.TRUNCATED, detail=words)
+    return seen
 
 
 def media_words(error: MediaError) -> str:
     """What a MediaError says, without the file's name: that is in another column."""
-    cause = error.__cause__
-    if isinstance(cause, av.error.FFmpegError) and cause.strerror:
-        return str(cause.strerror)
+    if isinstance(error, UnreadableVideo):
+        return error.words
     text = str(error).rpartition(os.sep)[2].rstrip(".")
     return "there is no video in it" if text.endswith("has no video in it") else text

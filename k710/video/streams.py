@@ -1,5 +1,6 @@
 """What a stream of an open video says of itself; times in seconds, as fractions."""
 
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import TypeAlias
 
@@ -12,6 +13,9 @@ __all__ = [
     "VideoPacket",
     "constant_rate",
     "container_of",
+    "has_no_times",
+    "nominal_rates",
+    "seeks_exactly",
     "take_alone",
     "time_base_of",
     "video_seconds",
@@ -29,6 +33,22 @@ def container_of(stream: Stream) -> InputContainer:
     return container
 
 
+def has_no_times(container: InputContainer) -> bool:
+    """Whether the format doesn't say when pictures are shown, and FFmpeg's guesses are not it.
+
+    Then the n-th frame that comes out has the time of the n-th packet that went in.
+    """
+    return container.format.name in ("avi", "mpegvideo")
+
+
+def seeks_exactly(container: InputContainer) -> bool:
+    """Whether a seek ends before what was asked for, and the times after it are the true ones.
+
+    MPEG's streams have no index: FFmpeg guesses the place, and then the times of some pictures.
+    """
+    return container.format.name not in ("mpegts", "mpeg")
+
+
 def time_base_of(stream: Stream) -> Fraction:
     """How many seconds one unit of the stream's time stamps is."""
     assert stream.time_base is not None  # FFmpeg gives one to each stream of a file
@@ -40,10 +60,14 @@ def constant_rate(stream: VideoStream) -> Fraction:
 
     It is the container's word: Matroska often has a nominal rate there, above the average.
     """
-    for rate in (stream.average_rate, stream.guessed_rate):
+    return next(nominal_rates(stream), Fraction(25))
+
+
+def nominal_rates(stream: VideoStream) -> Iterator[Fraction]:
+    """The rates that the container or FFmpeg has for the stream, the average first."""
+    for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
         if rate is not None and 0 < rate <= _MAX_FPS:
-            return rate.limit_denominator(10_000)
-    return Fraction(25)
+            yield rate.limit_denominator(10_000)
 
 
 def video_seconds(stream: VideoStream) -> float | None:

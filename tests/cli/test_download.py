@@ -6,11 +6,13 @@ import pty
 import re
 import subprocess
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 from support.command_line import K710, k710
+from support.list_files import vid
 from support.loopback import Answer, Loopback
 from support.small_manifest import clip, manifest_of, sources
 from support.small_site import (
@@ -52,6 +54,7 @@ def test_what_was_done_is_said_and_why_not_more(server: Loopback, tmp_path: Path
     tell(server, "d", Answer(status=503))
     done = run(server, tmp_path, "--retries", 1)
     assert (done.returncode, done.stderr) == (0, "")
+    assert {line["site"] for line in lines(tmp_path / "work")} == {template(server)}
     assert re.search(r"view +clips +ok +gone +transient", done.stdout)
     assert re.search(r"k400/train +4 +1 +2 +1", done.stdout)
     said = done.stdout.partition("\n\n")[2]
@@ -61,6 +64,7 @@ def test_what_was_done_is_said_and_why_not_more(server: Loopback, tmp_path: Path
         "    1 transient: Unable to download webpage: HTTP Error 503: Service Unavailable\n"
     )
     again = run(server, tmp_path, "--retries", 0, "--json")
+    assert again.returncode == 1, "something was asked for, and nothing came"
     summary = json.loads(again.stdout)
     assert (summary["videos"], summary["statuses"]) == (1, {"transient": 1})
     assert summary["views"] == [
@@ -79,6 +83,7 @@ def test_nothing_to_do_is_said(server: Loopback, tmp_path: Path) -> None:
     assert server.seen == []
     (tmp_path / "classes.txt").write_text("zumba\n")
     done = run(server, tmp_path, "--classes", "classes.txt")
+    assert done.returncode == 0
     assert done.stdout.endswith("\n\nNothing to do: no clip of these views is pending.\n")
 
 
@@ -147,13 +152,55 @@ def test_cookies_that_are_none_are_one_worded_error(server: Loopback, tmp_path: 
     )
 
 
-@pytest.mark.slow
-def test_a_password_of_a_proxy_is_written_nowhere(server: Loopback, tmp_path: Path) -> None:
-    work = work_of(tmp_path, ["a"])
-    done = run(server, tmp_path, "--proxy", "http://me:hush@127.0.0.1:1", "--retries", 0)
-    assert done.returncode == 0
-    assert lines(work)[0]["status"] == "transient"
-    assert "hush" not in done.stdout + done.stderr
+@pytest.mark.parametrize("status", [400, pytest.param(451, marks=pytest.mark.slow)])
+def test_one_unknown_error_for_each_video_stops_it_with_advice(
+    server: Loopback, tmp_path: Path, status: int
+) -> None:
+    work = work_of(tmp_path, [f"v{number}" for number in range(9)])
+    for number in range(9):
+        tell(server, f"v{number}", Answer(status=status))
+    done = run(server, tmp_path, "--walls", 3)
+    assert done.returncode == 1
+    assert len(lines(work)) == 3
+    assert f"    3 failed: Unable to download webpage: HTTP Error {status}: " in done.stdout
+    assert f"yt-dlp {metadata.version('yt-dlp')} is here; update it with pip install -U yt-dlp" in (
+        done.stdout
+    )
+
+
+def test_no_secret_of_an_address_is_printed_or_written(
+    server: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = Answer(body=b"<title>x</title>", content_type="text/html")
+    answers = {
+        "ok": good(),
+        "n404": Answer(status=404),
+        "n400": Answer(status=400, reason=f"of {vid('n400')}.mp4?t=hush"),
+        "page": page,
+        "short": good(cut=1500),
+        "moved": Answer(status=302, location="http://me:hush@127.0.0.1:1/x?t=hush"),
+        "nowhere": Answer(status=302, location="http://[::1/?t=hush"),
+    }
+    work = work_of(tmp_path, answers)
+    for name, answer in answers.items():
+        server.tell(f"/{vid(name)}.mp4?t=hush", answer)
+    address = template(server).replace("http://", "http://me:hush@") + "?t=hush"
+    done = run(server, tmp_path, "--url-template", address, "--retries", 0)
+    monkeypatch.setenv("http_proxy", "http://me:hush@127.0.0.1:1")
+    proxied = run(server, tmp_path, "--url-template", address, "--retries", 0)
+    monkeypatch.setenv("http_proxy", "http://me:hush@[::1")
+    wrong = run(server, tmp_path, "--url-template", address, "--retries", 0)
+    assert [one.returncode for one in (done, proxied, wrong)] == [0, 1, 1]
+    told = {line["youtube_id"]: line["status"] for line in lines(work)[: len(answers)]}
+    assert told[vid("ok")] == "ok" and told[vid("n404")] == "gone"
+    assert "Through the proxy of the environment: http://...@127.0.0.1:1." in proxied.stdout
+    assert wrong.stderr.startswith("HTTP_PROXY, HTTPS_PROXY or ALL_PROXY in the environment names")
+    port = server.server_port
+    assert {line["site"] for line in lines(work)} == {f"http://...@127.0.0.1:{port}/{{id}}.mp4?..."}
+    shown = k710("status", cwd=tmp_path)
+    for one in (done, proxied, wrong, shown):
+        assert "hush" not in one.stdout + one.stderr
+        assert "Traceback" not in one.stderr
     assert not [name for name in files_below(work) if b"hush" in (work / name).read_bytes()]
 
 
@@ -186,9 +233,11 @@ def test_sections_without_ffmpeg_are_a_worded_error(
         (["--part", "4/3"], "4/3 is no part: write it like 3/16, from 1/16 to 16/16."),
         (["--again", "missing"], "'missing' is none of truncated, empty, damaged, gone"),
         (["--url-template", "file:///etc/{id}"], "must be an http(s) address with {id} in it"),
+        (["--url-template", "http://[::1/{id}"], "'http://[::1/{id}' must be an http(s) address"),
         (["--rate-limit", "fast"], "'fast' is no size"),
         (["--fetch", "parts"], "'parts' is not one of"),
         (["--limit", "0"], "--limit"),
+        (["http://me:hush@host/"], "Got unexpected extra argument(s) (http://...@host/)"),
     ],
 )
 def test_wrong_usage_is_exit_2(
@@ -197,3 +246,4 @@ def test_wrong_usage_is_exit_2(
     done = run(server, tmp_path, *options)
     assert done.returncode == 2
     assert words in re.sub(r"[│\s]+", " ", done.stderr)
+    assert "hush" not in done.stderr

@@ -157,12 +157,34 @@ def test_missing_lists_and_twins_are_said(tmp_path: Path) -> None:
     path.write_text("label,youtube_id,time_start,time_end,split\narchery,aaaaaaaaaaa,0,10,train\n")
     path.with_suffix(".json").write_text("{}")
     done = k710("build-manifest", "--annotations", "lists", cwd=tmp_path)
-    assert "Not read, another format of a list that was: k400/train.json" in done.stdout
+    assert "Not read: k400/train.json: another form of k400/train.csv that can't" in done.stdout
     missing = "k400/test, k400/val, k600/test, k600/val, k700/test, k700/val"
     assert f"Not protected against lists that are missing: {missing}\n" in done.stdout
     again = k710("build-manifest", "--annotations", "lists", "--require-complete", cwd=tmp_path)
     assert again.returncode == 1
     assert again.stderr.startswith(f"Missing lists: {missing}")
+
+
+def test_what_is_not_read_is_said_in_the_summary_each_time(tmp_path: Path) -> None:
+    folder = tmp_path / "lists" / "k600"
+    folder.mkdir(parents=True)
+    header = "label,youtube_id,time_start,time_end,split\n"
+    for name, split in (("train.txt", "train"), ("val.txt", "val"), ("val.csv", "val")):
+        (folder / name).write_text(f"{header}archery,aaaaaaaaaa{split[0]},0,10,{split}\n")
+    (folder / "k600_train_list.txt").write_text("train/aaaaaaaaaaa.mp4 5\n")
+    for _ in range(2):
+        done = k710("build-manifest", "--annotations", "lists", cwd=tmp_path)
+        assert re.search(r"k600/train +k600/train\.txt +1", done.stdout)
+        assert "Not read: k600/val.txt: another form of k600/val.csv, with the same" in done.stdout
+        assert "Not read: k600/k600_train_list.txt: a ready-made list of videos" in done.stdout
+    unread = json.loads(
+        k710("build-manifest", "--annotations", "lists", "--json", cwd=tmp_path).stdout
+    )["unread"]
+    assert [one["files"] for one in unread] == [["k600/val.txt"], ["k600/k600_train_list.txt"]]
+    (folder / "val.txt").write_text(f"{header}archery,bbbbbbbbbbb,0,10,val\n")
+    done = k710("build-manifest", "--annotations", "lists", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "should be one list in two forms, but they have 1 and 1 rows" in done.stderr
 
 
 def test_bad_input_is_one_worded_error(tmp_path: Path) -> None:

@@ -75,6 +75,22 @@ def test_a_video_has_the_classes_that_the_model_gives_it(checkpoint: Path) -> No
     assert len(done.stdout.strip().splitlines()) == 8
 
 
+def test_scores_that_are_no_numbers_are_said(checkpoint: Path) -> None:
+    write_video(checkpoint / "a.mp4")
+    saved = torch.load(checkpoint / "k710.pyth", weights_only=True)
+    for name in ("norm.weight", "proj.2.weight", "proj.0.weight"):  # finite, and too large
+        for key, tensor in saved["model_state"].items():
+            if key.endswith(name):
+                tensor.fill_(3e38)
+    torch.save(saved, checkpoint / "large.pyth")
+    saved["model_state"]["backbone.transformer.balance"].fill_(torch.nan)
+    torch.save(saved, checkpoint / "nan.pyth")
+    for name, said in (("large", "What the model says of"), ("nan", "holds numbers that are none")):
+        done = k710("predict", "a.mp4", "--checkpoint", f"{name}.pyth", cwd=checkpoint)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert said in done.stderr and "Traceback" not in done.stderr
+
+
 def test_what_is_no_video_is_said(checkpoint: Path) -> None:
     done = k710("predict", "k710.pyth", "--checkpoint", "k710.pyth", cwd=checkpoint)
     assert done.returncode == 1

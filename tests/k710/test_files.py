@@ -4,6 +4,8 @@ import errno
 import hashlib
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -88,3 +90,17 @@ def test_who_holds_a_folder_is_named_without_its_password(tmp_path: Path) -> Non
     assert "hush" not in str(error.value) and "http://...@proxy" in str(error.value)
     with locked(tmp_path):
         pass
+
+
+def test_a_full_disk_under_the_lock_is_worded(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+        with pytest.raises(StageError, match="No room left to write in"), locked(tmp_path):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    with locked(tmp_path):  # nobody holds it
+        assert f"process {os.getpid()} on " in (tmp_path / ".lock").read_text()

@@ -24,11 +24,10 @@ def test_it_says_of_each_status_what_follows_from_it() -> None:
         "stored": set(),  # no status says that: a finished shard does
         "to_shard": {"ok", "truncated"},
         "pending": {"missing", "transient", "blocked", "failed"},
-        "final": {"gone", "private", "age", "region", "empty", "damaged"},
+        "final": {"gone", "private", "age", "region", "empty", "damaged", "mismatched"},
     }
-    assert {s.value for s in Status if s.is_bad_copy} == {"empty", "damaged"}
-    final = {"gone", "private", "age", "region", "empty", "damaged", "truncated"}
-    assert set(AGAIN) == final | {"failed"}
+    assert {s.value for s in Status if s.is_bad_copy} == {"empty", "damaged", "mismatched"}
+    assert set(AGAIN) == by_state["final"] | {"truncated", "failed"}
     assert all(status.words for status in Status)
 
 

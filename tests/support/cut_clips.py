@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from k710.video.cut import Cut, Window, decoder_log
+from k710.video.container import open_video
+from k710.video.cut import Cut, Window
+from k710.video.decoding import decoder_log
 from k710.video.encode import Encoded, Encoding, encode_window
-from k710.video.frames import open_video
 
 
 def cut_and_encode(

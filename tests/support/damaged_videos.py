@@ -73,12 +73,13 @@ def remux(
     *,
     container: str | None = None,
     from_packet: int = 0,
+    to_packet: int | None = None,
     shift: Fraction | int = 0,
     change: Callable[[Any, int], None] | None = None,
     title: str = "",
     options: Mapping[str, str] | None = None,
 ) -> Path:
-    """Copy the packets from that one on, `shift` seconds later, each then given to `change`.
+    """Copy the packets [from_packet, to_packet), `shift` seconds later, each given to `change`.
 
     The format is `container`, or that of the ending of `path`; `options` are of its writer.
     """
@@ -93,6 +94,8 @@ def remux(
         for number, packet in enumerate(reading.demux(stream)):
             if number < from_packet or packet.dts is None:
                 continue
+            if to_packet is not None and number >= to_packet:
+                break
             packet.dts += later
             packet.pts = None if packet.pts is None else packet.pts + later
             packet.stream = copy

@@ -160,11 +160,15 @@ def outcome(work: Path, shard: int, *rows: Mapping[str, Any]) -> None:
         for position, row in enumerate(rows)
     ]
     tried = [{"turn": 0, **row} for row in filled if row["uri"]]
+    made_with = {"encoding": {}, "versions": {}}
+    notes = {"tar_bytes": 1, "tar_sha256": "0" * 64, "num_stored": 1}
     for of, values in ((TRIES, tried), (OUTCOMES, filled)):
         (work / of.name).mkdir(exist_ok=True)
         with open_work(work) as con:
             con.register("rows", table(of.name, values))
-            write_table(con, work, TableSpec(of, {}, {}, file=f"{of.name}/{shard:06d}"))
+            write_table(
+                con, work, TableSpec(of, made_with, {}, notes=notes, file=f"{of.name}/{shard:06d}")
+            )
 
 
 def table(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:

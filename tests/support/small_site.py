@@ -111,6 +111,7 @@ def a_task(folder: Path, url: str, name: str = "a", **more: Any) -> FetchTask:
     plain: Mapping[str, Any] = {
         "youtube_id": youtube_id,
         "url": url,
+        "site": "http://x/{id}",
         "clips": ((f"{youtube_id}_000001_000003", 1, 3),),
         "attempt": 1,
         "afresh": False,

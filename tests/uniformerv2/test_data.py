@@ -178,6 +178,41 @@ def test_one_iterator_at_a_time(view: ViewIndex) -> None:
         next(loader.batches())
 
 
+def lay_on_their_sides(view: ViewIndex, work: Path) -> None:
+    """Say in the clips of shards that their pictures must be turned clockwise: no byte moves."""
+    for row in range(NUM_CLIPS):
+        tar = work / "shards" / f"{view.shards[row]:06d}.tar"
+        data = bytearray(tar.read_bytes())
+        at = data.index(b"tkhd", view.offsets[row]) + 44
+        for place, number in zip((0, 4, 12, 16), (0, 1 << 16, -(1 << 16), 0), strict=True):
+            data[at + place : at + place + 4] = number.to_bytes(4, "big", signed=True)
+        tar.write_bytes(data)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_clips_that_lie_on_their_side_in_a_shard_are_loaded_upright(
+    view: ViewIndex, tmp_path: Path, workers: int
+) -> None:
+    # Earlier versions stored such copies, with the size that the pictures have as they lie.
+    work = copy_of(all_made(), tmp_path / "work")
+    lay_on_their_sides(view, work)
+    for chances in ({"chances": None}, {}):
+        upright, turned = (
+            [
+                clip
+                for clips in taken(view, 3, reading=one, workers=workers).values()
+                for clip in clips
+            ]
+            for one in (reading(**chances), reading(work, **chances))
+        )
+        for (*_, before), (_, _, draws, after) in zip(upright, turned, strict=True):
+            lying = np.frombuffer(before, np.uint8).reshape(4, 48, 72, 3)
+            standing = np.frombuffer(after, np.uint8).reshape(4, 72, 48, 3)
+            assert np.array_equal(standing, np.rot90(lying, -1, axes=(1, 2)))
+            for box in (draw.box for draw in draws):
+                assert box.top + box.height <= 72 and box.left + box.width <= 48
+
+
 @given(batch=st.integers(1, 5), ranks=st.integers(1, 4), parts=st.integers(1, 2))
 @settings(max_examples=12)
 def test_evaluation_sees_each_clip_once(

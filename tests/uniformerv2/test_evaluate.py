@@ -4,7 +4,9 @@ import dataclasses
 import hashlib
 import json
 import os
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +14,6 @@ from typing import Any
 
 import duckdb
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -23,7 +22,8 @@ from k710.files import sha256_of
 from k710.labels.orders import head_map
 from k710.video.frames import read_frames
 from support.small_runs import small, work_in
-from support.small_shards import without_copies
+from support.small_shards import all_made, without_copies
+from support.small_tables import rewrite_table
 from uniformerv2.augment.transforms import evaluation_clip
 from uniformerv2.config import Config
 from uniformerv2.data import Loader
@@ -33,7 +33,7 @@ from uniformerv2.dataset.frames import Sampling, view_frames
 from uniformerv2.dataset.shard_reader import ByteSpan, ShardReader
 from uniformerv2.distributed import Ranks
 from uniformerv2.evaluate import Evaluated, EvalViews, evaluate_model, recipe_of
-from uniformerv2.evaluation.predictions import class_accuracies, confusions
+from uniformerv2.evaluation.predictions import class_accuracies, confusions, write_predictions
 from uniformerv2.evaluation.scoring import Look, Scores, score_clips
 from uniformerv2.model import UniFormerV2
 from uniformerv2.recipe import Published
@@ -139,11 +139,7 @@ def test_accuracies_are_those_of_the_answers(model: Path, tmp_path: Path) -> Non
     view = read_view(work, "k400/train")
     first, second = sorted(set(view.labels.tolist()))[:2]
     fewer = [view.clip_ids[row] for row in np.flatnonzero(view.labels == first)[1:]]
-    index = pq.read_table(work / "index.parquet")
-    pq.write_table(
-        index.filter(pc.invert(pc.is_in(index["clip_id"], pa.array(fewer)))),
-        work / "index.parquet",
-    )
+    rewrite_table(work / "index.parquet", f"from whole where not list_contains({fewer}, clip_id)")
     found = read_checkpoint(model)
     tensors = {name: tensor.clone() for name, tensor in found.tensors.items()}
     order = found.order.rows()  # type: ignore[union-attr]
@@ -215,6 +211,12 @@ def test_what_is_no_number_is_no_answer(model: Path, work: Path, tmp_path: Path)
     tensors["balance"].fill_(torch.nan)
     path, record = tmp_path / "nan.safetensors", make_record(found.config, found.order, "k710")
     write_tensors(path, tensors, record=record, wrapper="model_state")
+    with pytest.raises(WeightsError, match=r"'balance' holds numbers that are none"):
+        evaluated(path, work)
+    tensors = {name: tensor.clone() for name, tensor in found.tensors.items()}
+    tensors["norm.weight"].fill_(3e38)
+    tensors["head.weight"].fill_(3e38)
+    write_tensors(path, tensors, record=record, wrapper="model_state")
     with pytest.raises(WeightsError, match=r"What the model says of \S+ is no number"):
         evaluated(path, work)
 
@@ -232,10 +234,7 @@ def test_the_list_is_told_and_what_of_it_is_missing(
     assert (found.videos, found.listed, found.missing) == (12, 12, 0.0)
     fewer = work_in(tmp_path)
     shard = sorted((fewer / "shards").glob("*.tar"))[0]
-    index = fewer / "index.parquet"
-    number = int(shard.stem)
-    table = pq.read_table(index)
-    pq.write_table(table.filter(pc.not_equal(table["shard"], number)), index)
+    rewrite_table(fewer / "index.parquet", f"from whole where shard <> {int(shard.stem)}")
     partly = evaluated(model, fewer)
     assert partly.videos < 12 and partly.listed == 12
     assert partly.missing == pytest.approx(1 - partly.videos / 12)
@@ -252,6 +251,23 @@ def test_a_folder_that_can_not_be_written_to_is_said_before_the_test(
     with pytest.raises(StageError, match="can't be used"):
         evaluated(model, work, out=tmp_path / "file", report=lambda done, _: seen.append(done))
     assert seen == []
+
+
+@pytest.mark.parametrize("room", [0, 700])
+def test_a_full_disk_is_worded(model: Path, work: Path, tmp_path: Path, room: int) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    def fill(*_: int) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+
+    try:
+        with pytest.raises(StageError, match="No room left to write in"):
+            evaluated(model, work, out=tmp_path / "out", report=fill)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_a_manifest_that_is_built_meanwhile_changes_nothing(
@@ -369,11 +385,10 @@ def test_accuracies_by_hand() -> None:
 
 
 def test_classes_and_confusions_by_hand(tmp_path: Path) -> None:
-    path = tmp_path / "predictions.parquet"
-    rows = [(0, [0, 1]), (0, [1, 0]), (0, [1, 0]), (1, [1, 0]), (2, [0, 1])]
-    labels, tops = zip(*rows, strict=True)
-    table = {"label": pa.array(labels, pa.int16()), "top5": pa.array(tops, pa.list_(pa.int16()))}
-    pq.write_table(pa.table(table), path)
+    labels = np.array([0, 0, 0, 1, 2])
+    top = np.array([[0, 1], [1, 0], [1, 0], [1, 0], [0, 1]])
+    scores = Scores(np.arange(5), labels, top, np.ones((5, 2), np.float32))
+    path = write_predictions(tmp_path, read_view(all_made(), "k400/train"), scores, 1, {})
     found = [(one.clips, round(one.top1, 3), one.top5) for one in class_accuracies(path)]
     assert found == [(1, 0.0, 0.0), (3, 0.333, 1.0), (1, 1.0, 1.0)]
     pairs = confusions(path)

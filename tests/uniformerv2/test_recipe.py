@@ -298,9 +298,13 @@ def test_the_classes_are_those_of_the_view_that_is_trained_on() -> None:
         ("model.drop_path=1.5", "from 0 to below 1"),
         ("eval.crops=2", r"eval\.crops \(2\) must be 1 or 3"),
         ("run.compile=1", r"run\.compile \(1\) must be bool"),
+        ("run.workers=1025", r"must be a whole number from 0 to 1,024 or none"),
+        ("run.clips_per_gpu=4097", r"must be a whole number above 0, up to 4,096"),
+        ("data.batch=1048577", r"data\.batch .* above 0, up to 1,048,576"),
+        ("data.window_shards=9223372036854775808", r"must be a whole number above 0, up to"),
         ("run.seed=-1", r"run\.seed \(-1\) must be a whole number from 0 to below 2\*\*63"),
         ("run.keep=0", r"run\.keep \(0\) must be a whole number above 0"),
-        ("run.workers=-1", r"run\.workers \(-1\) must be a whole number from 0 up or none"),
+        ("run.workers=-1", r"run\.workers \(-1\) must be a whole number from 0 to 1,024 or none"),
     ],
 )
 def test_what_is_wrong_is_said(setting: str, said: str) -> None:

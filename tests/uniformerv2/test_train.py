@@ -10,6 +10,7 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import typer
+from safetensors.torch import save_file
 from torch import Tensor
 
 from k710.errors import MissingExtra, RecipeError, StageError, TrainingError, WeightsError
@@ -40,7 +42,7 @@ from uniformerv2.evaluation.scoring import Scores, score_clips
 from uniformerv2.model import UniFormerV2
 from uniformerv2.recipe import Optim, Recipe
 from uniformerv2.recipe_toml import change_recipe, to_toml
-from uniformerv2.train import train_model
+from uniformerv2.train import TrainResult, train_model
 from uniformerv2.training import checkpoint
 from uniformerv2.training.init import init_model
 from uniformerv2.training.metrics import RunProgress
@@ -129,7 +131,9 @@ def test_a_run_goes_on_only_with_its_own_recipe(work: Path) -> None:
     with pytest.raises(StageError, match=r"optim\.lr: 0\.1, was 0\.001") as found:
         train_model(small("optim.lr=0.1", "data.frames=8"), work=work, run="mine", device="cpu")
     assert "data.frames: 8, was 4" in str(found.value) and "another --run" in str(found.value)
-    trained(work, "mine", "run.clips_per_gpu=1", "run.keep=7", "run.log_steps=3")  # are free
+    trained(work, "mine", "run.clips_per_gpu=9", "run.keep=7", "run.log_steps=3")  # are free
+    with pytest.raises(StageError, match=r"run\.clips_per_gpu: 1, was 9\n.*masks of dropout"):
+        trained(work, "mine", "run.clips_per_gpu=1")
     (work / "runs" / "mine" / "recipe.toml").unlink()
     with pytest.raises(StageError, match=r"recipe\.toml is missing"):
         trained(work, "mine")
@@ -325,32 +329,198 @@ def test_a_full_disk_is_worded_and_leaves_nothing(tmp_path: Path, room: int) -> 
     checkpoint.save(tmp_path, state, weights=weights, record={}, optim=optim)
 
 
-def test_a_damaged_checkpoint_is_worded(work: Path) -> None:
-    run = trained(work, "mine")
-    last = step_of_run(run)
-    assert last is not None
-    state = json.loads((last / "state.json").read_text())
-    for step in ("5", -5, 2.5, 13, None):
-        (last / "state.json").write_text(json.dumps(state | {"step": step}))
-        with pytest.raises(StageError, match="is no state of a run"):
-            trained(work, "mine")
-    optim = checkpoint.read_optim(last)
+def test_without_dropout_a_run_goes_on_with_other_parts(work: Path) -> None:
+    same = ("model.global_dropout=0.0", "model.head_dropout=0.0")
+    trained(work, "mine", *same)
+    trained(work, "mine", *same, "run.clips_per_gpu=1")
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A work directory with a run that was stopped after 2 of its 3 steps, as `mine`."""
+    work = work_in(tmp_path_factory.mktemp("stopped"))
+
+    def stop(seen: RunProgress) -> None:
+        if seen.step == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    assert train_model(short(), work=work, run="mine", device="cpu", watch=stop).step == 2
+    return work
+
+
+def short(*settings: str) -> Recipe:
+    return small("optim.epochs=1", "optim.warmup_epochs=0", "optim.wise=0.5", *settings)
+
+
+def copied(stopped: Path, folder: Path) -> tuple[Path, Path]:
+    """A work directory of this test's own, and its run's step; shards are those of the other."""
+    shutil.copytree(stopped / "runs", folder / "runs")
+    for path in stopped.iterdir():
+        if path.name not in ("runs", ".lock"):
+            (folder / path.name).symlink_to(path)
+    step = step_of_run(folder / "runs" / "mine")
+    assert step is not None
+    return folder, step
+
+
+def go_on(work: Path) -> TrainResult:
+    return train_model(short(), work=work, run="mine", device="cpu")
+
+
+def without_hashes(step: Path) -> None:
+    """As older versions wrote it: sizes are those of the files."""
+    state = json.loads((step / "state.json").read_text())
+    state.pop("sha256", None)
+    state["files"] = {name: (step / name).stat().st_size for name in state["files"]}
+    (step / "state.json").write_text(json.dumps(state))
+
+
+@pytest.mark.parametrize("step", ["1", -5, 2.5, 13, None, 1])
+def test_a_damaged_state_is_worded(stopped: Path, tmp_path: Path, step: Any) -> None:
+    work, folder = copied(stopped, tmp_path)
+    state = json.loads((folder / "state.json").read_text())
+    (folder / "state.json").write_text(json.dumps(state | {"step": step}))
+    with pytest.raises(StageError, match="is no state of a run"):
+        go_on(work)
+
+
+@pytest.mark.parametrize("name", ["optim.pt", "model.safetensors", "../start.safetensors"])
+def test_a_flipped_bit_is_no_checkpoint(stopped: Path, tmp_path: Path, name: str) -> None:
+    work, step = copied(stopped, tmp_path)
+    data = bytearray((step / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (step / name).write_bytes(data)
+    words = r"'? is not what its run wrote: state.json has another SHA-256"
+    with pytest.raises(WeightsError, match=Path(name).name + words):
+        go_on(work)
+    if name == "model.safetensors":
+        with pytest.raises(WeightsError, match=words):
+            read_checkpoint(step.parent)
+        with pytest.raises(WeightsError, match=words):
+            evaluate_model(step, "k400/val", EvalViews(workers=0), work=work, device="cpu")
+    without_hashes(step)
+    if name != "../start.safetensors":
+        assert not go_on(work).is_checked
+
+
+def test_weights_of_another_model_are_no_checkpoint(stopped: Path, tmp_path: Path) -> None:
+    work, step = copied(stopped, tmp_path)
+    config = read_checkpoint(step).config
+    written(step / "model.safetensors", config, ClassOrder("k400", "opengvlab"))
+    with pytest.raises(WeightsError, match=r"model\.safetensors'? is not what its run wrote"):
+        go_on(work)
+    other = dataclasses.replace(config, heads=2)  # of the same shapes
+    written(step / "model.safetensors", other, ClassOrder("k400", "opengvlab"))
+    without_hashes(step)
+    with pytest.raises(WeightsError, match="records a model with heads = 2, and the run's recipe"):
+        go_on(work)
+    written(step / "model.safetensors", config, None)
+    without_hashes(step)
+    with pytest.raises(WeightsError, match="does not say which classes its head has"):
+        go_on(work)
+
+
+def test_a_lost_start_is_said_before_the_last_step(stopped: Path, tmp_path: Path) -> None:
+    work, step = copied(stopped, tmp_path)
+    start = step.parent / "start.safetensors"
+    save_file({"a": torch.ones(1)}, start)
+    with pytest.raises(WeightsError, match=r"start\.safetensors'? does not fit the model"):
+        go_on(work)
+    start.unlink()
+    with pytest.raises(WeightsError, match=r"start\.safetensors'? can't be read"):
+        go_on(work)
+
+
+Changes = Callable[[dict[str, Any], str, dict[str, Tensor]], Any]
+WRONG: dict[str, Changes] = {
+    "a list": lambda optim, name, moment: [1],
+    "a text": lambda optim, name, moment: "x",
+    "no moments": lambda optim, name, moment: {"scaler": {}},
+    "no scaler": lambda optim, name, moment: {"moments": optim["moments"]},
+    "a list for the scaler": lambda optim, name, moment: optim | {"scaler": [1]},
+    "half a scaler": lambda optim, name, moment: optim | {"scaler": {"scale": 1.0}},
+    "a text in the scaler": lambda optim, name, moment: (
+        optim | {"scaler": dict.fromkeys(checkpoint._SCALER, "x")}
+    ),
+    "a list for the weights": lambda optim, name, moment: optim | {"weights": [1]},
+    "lists for weights": lambda optim, name, moment: optim | {"weights": {name: [1.0]}},
+    "weights of another model": lambda optim, name, moment: (
+        optim | {"weights": {name: torch.ones(1)}}
+    ),
+    "a number for moments": lambda optim, name, moment: optim | {"moments": {name: 3}},
+    "none of them": lambda optim, name, moment: optim | {"moments": {}},
+    "a step alone": lambda optim, name, moment: (
+        optim | {"moments": optim["moments"] | {name: {"step": moment["step"]}}}
+    ),
+    "another shape": lambda optim, name, moment: (
+        optim | {"moments": optim["moments"] | {name: moment | {"exp_avg": torch.zeros(1)}}}
+    ),
+    "a list for a tensor": lambda optim, name, moment: (
+        optim | {"moments": optim["moments"] | {name: moment | {"exp_avg": [0.0]}}}
+    ),
+    "whole numbers": lambda optim, name, moment: (
+        optim
+        | {"moments": optim["moments"] | {name: moment | {"exp_avg": moment["exp_avg"].long()}}}
+    ),
+    "wide numbers": lambda optim, name, moment: (
+        optim
+        | {"moments": optim["moments"] | {name: moment | {"exp_avg": moment["exp_avg"].double()}}}
+    ),
+    "a text for the step": lambda optim, name, moment: (
+        optim | {"moments": optim["moments"] | {name: moment | {"step": "x"}}}
+    ),
+    "many steps": lambda optim, name, moment: (
+        optim | {"moments": optim["moments"] | {name: moment | {"step": torch.ones(2)}}}
+    ),
+    "one more": lambda optim, name, moment: (
+        optim | {"moments": optim["moments"] | {name: moment | {"max_exp_avg_sq": torch.ones(1)}}}
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_damaged_state_of_the_optimizer_is_worded(
+    stopped: Path, tmp_path: Path, what: str
+) -> None:
+    work, step = copied(stopped, tmp_path)
+    optim = checkpoint.read_optim(step)
     name, moment = next(iter(optim["moments"].items()))
-    wrong: list[Any] = [
-        [1],
-        {"scaler": {}},
-        optim | {"moments": {name: 3}},
-        optim | {"moments": {}},
-        optim | {"moments": optim["moments"] | {name: {"step": moment["step"]}}},
-        optim | {"moments": optim["moments"] | {name: moment | {"exp_avg": torch.zeros(1)}}},
-    ]
-    for bad in wrong:
-        (last / "optim.pt").unlink()  # what was read of it is mapped
-        torch.save(bad, last / "optim.pt")
-        files = state["files"] | {"optim.pt": (last / "optim.pt").stat().st_size}
-        (last / "state.json").write_text(json.dumps(state | {"files": files}))
-        with pytest.raises(WeightsError, match=r"no state of an optimizer|no moments of"):
-            trained(work, "mine")
+    bad = WRONG[what](optim, name, moment)
+    (step / "optim.pt").unlink()  # what was read of it is mapped
+    torch.save(bad, step / "optim.pt")
+    without_hashes(step)
+    with pytest.raises(WeightsError, match=r"no state of an opt|no moments of|of another model"):
+        go_on(work)
+
+
+def test_a_full_disk_while_the_log_is_written_is_worded(work: Path) -> None:
+    """Some steps' lines fit; what was half-written is cut off when the run goes on."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    settings = ("run.checkpoint_minutes=1e9",)
+    log = work / "runs" / "mine" / "log.jsonl"
+
+    def fill(seen: RunProgress) -> None:
+        if seen.step == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (log.stat().st_size + 30, before[1]))
+
+    try:
+        with pytest.raises(StageError, match=r"No room left to write in .*mine"):
+            train_model(small(*settings), work=work, run="mine", device="cpu", watch=fill)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    lines = log.read_text().splitlines(keepends=True)
+    assert len(lines) == 3 and not lines[-1].endswith("\n")
+    trained(work, "mine", *settings)
+    assert [line["step"] for line in log_of(work / "runs" / "mine")] == list(range(1, STEPS + 1))
+
+
+@pytest.mark.parametrize("setting", ["data.frames=1000000", "model.width=65536"])
+def test_what_can_not_fit_is_refused_before_memory_is_taken(work: Path, setting: str) -> None:
+    with pytest.raises(RecipeError, match=r"needs at least [\d,.]+ GiB of memory"):
+        train_model(small("model.size=64", setting), work=work, run="mine", device="cpu")
+    assert not (work / "runs").exists()
 
 
 @pytest.mark.parametrize("at", [6, 12])
@@ -533,7 +703,8 @@ def test_a_run_that_goes_on_says_that_it_starts_from_nothing_else(
         printed = capsys.readouterr().out
         assert "12 steps are done" in printed
         assert (f"went on after step 12: {path} was not read" in printed) == said
-    with pytest.raises(typer.BadParameter, match="starts from CLIP, and no video model"):
+    usage_error = typer.BadParameter.__mro__[1]  # as which the app tells it
+    with pytest.raises(usage_error, match="starts from CLIP, and no video model"):
         app([*told, "--recipe", str(work / "image.toml")], standalone_mode=False)
 
 

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
 
 from k710.errors import SchemaError, StageError, shown
-from k710.tables.connection import run
+from k710.tables.connection import connect_to_read, run
+from k710.tables.reading import open_table
 from k710.tables.schemas import INDEX, MANIFEST, read_sql
-from k710.tables.sidecar import open_table
 from k710.tables.views import require_views
 
 __all__ = ["ViewIndex", "read_view"]
@@ -61,7 +60,7 @@ def read_view(work: str | Path, name: str) -> ViewIndex:
         SchemaError: The index has what no clip can have.
     """
     work = Path(work)
-    with duckdb.connect() as con:
+    with connect_to_read() as con:
         for table in (MANIFEST, INDEX):
             open_table(con, work, table)
         require_views(con, work, [name])

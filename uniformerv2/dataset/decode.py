@@ -52,6 +52,7 @@ class ClipRead(NamedTuple):
     error: str | None
     fetch_s: float
     decode_s: float
+    shape: tuple[int, ...] = ()  # of its frames, as `Reading.shape` has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,31 +104,36 @@ def read_request(
         began = time.perf_counter()
         draws: tuple[Draw, ...] = ()
         error = None
+        frames = block[start : start + math.prod(shape)].reshape(shape)
         try:
-            out = block[start : start + math.prod(shape)].reshape(shape)
-            draws = read_clip(reading, place, content, out)
+            draws, frames = read_clip(reading, place, content, frames)
         except MediaError as reason:
             error = str(reason)
-        done.append(ClipRead(draws, error, fetch_s, time.perf_counter() - began))
+        decode_s = time.perf_counter() - began
+        done.append(ClipRead(draws, error, fetch_s, decode_s, frames.shape))
     return done
 
 
-def read_clip(reading: Reading, place: Place, content: bytes, out: Bytes) -> tuple[Draw, ...]:
-    """Fill `out` with the clip's frames; returns its draws, none in evaluation.
+def read_clip(
+    reading: Reading, place: Place, content: bytes, out: Bytes
+) -> tuple[tuple[Draw, ...], Bytes]:
+    """Fill `out` with the clip's frames; returns its draws, none in evaluation, and the frames.
 
+    Those are `out`, or a view of it with height and width swapped: the index has the size that
+    pictures have in a file, and shards may hold one whose pictures lie on their side in it.
     MediaError where its bytes are no such video.
     """
     if reading.chances is None:
         views = reading.sampling.views(place.num_frames, reading.views)
-        read_frames(content, [index for view in views for index in view], out=out)
-        return ()
+        frames = read_frames(content, [index for view in views for index in view], out=out)
+        return (), frames
     generators = [
         generator_of(reading.seed, place.epoch, place.position, repetition)
         for repetition in range(reading.repetitions)
     ]
     # The frames come first out of the first stream: they are decoded once for all repetitions.
     chosen = reading.sampling.training(generators[0], place.num_frames)
-    read_frames(content, chosen, out=out)
-    return tuple(
-        draw(generator, place.height, place.width, reading.chances) for generator in generators
-    )
+    frames = read_frames(content, chosen, out=out)
+    height, width = frames.shape[1:3]
+    draws = tuple(draw(generator, height, width, reading.chances) for generator in generators)
+    return draws, frames

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import os
-import tarfile
 import time
 import uuid
 from collections import OrderedDict
@@ -13,11 +12,10 @@ from typing import Any, NamedTuple
 
 from k710.errors import MissingExtra, StageError, printable, shown
 from k710.files import is_url
-from k710.sources.outcomes import shard_name
+from k710.sources.outcomes import HEADER_BYTES, is_header_of, shard_name
 
 __all__ = ["ByteSpan", "ShardReader"]
 
-_HEADER = tarfile.BLOCKSIZE  # bytes, before those of a member
 _MOST_OPEN = 64  # files: more than the shards of a window
 _PAUSES_S = (1.0, 5.0)  # before a request over the network is made again
 
@@ -78,7 +76,7 @@ class ShardReader:
             self._files[span.shard] = descriptor
             if len(self._files) > _MOST_OPEN:
                 os.close(self._files.popitem(last=False)[1])
-            return _pread(descriptor, span.offset - _HEADER, _HEADER + span.num_bytes)
+            return _pread(descriptor, span.offset - HEADER_BYTES, HEADER_BYTES + span.num_bytes)
         except OSError as error:
             words = printable(error.strerror or str(error))
             raise StageError(f"{printable(path)} can't be read: {words}.") from error
@@ -87,7 +85,7 @@ class ShardReader:
         if not spans:
             return []
         paths = [self._path(span) for span in spans]
-        starts = [span.offset - _HEADER for span in spans]
+        starts = [span.offset - HEADER_BYTES for span in spans]
         ends = [span.offset + span.num_bytes for span in spans]
         for pause_s in (*_PAUSES_S, None):
             try:
@@ -163,19 +161,18 @@ def _place(cache: Path, span: ByteSpan) -> Path:
 
 def _check_clip(path: str, span: ByteSpan, data: bytes) -> bytes:
     """The clip's bytes of those with the header before them."""
-    missing = _HEADER + span.num_bytes - len(data)
+    missing = HEADER_BYTES + span.num_bytes - len(data)
     if missing:
         raise StageError(
             f"{printable(path)} ends {missing:,} bytes early: it is not the shard that the index "
             "is of. k710 verify tells more."
         )
-    name = f"{span.clip_id}.mp4".encode()
-    if data[:100].rstrip(b"\0") != name:
+    if not is_header_of(data, span.clip_id):
         raise StageError(
             f"{printable(path)} has no {shown(span.clip_id)} at byte {span.offset:,}: it is not "
             "the shard that the index is of. k710 verify tells more."
         )
-    return data[_HEADER:]
+    return data[HEADER_BYTES:]
 
 
 def _pread(descriptor: int, offset: int, num_bytes: int) -> bytes:

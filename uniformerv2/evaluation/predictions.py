@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 
 from k710.files import word_os_errors
 from k710.labels.orders import class_names
-from k710.tables.connection import run
+from k710.tables.connection import connect, connect_to_read, run
+from k710.tables.reading import open_table
 from k710.tables.schemas import MANIFEST, Table, read_sql
-from k710.tables.sidecar import TableSpec, open_table, parquet_pattern, write_table
+from k710.tables.sidecar import TableSpec, write_table
 from uniformerv2.dataset.clips import ViewIndex
 from uniformerv2.evaluation.scoring import Scores
 
@@ -38,6 +38,7 @@ PREDICTIONS = Table(
     },
     sql="uniformerv2/evaluation/predictions.sql",
     command="k710 evaluate CKPT --view VIEW",
+    folder_option="--out",
 )
 
 
@@ -75,14 +76,14 @@ def write_predictions(
     )
     values = {"view": view.name, "views": num_views}
     spec = TableSpec(PREDICTIONS, params=values, inputs=made_of)
-    with word_os_errors(folder), duckdb.connect() as con:
+    with word_os_errors(folder), connect(folder, memory_limit="1GB") as con:
         con.register("scored", scored)
         return write_table(con, folder, spec, values=values)
 
 
 def hash_list(work: Path, view_name: str) -> tuple[int, str]:
     """How many clips a view has, and a hash of them and their labels."""
-    with duckdb.connect() as con:
+    with connect_to_read() as con:
         open_table(con, work, MANIFEST)
         rows = run(con, read_sql("uniformerv2/evaluation/listed_clips.sql"), {"view": view_name})
     text = "".join(f"{clip_id} {label}\n" for clip_id, label in rows)
@@ -106,6 +107,6 @@ def confusions(predictions: Path, most: int = 20) -> list[Confusion]:
 
 
 def _read(predictions: Path, sql: str) -> list[Any]:
-    with duckdb.connect() as con:
-        con.read_parquet(parquet_pattern(predictions)).create_view("predictions")
+    with connect_to_read() as con:
+        open_table(con, predictions.parent, PREDICTIONS)
         return run(con, read_sql(f"uniformerv2/evaluation/{sql}.sql"))

@@ -4,7 +4,8 @@
         model.safetensors    the model: what is evaluated, fine-tuned from, converted
         optim.pt             what only training needs: moments, scaler; weights, if the model's are
                              an average
-        state.json           which step, of what; written last: without it the folder does not count
+        state.json           which step, of what, and the hashes of both; written last: without it
+                             the folder does not count
 
 Tensors go by the names of parameters, whole, whatever they were sharded over: a run may go on with
 another number of GPUs.
@@ -26,18 +27,23 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from k710.errors import StageError, WeightsError, shown
-from k710.files import replacing, word_os_errors, write_json
+from k710.files import replacing, sha256_of, word_os_errors, write_json
 from uniformerv2.weights.files import (
     MODEL,
-    READ_ERRORS,
+    check_hash,
     is_complete,
+    read_saved,
+    steps_of_run,
     write_pickle,
     write_tensors,
 )
 
 __all__ = [
+    "START",
     "RunState",
+    "check_files",
     "load_moments",
+    "load_scaler",
     "load_weights",
     "moments_of",
     "place_tensors",
@@ -50,8 +56,10 @@ __all__ = [
     "whole",
 ]
 
+START = "start.safetensors"  # in a run's folder: the weights of its beginning, if they count
 _FILES = (MODEL, "optim.pt")
 _MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW
+_SCALER = {"scale", "growth_factor", "backoff_factor", "growth_interval", "_growth_tracker"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +88,12 @@ def save(
     weights: Mapping[str, Tensor],
     record: Mapping[str, Any],
     optim: Mapping[str, Any],
+    hashes: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write a step's folder; `state.json` comes last. StageError where it can't be written."""
+    """Write a step's folder; `state.json` comes last. StageError where it can't be written.
+
+    `hashes` are of files in the run's folder that it can't go on without.
+    """
     folder = step_folder(run, state.step)
     with word_os_errors(run), contextlib.ExitStack() as undo:
         if folder.exists():
@@ -94,6 +106,7 @@ def save(
         said = {
             **asdict(state),
             "files": {name: (folder / name).stat().st_size for name in _FILES},
+            "sha256": {name: sha256_of(folder / name) for name in _FILES} | dict(hashes or {}),
             "torch": torch.__version__,
             "written_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
@@ -118,7 +131,7 @@ def remove_old(run: Path, keep: int) -> None:
 
     What a killed process left unfinished is no step: it goes too, whatever its number.
     """
-    folders = sorted(run.glob("step_*"), reverse=True)
+    folders = steps_of_run(run)
     kept = set(itertools.islice((f for f in folders if is_complete(f)), keep))
     with word_os_errors(run):
         for folder in folders:
@@ -127,13 +140,23 @@ def remove_old(run: Path, keep: int) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
+def check_files(folder: Path) -> bool:
+    """Compare the files of a step's folder with its hashes; returns whether it has any.
+
+    WeightsError names the first that is another than the run wrote.
+    """
+    return all([check_hash(folder / name) for name in _FILES])
+
+
 def read_state(folder: Path) -> RunState:
-    """The state of a step's folder. StageError if it is none."""
+    """The state of a step's folder. StageError if it is none, or of another step."""
     path = folder / "state.json"
     try:
         state = msgspec.json.decode(path.read_bytes(), type=RunState)
         if not 0 <= state.step <= state.total_steps:
             raise ValueError(f"step {state.step} of {state.total_steps}")
+        if folder.name != step_folder(folder.parent, state.step).name:
+            raise ValueError(f"it is of step {state.step}")
         return state
     except (OSError, ValueError, RecursionError) as error:
         raise StageError(f"{shown(path)} is no state of a run: {error}.") from error
@@ -142,14 +165,29 @@ def read_state(folder: Path) -> RunState:
 def read_optim(folder: Path) -> dict[str, Any]:
     """What only training needs. WeightsError if it can't be read."""
     path = folder / _FILES[1]
-    try:
-        optim: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except READ_ERRORS as error:
-        raise WeightsError(f"{shown(path)} can't be read: {error}.") from error
-    moments = optim.get("moments") if isinstance(optim, dict) else None
-    if not isinstance(moments, dict) or not all(isinstance(m, dict) for m in moments.values()):
-        raise WeightsError(f"{shown(path)} is no state of an optimizer.")
+    optim: dict[str, Any] = read_saved(path)
+    parts = optim if isinstance(optim, dict) else {}
+    moments, scaler = parts.get("moments"), parts.get("scaler")
+    is_whole = (
+        isinstance(moments, dict)
+        and all(isinstance(name, str) and _are_tensors(kept) for name, kept in moments.items())
+        and _are_tensors(parts.get("weights", {}))
+        and isinstance(scaler, dict)
+        and scaler.keys() in (set(), _SCALER)  # nothing, if the run has no fp16
+        and all(type(number) in (int, float) for number in scaler.values())
+    )
+    if not is_whole:
+        raise WeightsError(
+            f"{shown(path, limit=1000)} is no state of an optimizer, as k710 writes it.\n"
+            "Remove its folder: the step before it counts then."
+        )
     return optim
+
+
+def _are_tensors(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in value.items()
+    )
 
 
 # --- tensors by name, whole
@@ -194,13 +232,23 @@ def load_moments(
         if not parameter.requires_grad:
             continue
         kept = moments.get(name, {})
-        shapes = {key: getattr(kept.get(key), "shape", None) for key in _MOMENTS}
-        if any(shape != parameter.shape for shape in shapes.values()) or "step" not in kept:
+        fitting = {key: (parameter.shape, parameter.dtype) for key in _MOMENTS}
+        fitting["step"] = (torch.Size(()), torch.float32)
+        if {key: (tensor.shape, tensor.dtype) for key, tensor in kept.items()} != fitting:
             raise WeightsError(f"The checkpoint's optim.pt has no moments of {shown(name)}.")
         optimizer.state[parameter] = {
             key: _count(optimizer, parameter, value) if key == "step" else _place(value, parameter)
             for key, value in kept.items()
         }
+
+
+def load_scaler(scaler: torch.amp.GradScaler, kept: Mapping[str, float]) -> None:
+    """Give the scaler of fp16 what it kept. WeightsError where that is nothing."""
+    if scaler.is_enabled() and not kept:
+        raise WeightsError(
+            "The checkpoint's optim.pt has no state of the scaler, which fp16 needs."
+        )
+    scaler.load_state_dict(dict(kept))
 
 
 def _count(optimizer: torch.optim.Optimizer, parameter: Tensor, steps: Tensor) -> Tensor:

@@ -20,9 +20,18 @@ from uniformerv2.weights.image_vits import arm, image_vit
 from uniformerv2.weights.load import check_shapes, our_tensors, read_checkpoint, shapes_of
 from uniformerv2.weights.names import shapes_in
 
-__all__ = ["ORDER", "draw_model", "init_model"]
+__all__ = ["OF_TRAINING", "ORDER", "draw_model", "init_model"]
 
 ORDER: Family = "opengvlab"  # of the head of a model that starts anew
+# What no weights decide: of a model that starts from another video model's, the recipe's.
+OF_TRAINING = (
+    "drop_path",
+    "global_drop_path",
+    "drop_path_mode",
+    "global_dropout",
+    "head_dropout",
+    "checkpoint_blocks",
+)
 
 
 def draw_model(recipe: Recipe) -> UniFormerV2:
@@ -90,17 +99,7 @@ def _replace_head(recipe: Recipe, path: Path) -> tuple[UniFormerV2, ClassOrder]:
     config = replace(
         theirs,
         num_classes=recipe.model.num_classes,
-        **{
-            name: getattr(recipe.model, name)
-            for name in (
-                "drop_path",
-                "global_drop_path",
-                "drop_path_mode",
-                "global_dropout",
-                "head_dropout",
-                "checkpoint_blocks",
-            )
-        },
+        **{name: getattr(recipe.model, name) for name in OF_TRAINING},
     )
     torch.manual_seed(_seed(recipe))
     model = UniFormerV2(config)

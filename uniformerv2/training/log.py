@@ -24,22 +24,24 @@ class RunLog:
     def __init__(self, folder: Path, step: int, run: Run) -> None:
         self.path = folder / "log.jsonl"
         self.watchers: list[Any] = []
-        if run.tensorboard:
-            self.watchers.append(_TensorBoard(folder, step))
-        if run.wandb:
-            self.watchers.append(_WandB(folder))
         with word_os_errors(folder):
+            if run.tensorboard:
+                self.watchers.append(_TensorBoard(folder, step))
+            if run.wandb:
+                self.watchers.append(_WandB(folder))
             self.last = _cut_log(self.path, step)
-            self.file = self.path.open("a", encoding="utf-8")
+            # Without a buffer: what a full disk did not take would be written again by close().
+            self.file = self.path.open("ab", buffering=0)
 
     def write(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """Append lines; each has its `step`, the number of steps that are done."""
         with word_os_errors(self.path.parent):
-            self.file.write("".join(json.dumps(line) + "\n" for line in lines))
-            self.file.flush()
-        for watcher in self.watchers:
-            for line in lines:
-                watcher.write(line)
+            data = memoryview("".join(json.dumps(line) + "\n" for line in lines).encode())
+            while data:
+                data = data[self.file.write(data) :]
+            for watcher in self.watchers:
+                for line in lines:
+                    watcher.write(line)
 
     def flush(self) -> None:
         """On the disk, as a checkpoint is that comes after it."""
@@ -51,12 +53,13 @@ class RunLog:
 
     def __exit__(self, *_: object) -> None:
         self.file.close()
-        for watcher in self.watchers:
-            watcher.close()
+        with word_os_errors(self.path.parent):
+            for watcher in self.watchers:
+                watcher.close()
 
 
 def read_log(folder: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a run's log; one that a killed process left unfinished is the end."""
+    """The lines of a run's log; one that is none, as a killed process leaves it, is the end."""
     path = folder / "log.jsonl"
     if not path.exists():
         return
@@ -64,9 +67,10 @@ def read_log(folder: Path) -> Iterator[dict[str, Any]]:
         for text in file:
             try:
                 line = json.loads(text)
-            except ValueError:
+            except (ValueError, RecursionError):
                 return
-            if not text.endswith("\n") or not isinstance(line, dict) or "step" not in line:
+            step = line.get("step") if isinstance(line, dict) else None
+            if not text.endswith("\n") or type(step) is not int:
                 return
             yield line
 

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -11,13 +11,17 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
+from k710.errors import WeightsError, shown
+from uniformerv2.config import Config
 from uniformerv2.distributed import Ranks
 from uniformerv2.model import UniFormerV2
 from uniformerv2.recipe import Recipe, Run
 from uniformerv2.training import checkpoint
-from uniformerv2.training.init import init_model
+from uniformerv2.training.init import OF_TRAINING, init_model
 from uniformerv2.training.optim import freeze, parameter_groups
 from uniformerv2.weights.class_order import ClassOrder
+from uniformerv2.weights.files import MODEL
+from uniformerv2.weights.image_vits import OF_THE_VIT
 from uniformerv2.weights.load import load_model, read_checkpoint
 
 __all__ = ["Trainee", "average_in_place", "make_trainee", "precision_of"]
@@ -46,13 +50,15 @@ def make_trainee(recipe: Recipe, init: str | None, last: Path | None, ranks: Ran
     if last is None:
         module, order = init_model(recipe, init)
     else:
-        found = read_checkpoint(last)
-        assert found.order is not None  # what a run saves has one
+        found = read_checkpoint(last / MODEL)  # the first process has compared its hash
+        if found.order is None:  # what a run saves has one
+            raise WeightsError(f"{shown(last / MODEL)} does not say which classes its head has.")
+        _check_config(recipe, found.config, last / MODEL)
         config = replace(found.config, checkpoint_blocks=recipe.model.checkpoint_blocks)
         module, order = load_model(replace(found, config=config)).train(), found.order
     if recipe.model.frozen:
         freeze(module)
-    shown = {name: tensor.detach().clone() for name, tensor in module.named_parameters()}
+    drawn = {name: tensor.detach().clone() for name, tensor in module.named_parameters()}
     module.to(device)
     model = _wrap_model(module, recipe.run, ranks)
     optimizer = torch.optim.AdamW(
@@ -65,14 +71,31 @@ def make_trainee(recipe: Recipe, init: str | None, last: Path | None, ranks: Ran
     scaler = torch.amp.GradScaler(device.type, enabled=precision_of(recipe.run, device) == "fp16")
     average = None
     if o.ema is not None:
-        average = checkpoint.place_tensors(shown, dict(module.named_parameters()))
+        average = checkpoint.place_tensors(drawn, dict(module.named_parameters()))
     if last is not None:
         kept = checkpoint.read_optim(last)
         if "weights" in kept:
             checkpoint.load_weights(module, kept["weights"])
         checkpoint.load_moments(module, optimizer, kept["moments"])
-        scaler.load_state_dict(kept["scaler"])
+        checkpoint.load_scaler(scaler, kept["scaler"])
     return Trainee(module, model, order, optimizer, scaler, average)
+
+
+def _check_config(recipe: Recipe, config: Config, where: Path) -> None:
+    """WeightsError where a checkpoint is of another model than its run trains."""
+    free = {"checkpoint_blocks"} | {
+        "scratch": set(),
+        "image": set(OF_THE_VIT),
+        "video": {field.name for field in fields(Config)} - set(OF_TRAINING),
+    }[recipe.start.kind]
+    for name, value in asdict(recipe.model).items():
+        theirs = getattr(config, name)
+        if name not in free and theirs != value:
+            raise WeightsError(
+                f"{shown(where)} records a model with {name} = {theirs}, and the run's recipe has "
+                f"{value}: it is of another run, or was changed.\n"
+                "Remove its folder: the step before it counts then."
+            )
 
 
 def _wrap_model(module: UniFormerV2, run: Run, ranks: Ranks) -> nn.Module:

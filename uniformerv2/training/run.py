@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from k710.errors import RecipeError, StageError
-from k710.files import locked, replacing, word_os_errors
+from k710.files import locked, replacing, sha256_of, word_os_errors
 from k710.labels.orders import labels_sha256
 from uniformerv2.data import Loader
 from uniformerv2.dataset.clips import ViewIndex, read_view
@@ -24,9 +24,11 @@ from uniformerv2.recipe_toml import read_recipe, to_toml
 from uniformerv2.training import checkpoint
 from uniformerv2.training.checkpoint import RunState
 from uniformerv2.training.log import RunLog
+from uniformerv2.training.memory import check_memory
 from uniformerv2.training.model import Trainee, make_trainee
 from uniformerv2.training.validate import prepare_validation
-from uniformerv2.weights.files import step_of_run, write_tensors
+from uniformerv2.weights.files import check_hash, read_tensors, step_of_run, write_tensors
+from uniformerv2.weights.load import check_shapes, shapes_of
 
 __all__ = [
     "Session",
@@ -35,6 +37,10 @@ __all__ = [
     "open_run",
 ]
 
+_PARTS_MATTER = (
+    "In this model the clips that are computed together (run.clips_per_gpu) decide masks of "
+    "dropout, or what BatchNorm sees.\nTo go on with less memory: --set model.checkpoint_blocks=12."
+)
 _SAME_S = 5.0  # signals within it are one: a person who presses again waits longer
 
 
@@ -50,6 +56,8 @@ class Session:
     loader: Loader
     validate: Callable[[], dict[str, float]] | None
     log: RunLog | None  # of the first process
+    hashes: dict[str, str]  # of files that the last step can't do without
+    is_checked: bool  # what it goes on from had the hashes that its checkpoint says
     asked: list[int]  # signals that ask to stop
 
 
@@ -69,15 +77,15 @@ def open_run(
 
     `asked` is what `collect_signals` collects.
     """
+    check_memory(recipe, ranks)
     with contextlib.ExitStack() as stack:
         view = read_view(work, recipe.data.train)
         reader = ShardReader(shards or work / "shards", cache)
-        last = ranks.by_first(lambda: _claim_folder(folder, recipe, stack))
+        last, is_checked = ranks.by_first(lambda: _claim_folder(folder, recipe, stack, ranks))
         loader = stack.enter_context(_open_loader(recipe, view, reader, ranks))
         began = _find_state(view, loader.steps, recipe.optim.epochs, last)
         trainee = make_trainee(recipe, init, last, ranks)
-        if last is None and recipe.optim.wise is not None:
-            _write_start(folder, trainee, ranks)
+        hashes = {} if recipe.optim.wise is None else _keep_start(folder, last, trainee, ranks)
         logs: list[RunLog] = []
         ranks.by_first(lambda: logs.append(RunLog(folder, began.step, recipe.run)))
         for log in logs:
@@ -92,15 +100,20 @@ def open_run(
             loader=loader,
             validate=validate,
             log=logs[0] if logs else None,
+            hashes=hashes,
+            is_checked=is_checked,
             asked=asked,
         )
 
 
-def _claim_folder(folder: Path, recipe: Recipe, stack: contextlib.ExitStack) -> Path | None:
+def _claim_folder(
+    folder: Path, recipe: Recipe, stack: contextlib.ExitStack, ranks: Ranks
+) -> tuple[Path | None, bool]:
     """The checkpoint that the run goes on from, if there is one; recipe.toml is written.
 
-    The folder is this process's alone until `stack` ends. StageError if it is another's, or the run
-    was begun with another recipe.
+    And whether its hashes are those of its files, which older ones do not have. The folder is this
+    process's alone until `stack` ends. StageError if it is another's, or the run was begun with
+    another recipe; WeightsError for files that are not what the run wrote.
     """
     stack.enter_context(locked(folder))
     last = step_of_run(folder)
@@ -111,15 +124,29 @@ def _claim_folder(folder: Path, recipe: Recipe, stack: contextlib.ExitStack) -> 
                 f"{path} is missing: nothing tells what {last.name} was trained with.\n"
                 "Put it back, or give this run another --run."
             )
-        apart = list_differences(recipe, read_recipe(path))
+        apart = list_differences(recipe, _with_same_parts(recipe, read_recipe(path), ranks.ranks))
         if apart:
+            parts = any(line.startswith("run.clips_per_gpu") for line in apart)
             raise StageError(
                 "\n  ".join([f"{folder} is a run of another recipe:", *apart])
+                + (f"\n{_PARTS_MATTER}" if parts else "")
                 + "\nGo on with its own settings, or give this one another --run."
             )
     with word_os_errors(folder), replacing(path) as partial:
         partial.write_text(to_toml(recipe), encoding="utf-8")
-    return last
+    return last, last is None or checkpoint.check_files(last)
+
+
+def _with_same_parts(mine: Recipe, other: Recipe, ranks: int) -> Recipe:
+    """`other` with `run.clips_per_gpu` of `mine`, where that changes nothing that comes out."""
+    is_alike = (mine.data, mine.augment) == (other.data, other.augment)
+    if is_alike and (
+        not mine.model.depends_on_parts
+        or count_micro_batches(mine, ranks) == count_micro_batches(other, ranks)
+    ):
+        run = replace(other.run, clips_per_gpu=mine.run.clips_per_gpu)
+        return replace(other, run=run)
+    return other
 
 
 def _find_state(view: ViewIndex, steps: int, epochs: float, last: Path | None) -> RunState:
@@ -192,11 +219,25 @@ def count_micro_batches(recipe: Recipe, ranks: int) -> int:
     return share // fitting[-1]
 
 
-def _write_start(folder: Path, trainee: Trainee, ranks: Ranks) -> None:
-    """Keep the weights of the beginning: the last ones will be mixed with them."""
-    weights = checkpoint.weights_of(trainee.module, keep=ranks.is_first)
-    path = folder / "start.safetensors"
-    ranks.by_first(lambda: write_tensors(path, weights, record={}, wrapper="model_state"))
+def _keep_start(folder: Path, last: Path | None, trainee: Trainee, ranks: Ranks) -> dict[str, str]:
+    """Keep the weights of the beginning, with which the last ones will be mixed; their hash.
+
+    WeightsError where a run that goes on has lost them: not after all of its steps.
+    """
+    path = folder / checkpoint.START
+    if last is None:
+        weights = checkpoint.weights_of(trainee.module, keep=ranks.is_first)
+        ranks.by_first(lambda: write_tensors(path, weights, record={}, wrapper="model_state"))
+    wanted = shapes_of(trainee.module.state_dict())
+
+    def check() -> str:
+        check_shapes(wanted, shapes_of(read_tensors(path)[0]), path)
+        sha256 = sha256_of(path)
+        if last is not None:
+            check_hash(path, sha256, step=last)
+        return sha256
+
+    return {checkpoint.START: ranks.by_first(check)}
 
 
 @contextlib.contextmanager

@@ -10,9 +10,10 @@ from torch import Tensor
 from k710.errors import LabelError, WeightsError, shown
 from k710.labels.orders import NUM_CLASSES, Dataset, Family
 from uniformerv2.weights.class_order import ClassOrder, positions
-from uniformerv2.weights.files import TORCH_SUFFIXES, write_tensors
+from uniformerv2.weights.files import MODEL, TORCH_SUFFIXES, write_tensors
 from uniformerv2.weights.load import (
     Checkpoint,
+    check_numbers,
     load_model,
     make_record,
     our_tensors,
@@ -73,6 +74,7 @@ def remap_head(
     `source_family` is not what the file records.
     """
     checkpoint = read_checkpoint(path)
+    check_numbers(checkpoint)
     source = _source(checkpoint, source_family)
     aim = ClassOrder(target, family or source.family)
     out = Path(out) if out is not None else _beside(checkpoint, f"_{target}")
@@ -125,7 +127,10 @@ def _beside(checkpoint: Checkpoint, ending: str, suffix: str | None = None) -> P
     # Beside the name that was given, not beside what a link points to: a cache, say.
     path = Path(os.path.abspath(checkpoint.path))
     if path.is_dir():
-        return path.with_name(f"{path.name}{ending}.safetensors")
+        name = path.name
+        if (path / MODEL).exists():  # of a step, beside its run: a run's folder is k710's alone
+            path, name = path.parent, f"{path.parent.name}_{path.name}"
+        return path.with_name(f"{name}{ending}{suffix or '.safetensors'}")
     own = path.suffix if path.suffix in (".safetensors", *TORCH_SUFFIXES) else ".pth"
     return path.with_name(f"{path.stem}{ending}{suffix or own}")
 

@@ -1,17 +1,15 @@
 """Tensors out of files that others wrote, and into files that others read.
 
-A PyTorch file is a pickle, and a pickle can carry code: only `weights_only=True` loads here, and
-what asks for more is refused. Files are mapped, not read: the optimizer state of a checkpoint,
-which nobody asks for, never comes into memory.
+A PyTorch file is a pickle, and a pickle can carry code: `torch_file` reads it as data, and runs
+nothing. Files are mapped, not read: the optimizer state of a checkpoint, which nobody asks for,
+never comes into memory.
 """
 
+import contextlib
 import json
-import pickle
 import re
 import struct
-import warnings
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,19 +17,22 @@ import safetensors
 import torch
 from torch import Tensor
 
-from k710.errors import LabelError, WeightsError, shown
-from k710.files import replacing, word_os_errors
+from k710.errors import LabelError, WeightsError, printable, shown
+from k710.files import replacing, sha256_of, word_os_errors
+from uniformerv2.weights.pickle_data import as_dict, describe
+from uniformerv2.weights.torch_file import open_torch_file
 
 __all__ = [
     "MODEL",
-    "READ_ERRORS",
     "TORCH_SUFFIXES",
+    "check_hash",
     "check_tensors",
     "is_complete",
-    "is_torchscript",
     "model_of_run",
+    "read_saved",
     "read_tensors",
     "step_of_run",
+    "steps_of_run",
     "write_pickle",
     "write_tensors",
 ]
@@ -52,8 +53,9 @@ _SAFETENSORS_DTYPES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
-# What a file of any bytes makes PyTorch's and safetensors' readers raise.
-READ_ERRORS = (
+_MOST_HEADER_BYTES = 16 << 20  # of safetensors: those of the largest models have less than 1 MB
+# What a file of any bytes makes the readers of PyTorch's files and safetensors' raise.
+_READ_ERRORS = (
     OSError,
     RuntimeError,  # NotImplementedError and RecursionError are of its kind
     ValueError,
@@ -65,36 +67,69 @@ READ_ERRORS = (
     OverflowError,
     MemoryError,
     AssertionError,
-    pickle.UnpicklingError,
     safetensors.SafetensorError,
 )
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+def read_tensors(
+    path: Path, *, programs: bool = False
+) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
     """The tensors of a checkpoint under its own names, and what k710 recorded beside them, if so.
 
     Prefixes of DDP and torch.compile are dropped. A folder is a run, or one step of a run: its
-    newest complete step is read. WeightsError for anything else than a file of tensors; LabelError
-    for a record that is none.
+    newest complete step is read. With `programs`, a TorchScript archive is one of tensors too.
+    WeightsError for anything else than a file of tensors; LabelError for a record that is none.
     """
     if path.is_dir():
         path = model_of_run(path)
-    try:
-        with path.open("rb") as file:
-            head = file.read(8)
-    except OSError as error:
-        raise WeightsError(f"{shown(path)} can't be read: {error.strerror}.") from error
+        check_hash(path)
     if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    loaded = _load_pickle(path, is_zip=head.startswith(b"PK"))
-    if not isinstance(loaded, Mapping):
+        with _worded(path, "safetensors"):
+            return _read_safetensors(path)
+    with _worded(path, "PyTorch"):
+        return _read_torch(path, programs=programs)
+
+
+def read_saved(path: Path) -> Any:
+    """What torch.save wrote, with its tensors mapped, and nothing run. WeightsError if nothing."""
+    with _worded(path, "PyTorch"):
+        file = open_torch_file(path)
+        return file.resolve(file.value)
+
+
+@contextlib.contextmanager
+def _worded(path: Path, kind: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or error
+        raise WeightsError(f"{shown(path, limit=1000)} can't be read: {why}.") from error
+    except _READ_ERRORS as error:
+        where = shown(path, limit=1000)
+        raise WeightsError(f"{where} is no whole {kind} file: {_why(error)}.") from error
+
+
+def _read_torch(path: Path, *, programs: bool) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    file = open_torch_file(path)
+    if file.is_script:
+        if not programs:
+            raise WeightsError(
+                f"{shown(path)} is a TorchScript archive, which is a program: only --init reads "
+                "the tensors of one."
+            )
+        return check_tensors(dict(file.script_tensors()), path), None
+    loaded = as_dict(file.value)
+    if loaded is None:
         raise WeightsError(
-            f"{shown(path)} holds a {type(loaded).__name__}, and no dict of tensors."
+            f"{shown(path)} holds a {describe(file.value)}, and no dict of tensors. Save the "
+            "state_dict of the model alone: torch.save(model.state_dict(), path)."
         )
-    record = _record(loaded["k710"], path) if "k710" in loaded else None
-    key = next((key for key in _WRAPPERS if isinstance(loaded.get(key), Mapping)), None)
-    tensors = {k: v for k, v in loaded.items() if k != "k710"} if key is None else loaded[key]
-    return check_tensors(tensors, path), record
+    record = _record(file.resolve(loaded["k710"]), path) if "k710" in loaded else None
+    wrapped = (as_dict(loaded.get(key)) for key in _WRAPPERS)
+    tensors = next((found for found in wrapped if found is not None), None)
+    if tensors is None:
+        tensors = {key: value for key, value in loaded.items() if key != "k710"}
+    return check_tensors(file.resolve(tensors), path), record
 
 
 def _record(record: object, path: Path) -> dict[str, Any]:
@@ -106,9 +141,15 @@ def _record(record: object, path: Path) -> dict[str, Any]:
     return record
 
 
+def steps_of_run(folder: Path) -> list[Path]:
+    """The folders of the steps in a run's folder, the newest first; what else lies there is not."""
+    found = (path for path in folder.glob("step_*") if re.fullmatch(r"step_\d{9}", path.name))
+    return sorted((path for path in found if path.is_dir()), reverse=True)
+
+
 def step_of_run(folder: Path) -> Path | None:
     """The newest complete step of a run's folder, or the folder itself if it is one; or None."""
-    steps = (*sorted(folder.glob("step_*"), reverse=True), folder)
+    steps = (*steps_of_run(folder), folder)
     return next((step for step in steps if is_complete(step)), None)
 
 
@@ -126,6 +167,33 @@ def is_complete(step: Path) -> bool:
         return False
 
 
+def check_hash(file: Path, sha256: str | None = None, *, step: Path | None = None) -> bool:
+    """Compare a file of a run with its hash in the state.json of `step`, or beside it.
+
+    `sha256` is the file's, where it is known. Returns whether there is a hash to compare with:
+    older checkpoints have none. WeightsError where it is another one.
+    """
+    try:
+        state = json.loads(((step or file.parent) / "state.json").read_text(encoding="utf-8"))
+        said = state.get("sha256", {}).get(file.name)
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return False  # of no run
+    if said is None:
+        return False
+    if said != (sha256 or sha256_of(file)):
+        raise WeightsError(
+            f"{shown(file, limit=1000)} is not what its run wrote: state.json has another SHA-256. "
+            "It was damaged or replaced since.\n"
+            "Copy it again from where it came. "
+            + (
+                "Or remove its folder: the step before it counts then."
+                if step is None
+                else "Or give this run another --run."
+            )
+        )
+    return True
+
+
 def model_of_run(folder: Path) -> Path:
     """The weights of a run's newest complete step. WeightsError if it has none."""
     step = step_of_run(folder)
@@ -137,61 +205,21 @@ def model_of_run(folder: Path) -> Path:
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            names = file.keys()
-            tensors = {name: file.get_tensor(name) for name in names}
-            text = (file.metadata() or {}).get("k710")
-        said = None if text is None else json.loads(text)
-    except READ_ERRORS as error:
-        raise WeightsError(f"{shown(path)} is no whole safetensors file: {_why(error)}") from error
-    return check_tensors(tensors, path), None if text is None else _record(said, path)
-
-
-def _load_pickle(path: Path, *, is_zip: bool) -> Any:
-    if is_zip and is_torchscript(path):
-        raise WeightsError(
-            f"{shown(path)} is a TorchScript archive, which is a program: only --init reads the "
-            "tensors of one."
-        )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of old pickles: they load, or are refused below
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except pickle.UnpicklingError as error:
-        asks = re.search(r"GLOBAL ([\w.]+)", str(error))
-        if asks is None:
-            if is_zip:
-                raise WeightsError(
-                    f"{shown(path)} is damaged, or more than tensors: a pickle of other things can "
-                    "carry code. Ask its author for a file of the state_dict alone."
-                ) from error
-            with path.open("rb") as file:
-                start = file.read(16)
-            raise WeightsError(
-                f"{shown(path)} is no PyTorch file of tensors: it begins with {start!r}."
-            ) from error
-        raise WeightsError(
-            f"{shown(path)} is more than tensors: it asks for {shown(asks[1])}. A pickle can carry "
-            "any code, so k710 loads none. Ask its author for a file of the state_dict alone."
-        ) from error
-    except READ_ERRORS as error:
-        raise WeightsError(f"{shown(path)} is no whole PyTorch file: {_why(error)}") from error
-
-
-def is_torchscript(path: Path) -> bool:
-    """Whether the file is a TorchScript archive: a program with its tensors."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(name.endswith("/constants.pkl") for name in archive.namelist())
-    except (zipfile.BadZipFile, *READ_ERRORS):
-        return False  # a torn file, of which torch.load tells more
+    with path.open("rb") as opened:
+        header_bytes = int.from_bytes(opened.read(8), "little")
+    if header_bytes > _MOST_HEADER_BYTES:
+        raise ValueError(f"its header would have {header_bytes:,} bytes, and no checkpoint's has")
+    with safetensors.safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dict
+        text = (file.metadata() or {}).get("k710")
+    record = None if text is None else _record(json.loads(text), path)
+    return check_tensors(tensors, path), record
 
 
 def _why(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     text = re.sub(r"\s+", " ", lines[0]) if lines else type(error).__name__
-    return shown(text[:200])
+    return printable(text[:200].rstrip("."))
 
 
 def check_tensors(tensors: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
@@ -202,7 +230,7 @@ def check_tensors(tensors: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
             held = ", ".join(map(_key, list(tensors)[:5])) + (", ..." if len(tensors) > 5 else "")
             raise WeightsError(
                 f"{shown(path)} is no checkpoint of a model: {_key(name)} is a "
-                f"{type(tensor).__name__}, and no tensor. It holds {held}."
+                f"{describe(tensor)}, and no tensor. It holds {held}."
             )
         if tensor.dtype not in _SAFETENSORS_DTYPES or (
             (tensor.layout, tensor.device.type, tensor.is_quantized)

@@ -8,18 +8,14 @@ After the last block, before any final norm, every token of every frame is the i
 (`UniFormerV2.tokens`). What a video model has no use for is left out: the final norm, projections,
 classifiers, decoders.
 
-A TorchScript archive is opened with `torch.jit.load` on the CPU. Only its state dict is read, and
-nothing in it is called: one that would run code of its own while it is opened is refused. But
-PyTorch does parse the program in it. It is the one exception to `weights_only=True`: take such
-files from where you would take programs.
+Of a TorchScript archive the tensors are read, and its program is not: see `torch_file`.
 """
 
+import contextlib
 import json
 import math
-import warnings
-import zipfile
-import zlib
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -30,14 +26,21 @@ from torch import Tensor, nn
 from k710.errors import MissingExtra, WeightsError, shown
 from uniformerv2.config import Config
 from uniformerv2.model import UniFormerV2, resize_positions
-from uniformerv2.weights.files import READ_ERRORS, check_tensors, is_torchscript, read_tensors
+from uniformerv2.weights.files import read_tensors
 from uniformerv2.weights.load import check_shapes, shapes_of
 from uniformerv2.weights.names import names_in, shapes_in
 
-_jit_load: Callable[..., Any] = torch.jit.load
+__all__ = ["OF_THE_VIT", "ImageViT", "arm", "from_timm", "image_vit"]
 
-__all__ = ["ImageViT", "arm", "from_timm", "image_vit"]
-
+# What of a Config the image model decides.
+OF_THE_VIT = (
+    "patch",
+    "activation",
+    "norm_eps",
+    "norm_before",
+    "layer_scale",
+    "relative_positions",
+)
 Activation = Literal["quick_gelu", "gelu"]
 _VISION = "vision_model."
 _ALONE = "embeddings.class_embedding"
@@ -93,15 +96,7 @@ def arm(vit: ImageViT, config: Config) -> UniFormerV2:
         raise WeightsError(
             f"{shown(vit.name)} cuts patches of {vit.patch} pixels: {config.size} is no multiple."
         )
-    config = replace(
-        config,
-        patch=vit.patch,
-        activation=vit.activation,
-        norm_eps=vit.norm_eps,
-        norm_before=vit.norm_before,
-        layer_scale=vit.layer_scale,
-        relative_positions=vit.relative_positions,
-    )
+    config = replace(config, **{name: getattr(vit, name) for name in OF_THE_VIT})
     model = UniFormerV2(config)
     tensors = dict(vit.tensors)
     taps = 3 if config.temporal_downsample else 1
@@ -143,7 +138,7 @@ def image_vit(init: str, *, activation: Activation | None = None) -> ImageViT:
     path = Path(init)
     if path.is_dir() and (path / "config.json").is_file():
         return _read_hf_folder(path)
-    tensors = _read_script(path) if is_torchscript(path) else read_tensors(path)[0]
+    tensors, _ = read_tensors(path, programs=True)
     # A bare image encoder (class_embedding) is taken for one out of OpenAI's file, with which the
     # reference starts. open_clip's state dicts have the names of OpenAI's.
     is_open = any(name in tensors for name in _UNTOLD) and "input_resolution" not in tensors
@@ -156,31 +151,6 @@ def image_vit(init: str, *, activation: Activation | None = None) -> ImageViT:
     return _from_clip(tensors, str(path), activation or "quick_gelu")
 
 
-def _read_script(path: Path) -> dict[str, Tensor]:
-    try:
-        _refuse_what_runs(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of PyTorch's farewell to TorchScript
-            state = dict(_jit_load(path, map_location="cpu").state_dict())
-    except (zipfile.BadZipFile, zlib.error, *READ_ERRORS) as error:
-        raise WeightsError(f"{shown(path)} is no whole TorchScript archive.") from error
-    return check_tensors(state, path)
-
-
-def _refuse_what_runs(path: Path) -> None:
-    """WeightsError for an archive with code that PyTorch would call while it is opened."""
-    with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
-        # PyTorch finds a member whatever the case of its name, and may take another of its like.
-        names = [member.filename.lower() for member in members]
-        is_odd = len(set(names)) != len(names) or any(n.endswith("model.json") for n in names)
-        if is_odd or any(b"__setstate__" in archive.read(member) for member in members):
-            raise WeightsError(
-                f"{shown(path)} may run code of its own as soon as it is opened (__setstate__, or "
-                "members that are not as torch.jit.save writes them): give its state dict instead."
-            )
-
-
 def _read_hf_folder(folder: Path) -> ImageViT:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -190,7 +160,7 @@ def _read_hf_folder(folder: Path) -> ImageViT:
         eps = float(vision.get("layer_norm_eps", 1e-5))
         if not 0 < eps < 1:
             raise ValueError(f"layer_norm_eps is {eps}")
-    except (OSError, ValueError, AttributeError, TypeError, OverflowError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, OverflowError, RecursionError) as error:
         raise WeightsError(f"{shown(folder)}/config.json can't be read: {error}.") from error
     if act not in ("quick_gelu", "gelu"):
         raise WeightsError(f"{shown(folder)} has the activation {shown(str(act))}: not supported.")
@@ -278,10 +248,27 @@ def _load_timm(name: str) -> ImageViT:
     except ImportError as error:
         raise MissingExtra("--init timm:NAME needs timm: pip install 'k710[train]'") from error
     try:
-        model = timm.create_model(name, pretrained=True)
-    except (RuntimeError, OSError) as error:  # no such model, no weights of it, or no network
-        raise WeightsError(f"timm can't give {shown(name)}: {shown(str(error)[:300])}") from error
+        with _tensors_alone():
+            model = timm.create_model(name, pretrained=True)
+    except Exception as error:  # of timm, of its hub, of the network: each has kinds of its own
+        why = shown(str(error), limit=300)
+        raise WeightsError(f"timm can't give {shown(name)}: {why}") from error
     return from_timm(model, name)
+
+
+@contextlib.contextmanager
+def _tensors_alone() -> Iterator[None]:
+    """Meanwhile torch.load runs nothing, whatever timm tells it: older ones let pickles run."""
+    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def from_timm(model: nn.Module, name: str) -> ImageViT:

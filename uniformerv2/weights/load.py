@@ -13,6 +13,8 @@ written under those names, so that every model here takes RGB.
 """
 
 import dataclasses
+import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ import torch
 from torch import Tensor
 
 from k710.errors import WeightsError, shown
+from k710.machine import usable_memory
 from uniformerv2.config import Config
 from uniformerv2.model import UniFormerV2
 from uniformerv2.weights.class_order import ClassOrder, assumed_order, order_of_record
@@ -31,6 +34,7 @@ from uniformerv2.weights.names import Format, format_of, from_names, head_names,
 
 __all__ = [
     "Checkpoint",
+    "check_numbers",
     "check_shapes",
     "from_reference",
     "load_model",
@@ -100,11 +104,26 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
 
 def our_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """The tensors of a checkpoint under our names, for RGB frames; their numbers as they are."""
+    """The tensors of a checkpoint under our names, for RGB frames; their numbers as they are.
+
+    WeightsError where one is no number.
+    """
+    check_numbers(checkpoint)
     tensors = from_names(checkpoint.tensors, checkpoint.config, checkpoint.format)
     if _expects_bgr(checkpoint.format, checkpoint.config):
         tensors |= {"patch_embedding.weight": tensors["patch_embedding.weight"].flip(1)}
     return tensors
+
+
+def check_numbers(checkpoint: Checkpoint) -> None:
+    """WeightsError where a weight is NaN or infinite: the file is damaged, or its run burst."""
+    for name, tensor in checkpoint.tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise WeightsError(
+                f"{shown(checkpoint.path, limit=1000)}: {shown(name)} holds numbers that are none "
+                "(NaN or infinite). The file is damaged, or the loss of its run was no number any "
+                "more.\nTake another step of the run, or the file from where it came."
+            )
 
 
 def load_model(checkpoint: Checkpoint | str | Path) -> UniFormerV2:
@@ -158,7 +177,14 @@ def make_record(config: Config, order: ClassOrder | None, family: Format) -> dic
     record: dict[str, Any] = {"dataset": None} if order is None else dict(order.record())
     if family == "k710":
         record["config"] = dataclasses.asdict(config)
+        record["config_sha256"] = _hash(record["config"])
     return record
+
+
+def _hash(config: Mapping[str, Any]) -> str:
+    """Of a record's configuration: shapes alone don't tell where global blocks are, say."""
+    text = json.dumps(config, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def check_shapes(
@@ -177,7 +203,7 @@ def check_shapes(
     rows = [f"    {n}: {tuple(found[n])}, should be {tuple(wanted[n])}" for n in other]
     lines += _some(f"  of another shape: {len(other)}", rows)
     if lines:
-        name = shown(where) if isinstance(where, Path) else where
+        name = shown(where, limit=1000) if isinstance(where, Path) else where
         raise WeightsError("\n".join([f"{name} does not fit the model:", *lines]))
 
 
@@ -192,6 +218,13 @@ def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 
 def _fill_model(config: Config, tensors: Mapping[str, Tensor]) -> UniFormerV2:
+    """WeightsError where it would take more memory than there is: a file may show bytes twice."""
+    num_bytes = 4 * sum(tensor.numel() for tensor in tensors.values())
+    if num_bytes > usable_memory():
+        raise WeightsError(
+            f"A model {config.width:,} wide and {config.depth} deep takes {num_bytes / 2**30:,.1f} "
+            f"GiB, and there are {usable_memory() / 2**30:,.1f} GiB of memory."
+        )
     with torch.device("meta"):
         model = UniFormerV2(config)  # nothing is drawn that would be overwritten
     model.to_empty(device="cpu")
@@ -351,11 +384,17 @@ def _recorded_config(
         )
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in config.items()}
     try:
+        if record is not None and record.get("config_sha256", "") not in ("", _hash(config)):
+            raise ValueError(
+                f"global_layers {config.get('global_layers')}, {config.get('heads')} heads and so "
+                "on are not those that its tensors were written with (config_sha256)"
+            )
         made = Config(**values)
         if made.depth != _count(tensors, "blocks.") or made.width != len(tensors["class_token"]):
             raise ValueError(f"depth {made.depth} and width {made.width}, and its tensors another")
         return made
-    except (TypeError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, KeyError, RecursionError) as error:
         raise WeightsError(
-            f"{shown(path)} records a model that this version does not have: {shown(str(error))}."
+            f"{shown(path)} records a model that this version does not have: "
+            f"{shown(str(error), limit=200)}."
         ) from error

@@ -21,7 +21,7 @@ GOOD = "abseiling,aaaaaaaaaaa,1,11,train\n"
 def read(folder: Path, **options: Any) -> list[dict[str, Any]]:
     found: Counter[ListRead] = Counter()
     rows: list[dict[str, Any]] = []
-    for batch in read_annotations(find_lists(folder), found=found, **options):
+    for batch in read_annotations(find_lists(folder).files, found=found, **options):
         rows += batch.to_pylist()
     assert found.total() == len(rows)
     return rows
@@ -103,8 +103,17 @@ def test_every_published_split_is_known(read_text: Reader, word: str, split: str
         '"abseiling","aaaaaaaaaaa","1","11","train"\n',
         "label,youtube_id,time_start,time_end,split,,\nabseiling,aaaaaaaaaaa,1,11,train,,\n",
         "split,is_cc,time_end,time_start,youtube_id,label\ntrain,0,11,1,aaaaaaaaaaa,abseiling\n",
+        (HEADER + GOOD).replace(",", ";"),
+        (HEADER + GOOD).replace(",", "\t"),
+        "Label, YouTube_ID, Time_Start, Time_End, SPLIT\nabseiling, aaaaaaaaaaa, 1, 11, train\n",
+        (HEADER + GOOD).replace("\n", "\r"),
+        HEADER.rstrip() + ",x,x\n" + GOOD.rstrip() + f",{'y' * 200_000},\n",
+        HEADER + GOOD.replace(",1,", f",{'0' * 5000}1,"),
     ],
-    ids=["bom", "crlf", "no end", "blank line", "blank lines", "commas", "quotes", "more", "order"],
+    ids=[
+        *("bom", "crlf", "no end", "blank line", "blank lines", "commas", "quotes", "more"),
+        *("order", "semicolons", "tabs", "case and spaces", "cr", "long cell", "zeros"),
+    ],
 )
 def test_harmless_variants_give_the_same_row(read_text: Reader, content: str) -> None:
     (row,) = read_text(content)
@@ -209,6 +218,17 @@ def test_json_is_the_same_whatever_the_chunks(
     assert [row["source_line"] for row in rows] == list(range(1, count + 1))
 
 
+def test_what_follows_the_last_entry_is_seen_however_far(
+    read_text: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = '{"aaaaaaaaaaa": {"annotations": {"segment": [1, 11]}, "subset": "test"}}'
+    monkeypatch.setattr("k710.annotations.read._ENTRY_BYTES", len(entry))
+    assert len(read_text(entry + " " * 500, "test.json")) == 1
+    for rest in ("x", " " * 500 + "x", "\n" * len(entry) + "{}"):
+        with pytest.raises(SourceError, match="goes on after its last entry, 1"):
+            read_text(entry + rest, "test.json")
+
+
 # --- what is refused
 
 BAD_ROWS = {
@@ -242,11 +262,18 @@ BAD_ROWS = {
     "split": ("abseiling,bbbbbbbbbbb,1,11,trian\n", "'trian' is no split: published lists have"),
     "no split": ("abseiling,bbbbbbbbbbb,1,11,\n", "'' is no split"),
     "latin-1": (b"caf\xe9,bbbbbbbbbbb,1,11,train\n", "this is not UTF-8 text"),
+    "latin-1, ragged": (b"caf\xe9,bbbbbbbbbbb,1,11\n", "4 values under a header of 5 columns"),
+    "5,000 digits": (f"abseiling,bbbbbbbbbbb,{'1' * 5000},11,train\n", "is no whole number"),
+    "long label": (f"{'a' * 200_000},bbbbbbbbbbb,1,11,train\n", "is no Kinetics class"),
+    "very long id": (f"abseiling,{'b' * 200_000},1,11,train\n", "those have 11 characters"),
+    "right to left": ("abs\u202eeiling,bbbbbbbbbbb,1,11,train\n", r"'abs\u202eeiling' is no"),
 }
 
 
 @pytest.mark.parametrize("case", BAD_ROWS)
-def test_a_bad_row_is_named_with_file_and_line(read_text: Reader, case: str) -> None:
+def test_a_bad_row_is_named_with_file_and_line(
+    read_text: Reader, case: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     row, words = BAD_ROWS[case]
     bad = row.encode() if isinstance(row, str) else row
     content = (HEADER + GOOD + "\n" + GOOD).encode() + bad + GOOD.encode()
@@ -257,6 +284,7 @@ def test_a_bad_row_is_named_with_file_and_line(read_text: Reader, case: str) -> 
     assert text.splitlines()[0].partition(" ")[0].endswith("k400/train.csv:5:"), text
     assert text.count("\n") == 1, "what is wrong, then what to do"
     assert text.replace("\n", "").isprintable()
+    assert capfd.readouterr() == ("", ""), "nothing is printed beside the error"
 
 
 BAD_FILES: dict[str, tuple[str, bytes, str]] = {
@@ -284,7 +312,7 @@ BAD_FILES: dict[str, tuple[str, bytes, str]] = {
         b"youtube_id,time_start,time_end,split\naaaaaaaaaaa,1,11,train\n",
         "train.csv:2: the label is blank in a row of 'train'",
     ),
-    "utf-16": ("train.csv", (HEADER + GOOD).encode("utf-16"), "train.csv:1: this is not UTF-8"),
+    "utf-16": ("train.csv", (HEADER + GOOD).encode("utf-16"), "train.csv:1: this is UTF-16 text"),
     "zeros": ("train.csv", b"\x00" * 100, "this is not UTF-8"),
     "no gzip": ("train.csv.gz", (HEADER + GOOD).encode(), "ends too early, or is damaged"),
     "html as gzip": ("train.csv.gz", b"<html>", "ends too early, or is damaged"),
@@ -309,6 +337,29 @@ BAD_FILES: dict[str, tuple[str, bytes, str]] = {
     "json without colon": ("train.json", b'{"aaaaaaaaaaa" {}}', "entry 1: broken JSON"),
     "json not closed": ("train.json", b"{ENTRY, ", "entry 2: broken JSON"),
     "json deep": ("train.json", b'{"a": ' + b"[" * 100_000, "entry 1: broken JSON"),
+    "json deep value": ("train.json", b'{"a": ' + b"[" * 900 + b"]" * 900 + b"}", "'a' lacks its"),
+    "json 4,000 digits": (
+        "train.json",
+        b'{"aaaaaaaaaaa": {"annotations": {"segment": ['
+        + b"1" * 4000
+        + b', 2]}, "subset": "test"}}',
+        "entry 1: time_start '1111",
+    ),
+    "utf-16 without its mark": (
+        "train.csv",
+        (HEADER + GOOD).encode("utf-16-le"),
+        "train.csv:1: this is not UTF-8",
+    ),
+    "blank lines, packed": (
+        "train.csv.gz",
+        gzip.compress(HEADER.encode() + b"\n" * 20_000_000, 1),
+        "times its size, as no list does",
+    ),
+    "zeros, packed as json": (
+        "train.json.gz",
+        gzip.compress(bytes(20_000_000), 1),
+        "times its size, as no list does",
+    ),
     "json long number": ("train.json", b'{"a": ' + b"9" * 5000 + b"}", "entry 1: broken JSON"),
     "json half a character": (
         "train.json",
@@ -355,14 +406,14 @@ def test_a_truncated_gzip_is_refused(read_text: Reader, kept: int) -> None:
 
 
 def test_a_line_without_an_end_is_refused(read_text: Reader) -> None:
-    with pytest.raises(SourceError, match=r"train\.csv can't be read as CSV"):
+    with pytest.raises(SourceError, match=r"train\.csv:2: from here on it can't be read"):
         read_text(HEADER + "a" * (9 << 20))
 
 
 def test_a_file_that_is_gone_is_said(tmp_path: Path) -> None:
     (tmp_path / "k400").mkdir()
     (tmp_path / "k400" / "train.csv").write_text(HEADER + GOOD)
-    files = find_lists(tmp_path)
+    files = find_lists(tmp_path).files
     files[0].path.unlink()
     with pytest.raises(SourceError, match=r"train\.csv can't be read: No such file"):
         list(read_annotations(files, found=Counter()))

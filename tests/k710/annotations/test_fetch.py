@@ -117,6 +117,27 @@ def test_another_address_is_another_source(server: Loopback, sources: Path, root
     assert_fetched(root, an_edition(seed=1))
 
 
+def test_a_token_of_an_address_is_written_nowhere(
+    server: Loopback, sources: Path, root: Path
+) -> None:
+    url = server.tell("/k400.tar.gz?t=hush", Answer(body=packed(an_edition())))
+    write_sources(sources, url)
+    fetched = fetch_k400(root, sources)
+    assert fetched.url.startswith(f"{url.partition('?')[0]}?... (")
+    assert fetch_k400(root, sources).already_there
+    assert not [path for path in root.rglob("*") if path.is_file() and b"hush" in path.read_bytes()]
+    write_sources(sources, server.tell("/k400.tar.gz?t=hush2", Answer(status=404)))
+    (root / "kinetics400/train.csv").unlink()
+    with pytest.raises(SourceError) as error:
+        fetch_k400(root, sources)
+    assert "hush" not in str(error.value)
+
+
+def test_an_address_that_is_none_is_said(sources: Path, root: Path) -> None:
+    with pytest.raises(SourceError, match=r"k400\.url is 'http://\[::1/a', not an http"):
+        fetch_k400(root, write_sources(sources, "http://[::1/a"))
+
+
 def test_an_unknown_edition_names_the_known_ones(root: Path) -> None:
     with pytest.raises(SourceError) as error:
         fetch_annotations(root, editions=["k400", "k7oo\n"])
@@ -322,6 +343,7 @@ K400 = '[k400]\nurl = "http://a/b"\nfolder = "k"\n'
     [
         ("[k400", "no TOML that can be read: "),
         ("\ufffe", "no TOML that can be read: "),
+        ("deep = " + "[" * 5000, "no TOML that can be read: "),
         ("k400 = 1", "'k400' is no table like [k400], with a url and a folder."),
         ('["../k"]\nurl = "http://a/b"', "'../k' is no table like [k400]"),
         ('[k400]\nfolder = "k"', "k400.url is missing, an http:// or https:// address."),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from k710.download.options import DownloadOptions
+from k710.download.options import YOUTUBE, DownloadOptions, site_name, with_environment
 from k710.download.run import check_again, download_videos
 from k710.errors import K710Error, StageError
 from support.loopback import Loopback
@@ -99,6 +99,10 @@ def test_a_status_that_each_run_tries_or_that_is_none_is_refused() -> None:
         {"url_template": "ytsearch:{id}"},
         {"url_template": "https://x/watch"},
         {"url_template": "https://x/{id}/{id}"},
+        {"url_template": "http://[::1/{id}"},
+        {"url_template": "http:///{id}"},
+        {"url_template": "http://host:port/{id}"},
+        {"url_template": "http://me:hu sh@host/{id}"},
         {"policy": "all"},
         {"workers": 0},
         {"walls": 0},
@@ -133,6 +137,7 @@ def test_a_limit_below_one_is_refused(server: Loopback, tmp_path: Path) -> None:
     [
         *("host:8080", "ftp://host", "http://", "http://me:hush@", "http://host/path/hush"),
         *("http://me:hu sh@host", "http://me:hush@host:port", "http://me:hush@host\x1b", "-x"),
+        "http://me:hush@[::1/",
     ],
 )
 def test_what_is_no_proxy_is_refused_without_a_word_of_it(proxy: str) -> None:
@@ -145,6 +150,44 @@ def test_what_is_no_proxy_is_refused_without_a_word_of_it(proxy: str) -> None:
 def test_proxies_of_every_kind_are_taken() -> None:
     for proxy in ("http://host", "https://a:b@host:1/", "socks5://[::1]:1080", "socks5h://h:1"):
         assert DownloadOptions(proxies=(proxy,)).proxies == (proxy,)
+
+
+@pytest.mark.parametrize(
+    ("variables", "url", "proxy"),
+    [
+        ({}, "http://host/{id}", None),
+        ({"HTTP_PROXY": "http://a:1"}, "http://host/{id}", "http://a:1"),
+        ({"http_proxy": "a:1"}, "https://host/{id}", "http://a:1"),
+        ({"HTTPS_PROXY": "http://a:1"}, "http://host/{id}", None),
+        ({"ALL_PROXY": "socks5://a:1"}, "https://host/{id}", "socks5://a:1"),
+        ({"ALL_PROXY": "socks5://a:1", "NO_PROXY": "host"}, "https://me@host:2/{id}", None),
+        ({"HTTPS_PROXY": "__noproxy__"}, "https://host/{id}", None),
+    ],
+)
+def test_the_proxy_of_the_environment_is_that_of_yt_dlp(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], url: str, proxy: str | None
+) -> None:
+    without_proxies(monkeypatch)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    options = with_environment(DownloadOptions(url_template=url))
+    assert options.proxies == ((proxy,) if proxy else ())
+    named = DownloadOptions(url_template=url, proxies=("http://named:1",))
+    assert with_environment(named) == named
+
+
+@pytest.mark.parametrize(
+    ("template", "name"),
+    [
+        (YOUTUBE, YOUTUBE),
+        ("http://me:hush@host:1/a/{id}.mp4?t=hush", "http://...@host:1/a/{id}.mp4?..."),
+        ("https://host/get?t=hush&file={id}.mp4&u=hush", "https://host/get?file={id}.mp4"),
+        ("https://host/get?t=hush{id}", "https://host/get?..."),
+        ("https://host/{id}#hush", "https://host/{id}#..."),
+    ],
+)
+def test_a_site_is_called_by_what_is_no_secret(template: str, name: str) -> None:
+    assert site_name(template) == name
 
 
 def test_sections_go_past_no_proxy(

@@ -181,7 +181,14 @@ def test_a_clock_that_ran_ahead_stops_nobody(tmp_path: Path) -> None:
     assert 0 < shared.take_turn() <= 5
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"of": "another version"}', "\0" * 200])
+WRONG = [
+    *("", "{", "[]", '{"of": "another version"}', "\0" * 200, "[" * 100_000, "x" * 1_000_000),
+    *('{"walls_in_row": -1000000}', '{"walls_in_row": 1e99}', '{"pause_s": NaN}'),
+    *('{"next_start_at": "soon"}', '{"next_start_at": null}', '{"pause_s": -1e308}'),
+]
+
+
+@pytest.mark.parametrize("text", WRONG, ids=lambda text: text[:30])
 def test_a_file_that_can_not_be_read_is_begun_anew(tmp_path: Path, text: str) -> None:
     shared = pace(tmp_path, 5)
     Path(shared.path).parent.mkdir()
@@ -191,6 +198,17 @@ def test_a_file_that_can_not_be_read_is_begun_anew(tmp_path: Path, text: str) ->
     assert shared.take_turn() == 0
     assert shared.take_turn() > 0
     assert shared.walls_in_row() == 1
+    assert os.path.getsize(shared.path) == 201
+
+
+def test_no_file_makes_all_wait_for_ever(tmp_path: Path) -> None:
+    shared = pace(tmp_path, 5, 1e9)
+    Path(shared.path).parent.mkdir()
+    for far in (1e7, 1e15, 1e300):
+        state = {"next_start_at": time.time() + far / 2, "pause_s": far, "bytes_until": far}
+        Path(shared.path).write_text(json.dumps(state))
+        shared.charge(1)
+        assert shared.take_turn() == 0
 
 
 def test_the_file_is_one_write_of_one_length(tmp_path: Path) -> None:

@@ -123,7 +123,7 @@ def test_the_ledger_has_the_true_words_without_the_id(story: Story) -> None:
     assert words["-410"] == f"{plain} 410: Gone"
     assert words["n503"] == f"{plain} 503: Service Unavailable"
     assert "more expected" in words["halves"]
-    assert words["bad"] == "Invalid data found when processing input"
+    assert "it seems to be a web page" in words["bad"]
     assert not any(vid(name) in (words[name] or "") for name in words)
     walls = {line["youtube_id"].rstrip("_") for line in story.lines[0] if line["is_wall"]}
     assert walls == {"n403", "n429"}
@@ -231,6 +231,27 @@ def test_after_walls_in_a_row_it_stops_and_the_rest_is_pending(
         tell(server, f"v{number}")
     assert not download(work, fetching(server, walls=3)).is_stopped
     assert set(found(work).values()) == {"ok"}
+
+
+def test_what_is_never_explained_is_pending_and_not_asked_for_ever(
+    server: Loopback, tmp_path: Path
+) -> None:
+    work = work_of(tmp_path, ["a", "b"])
+    tell(server, "a", Answer(status=400, reason="Video unavailable"))
+    tell(server, "b")
+    summary = download(work, fetching(server))
+    assert found(work) == {"a": "failed", "b": "ok"}
+    reason = "Unable to download webpage: HTTP Error 400: Video unavailable"
+    assert summary.reasons == (("failed", reason, 1),)
+    assert download(work, fetching(server), dry_run=True).expected.videos == 1
+    (path,) = work.glob("ledger/*.jsonl")
+    said = next(text for text in path.read_text().splitlines() if reason in text)
+    path.write_text(f"{path.read_text()}{said}\n{said}\n")
+    done = download(work, fetching(server), dry_run=True)
+    assert (done.expected.videos, done.given_up) == (0, 1)
+    assert "Ask again: --again failed" in done.remarks[0]
+    again = download(work, fetching(server), dry_run=True, again=["failed"])
+    assert (again.expected.videos, again.given_up) == (1, 0)
 
 
 @pytest.mark.slow

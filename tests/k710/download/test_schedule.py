@@ -14,6 +14,7 @@ from k710.part import Part
 from k710.tables.connection import define_common
 from support.list_files import vid
 
+TOOL = "yt-dlp 2"
 Row = tuple[str, int, str, int, str, str | None]  # id, start, status, label, view, uri
 
 
@@ -32,7 +33,7 @@ def row(
 def planned(
     rows: Sequence[Row],
     *,
-    tried: Sequence[str] = (),
+    tried: Sequence[str | tuple[str, str, str | None]] = (),
     stored: Sequence[str] = (),
     limit: int | None = None,
     **chosen: Any,
@@ -45,7 +46,10 @@ def planned(
             "time_end int, label smallint, view varchar)"
         )
         con.execute("create table sources (clip_id varchar, status varchar, uri varchar)")
-        con.execute("create table attempts (youtube_id varchar)")
+        con.execute(
+            "create table attempts (place bigint, youtube_id varchar, detail varchar, "
+            "is_unexplained boolean, tool varchar)"
+        )
         con.execute("create table outcomes (clip_id varchar, stored boolean)")
         clips = {
             f"{youtube_id}_{start}": (status, uri) for youtube_id, start, status, _, _, uri in rows
@@ -55,11 +59,13 @@ def planned(
             con.execute("insert into manifest values (?, ?, ?, ?, ?, ?)", values)
         for clip_id, (status, uri) in clips.items():
             con.execute("insert into sources values (?, ?, ?)", [clip_id, status, uri])
-        for name in tried:
-            con.execute("insert into attempts values (?)", [vid(name)])
+        for place, told in enumerate(tried):
+            name, tool, words = (told, TOOL, None) if isinstance(told, str) else told
+            values = [place, vid(name), words, words is not None, tool]
+            con.execute("insert into attempts values (?, ?, ?, ?, ?)", values)
         for name in stored:
             con.execute("insert into outcomes values (?, true)", [f"{vid(name)}_0"])
-        plan_videos(con, Selection(**{"views": ["v"], **chosen}), limit)
+        plan_videos(con, Selection(**{"views": ["v"], **chosen}), limit, tool=TOOL)
         return list(planned_videos(con))
 
 
@@ -119,6 +125,29 @@ def test_only_the_views_and_classes_that_are_wanted() -> None:
     assert planned(rows, labels=[]) == []
 
 
+BARE = "Video unavailable"
+
+
+def test_what_is_never_explained_is_asked_three_times_with_one_version() -> None:
+    def left(*tried: tuple[str, str, str | None], **more: Any) -> list[Video]:
+        return planned([row("a", 0, "failed"), row("a", 20, "failed")], tried=tried, **more)
+
+    asked = ("a", TOOL, BARE)
+    assert [video.unexplained for video in left(asked, asked)] == [BARE]
+    assert left(asked, asked, asked) == []
+    assert len(left(asked, asked, asked, again=["failed"])) == 1
+    assert len(left(asked, asked, ("a", "yt-dlp 1", BARE))) == 1, "a newer one may understand"
+    (video,) = left(asked, asked, ("a", TOOL, None))
+    assert (video.unexplained, video.num_attempts) == (None, 3), "the last words were others"
+    assert len(planned([row("a", 0, "blocked")], tried=[asked] * 3)) == 1
+
+
+def test_what_is_given_up_leaves_no_gap_for_a_limit() -> None:
+    rows = [row(name, 0, "failed") for name in "abcdef"]
+    tried = [(name, TOOL, BARE) for name in "abc" for _ in range(3)]
+    assert ids(planned(rows, tried=tried, limit=3)) == set("def")
+
+
 def test_ids_that_differ_by_their_case_are_two() -> None:
     assert ids(planned([row("a"), row("A"), row("-a")])) == {"a", "A", "-a"}
 
@@ -157,7 +186,8 @@ def test_many_videos_come_in_batches_in_order() -> None:
     with duckdb.connect() as con:
         con.execute(
             "create temp table todo as select range as place, lpad(range::varchar, 11, '0') as "
-            "youtube_id, [('c', 0, 10)] as clips, 0 as num_attempts, false as afresh "
+            "youtube_id, [('c', 0, 10)] as clips, 0 as num_attempts, false as afresh, "
+            "null as unexplained "
             "from range(2500)"
         )
         numbers = [int(video.youtube_id) for video in planned_videos(con)]
@@ -235,7 +265,7 @@ def test_while_something_is_in_flight_there_may_be_more(tmp_path: Path) -> None:
 def test_after_walls_in_a_row_nothing_more_is_asked(tmp_path: Path, wall: str) -> None:
     plan = schedule(tmp_path, "abcdef")
     assert len(drain(plan.videos(), plan, wall)) == 3
-    assert plan.is_stopped
+    assert plan.stopped_by == "refusals"
 
 
 def test_walls_with_others_between_stop_nothing(tmp_path: Path) -> None:
@@ -252,6 +282,38 @@ def test_what_was_there_already_says_nothing_of_walls(tmp_path: Path) -> None:
         assert video is not None
         plan.settle(video.youtube_id, "ok" if is_wall is None else "blocked", is_wall)
     assert plan.paces[None].walls_in_row() == 2
+
+
+def test_after_answers_that_tell_nothing_in_a_row_it_stops_too(tmp_path: Path) -> None:
+    for status in ("failed", "damaged"):
+        plan = schedule(tmp_path, "abcdefg", retries=0)
+        came = drain(plan.videos(), plan, status, status, "private", status, status, status)
+        assert len(came) == 6
+        assert plan.stopped_by == "unknown"
+        plan.paces[None].note(is_wall=False)
+    plan = schedule(tmp_path, "abcdefg", retries=1)
+    assert len(drain(plan.videos(), plan, "transient")) == 6, "three videos, twice each"
+    assert plan.stopped_by == "unknown"
+
+
+def test_a_failure_that_is_tried_again_ends_no_row_and_is_none(tmp_path: Path) -> None:
+    plan = schedule(tmp_path, "abcdefg", retries=1, backoff_s=3600)
+    turns = plan.videos()
+    for status in ("failed", "failed", "transient"):
+        video = next(turns)
+        assert video is not None
+        plan.settle(video.youtube_id, status, False)
+    assert plan.paces[None].walls_in_row() == 2 and not plan.is_stopped
+
+
+def test_what_was_said_of_this_video_before_is_no_news(tmp_path: Path) -> None:
+    plan = schedule(tmp_path, "")
+    plan.left = iter(Video(vid(n), (("c", 0, 10),), 1, False, BARE) for n in "abcdef")
+    words = iter([BARE] * 4 + ["others"] * 2)
+    for video in plan.videos():
+        assert video is not None
+        plan.settle(video.youtube_id, "failed", False, next(words))
+    assert plan.paces[None].walls_in_row() == 2 and not plan.is_stopped
 
 
 def test_walls_that_another_machine_met_count(tmp_path: Path) -> None:

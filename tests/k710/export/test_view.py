@@ -30,12 +30,14 @@ from k710.labels.orders import (
 )
 from k710.manifest.build import build_manifest
 from k710.sources.index import index_videos
+from k710.tables.reading import open_table
 from k710.tables.schemas import INDEX
-from k710.tables.sidecar import TableSpec, open_table, write_table
+from k710.tables.sidecar import TableSpec, write_table
 from support.command_line import k710
 from support.list_files import Lists, write_lists
 from support.small_manifest import clip, manifest_of, open_work, pack, put, record
 from support.small_shards import FEW, TRAIN, VAL, all_made, copy_of, name_of, ready, rows_of, shard
+from support.small_tables import rewrite_table
 from support.trainer_rules import ShardListDataset, read_list, slowfast, videomae_pretraining
 
 LINES = ("slowfast", "mmaction2", "videomae")
@@ -509,6 +511,18 @@ def test_a_shard_that_is_not_as_written_is_told(sharded: Path, tmp_path: Path) -
         export(work, root=tmp_path / "clips", extract=True)
 
 
+def test_a_clip_is_written_under_the_name_that_its_shard_has(sharded: Path, tmp_path: Path) -> None:
+    work = copy_of(sharded, tmp_path / "work")
+    moved = (
+        "select * replace (coalesce(lead(clip_id) over by_id, first(clip_id) over by_id) "
+        "as clip_id) from whole window by_id as (partition by shard order by clip_id)"
+    )
+    rewrite_table(work / "index.parquet", moved)
+    with pytest.raises(StageError, match=r"is not as it was written.\n.*k710 verify"):
+        export(work, root=tmp_path / "clips", extract=True)
+    assert not list((tmp_path / "clips").rglob("*.mp4"))
+
+
 def test_a_disk_that_is_too_small_is_told_before_a_clip_is_written(
     sharded: Path, tmp_path: Path
 ) -> None:
@@ -588,6 +602,23 @@ def test_shards_may_have_moved(sharded: Path, tmp_path: Path) -> None:
     next(iter((tmp_path / "moved").glob("*.tar"))).unlink()
     with pytest.raises(StageError, match=r"tar is not there, and .*\nName the folder"):
         export(sharded, format="wids", root=tmp_path / "moved")
+
+
+def test_no_secret_of_an_address_is_written(sharded: Path, tmp_path: Path) -> None:
+    root = "https://me:hush@host:8080/k710"
+    summary = export(sharded, format="wids", root=root, output=tmp_path / "of.json")
+    url = json.loads(Path(summary.files[0]).read_text())["shardlist"][0]["url"]
+    assert url == "https://host:8080/k710/000000.tar"
+    assert summary.root == "https://host:8080/k710"
+    assert any("No user, password or token is written down" in one for one in summary.remarks)
+    assert not [path for path in summary.files if "hush" in Path(path).read_text()]
+    for wrong in ("http://host/a?t=hush", "http://me:hush@[::1/", "http://host/'; hush '", "s3://"):
+        with pytest.raises(StageError, match="can't be used: shards lie below") as error:
+            export(sharded, format="wids", root=wrong)
+        assert "?" not in wrong or "hush" not in str(error.value)
+    with pytest.raises(StageError, match="is an address, and csv lists files") as error:
+        export(sharded, format="csv", root=root)
+    assert "hush" not in str(error.value)
 
 
 def test_shards_that_are_not_whole_are_told(sharded: Path, tmp_path: Path) -> None:

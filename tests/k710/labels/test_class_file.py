@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from k710.errors import SourceError
-from k710.labels.class_file import check_class_file, read_class_file
+from k710.labels.class_file import check_class_file
+from k710.labels.class_file_forms import read_class_file
 from k710.labels.orders import (
     DATASETS,
     FAMILIES,
@@ -124,3 +125,37 @@ def test_the_published_wrong_names_are_found_wrong(real_labels: Path) -> None:
 def test_mmaction2s_files_are_alphabetical(real_labels: Path, dataset: str) -> None:
     result = check_class_file(real_labels / f"mmaction2_label_map_{dataset}.txt")
     assert (result.dataset, result.family, result.wrong) == (dataset, "alphabetical", ())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        (
+            "a.txt",
+            "k400/-aU-xCCzkT0_000061_000071.mp4 345\n",
+            "a.txt: it is a list of videos, as trainers",
+        ),
+        (
+            "a.csv",
+            "-aU-xCCzkT0_000061_000071,3\n_4YTwq0-73Y_000044_000054,0\n",
+            "is a list of videos",
+        ),
+        ("a.json", "[" * 100_000, "a.json is nested too deep"),
+        ("a.json", '{"abseiling": ' + "1" * 5000 + "}", "a.json: it is broken JSON ("),
+        ("a.json", '{"' + "1" * 5000 + '": "abseiling"}', "its numbers should run from"),
+        ("a.csv", "0,abseiling\n\n1," + "a" * 140_000 + "\n", "are no class of Kinetics"),
+    ],
+)
+def test_no_class_file_ends_in_a_traceback(
+    tmp_path: Path, name: str, content: str, words: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(SourceError) as error:
+        check_class_file(tmp_path / name)
+    assert words in str(error.value)
+    assert str(error.value).replace("\n", "").isprintable()
+
+
+def test_numbers_of_thousands_of_digits_are_no_indices(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", ["abseiling", f"{'1' * 5000} archery"])
+    assert check_class_file(path).wrong[0].index == 1

@@ -21,6 +21,7 @@ from k710.errors import SchemaError, SourceError, StageError
 from k710.files import locked, replacing
 from k710.manifest.build import build_manifest
 from support.list_files import Lists, write_lists
+from support.small_tables import own_bytes, rewrite_table
 
 TABLES = ("annotations", "manifest", "dropped", "leakage")
 BUILD = "import sys, k710; print(k710.build_manifest(sys.argv[1], work=sys.argv[2]).built)"
@@ -214,6 +215,9 @@ def test_a_table_without_a_whole_sidecar_does_not_count(
 
 def test_a_table_that_is_cut_short_is_worded(work: Path) -> None:
     os.truncate(work / "manifest.parquet", 100)
+    with pytest.raises(StageError, match=r"manifest\.parquet is not the table "):
+        k710.load_view("k710/train", work=work)
+    own_bytes(work / "manifest.parquet")
     with pytest.raises(
         StageError, match=r"manifest\.parquet can't be read .*\nRemove it, and build"
     ):
@@ -246,7 +250,7 @@ def test_tables_of_two_builds_are_not_read_together(
 
 
 def test_a_table_of_another_version_is_refused_by_column(work: Path) -> None:
-    shutil.copy(work / "leakage.parquet", work / "manifest.parquet")
+    rewrite_table(work / "manifest.parquet", "select * exclude (view) from whole")
     with pytest.raises(SchemaError, match="column view should be VARCHAR and is missing"):
         k710.load_view("k710/train", work=work)
 

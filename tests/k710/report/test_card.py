@@ -293,9 +293,7 @@ def test_a_table_of_other_bytes_is_not_named(done: Path, tmp_path: Path, name: s
     work = copy_of(done, tmp_path / "work")
     path = work / f"{name}.parquet"
     pq.write_table(pq.read_table(done / path.name), path)
-    with pytest.raises(
-        StageError, match=f"{name}.parquet is not as it was written.\nRemove it, and"
-    ):
+    with pytest.raises(StageError, match=f"{name}.parquet is not the table that"):
         write_card(work)
     path.unlink()
     if name in ("leakage", "index"):

@@ -21,6 +21,7 @@ from k710.part import Part
 from k710.shards import parts
 from k710.shards.parts import part_locked
 from k710.shards.run import finish_shards
+from k710.shards.staging import MARKER, clear
 from k710.sources.index import index_videos
 from k710.video.encode import Encoding
 from support.list_files import write_lists
@@ -261,9 +262,12 @@ def test_of_parts_that_start_at_once_one_brings_sources_up_to_date(work: Path) -
 
 
 @pytest.mark.parametrize("given", [{}, {"part": Part(1, 2)}])
-def test_a_password_of_a_staging_url_is_refused(work: Path, given: dict[str, Any]) -> None:
+@pytest.mark.parametrize("url", ["sftp://me:hush@host/d", "az://box/d?sig=hush"])
+def test_a_password_of_a_staging_url_is_refused(
+    work: Path, given: dict[str, Any], url: str
+) -> None:
     with pytest.raises(StageError, match="--staging has a password in it") as error:
-        shard(work, staging="sftp://me:hush@host/d", **given)
+        shard(work, staging=url, **given)
     assert "hush" not in str(error.value)
 
 
@@ -339,6 +343,47 @@ def test_what_was_staged_elsewhere_goes_when_all_is_joined(work: Path, tmp_path:
     (left / "001_of_002" / "of a part that was killed.mp4").touch()
     finish_shards(VIEWS, work=work)
     assert list(elsewhere.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["mine", "mine/staging", "mine/k710-0123456789ab"])
+def test_no_folder_is_removed_because_a_file_names_it(
+    work: Path, tmp_path: Path, place: str
+) -> None:
+    shard(work, part=Part(1, 1))
+    mine = tmp_path / place
+    mine.mkdir(parents=True)
+    (mine / "thesis.txt").write_text("of the user")
+    (mine / MARKER).touch()
+    path = work / "parts" / "round.json"
+    opened = json.loads(path.read_text())
+    path.write_text(json.dumps({**opened, "wish": {**opened["wish"], "staging": str(mine)}}))
+    finish_shards(VIEWS, work=work)
+    assert (mine / "thesis.txt").read_text() == "of the user"
+
+
+def test_a_folder_of_the_users_that_is_called_as_ours_stays(work: Path) -> None:
+    (work / "staging").mkdir()
+    (work / "staging" / "thesis.txt").write_text("of the user")
+    clear(str(work / "staging"))
+    assert (work / "staging" / "thesis.txt").read_text() == "of the user"
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{}", '{"of": 0, "wish": {}}', '{"of": "2", "wish": {}}', "\xff", "{"]
+)
+def test_a_round_that_is_none_is_said(work: Path, text: str) -> None:
+    (work / "parts").mkdir()
+    (work / "parts" / "round.json").write_text(text, encoding="latin-1")
+    with pytest.raises(StageError, match=r"round\.json is not what k710 writes"):
+        shard(work, part=Part(1, 2))
+
+
+@pytest.mark.parametrize("name", ["a_of_b", "3_of_2", "1_of_2_of_3"])
+def test_a_lock_of_no_part_is_passed_over(work: Path, name: str) -> None:
+    (work / "parts").mkdir()
+    (work / "parts" / f"{name}.lock").touch()
+    with part_locked(work, Part(1, 2)):
+        pass
 
 
 def start(work: Path, part: str) -> "subprocess.Popen[str]":

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from k710.errors import SchemaError, StageError
 from k710.shards.plan import read_planned, seconds_per_shard
 from k710.shards.run import make_shards
 from k710.sources.index import index_videos
@@ -29,6 +30,7 @@ from support.small_shards import (
     without_copies,
     write_videos,
 )
+from support.small_tables import put_table
 
 Plan = list[tuple[str, int, int]]
 
@@ -135,10 +137,13 @@ def test_shards_hold_about_the_bytes_asked_for() -> None:
     assert seconds_per_shard(1, Encoding()) == 1
 
 
-def test_a_plan_without_its_sidecar_is_kept(tmp_path: Path) -> None:
+def test_a_plan_without_its_sidecar_is_no_plan(tmp_path: Path) -> None:
     work = copy_of(all_made(), tmp_path / "work")
     before = rows_of(work, "plan")
     (work / "plan.parquet.json").unlink()
+    with pytest.raises(StageError, match=r"lacks its plan\.parquet\.json.*\n.*remove plan"):
+        shard(work)
+    (work / "plan.parquet").unlink()
     assert shard(work).shards_made == ()
     assert rows_of(work, "plan") == before
     assert (work / "plan.parquet.json").is_file()
@@ -159,3 +164,20 @@ def test_a_plan_of_before_found_only_is_read(tmp_path: Path) -> None:
     planned = read_planned(work)
     assert planned is not None and not planned.is_found_only()
     assert shard(work).shards_made == ()
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {},
+        {"encoding": {"profile": "nice", "short_side": 320, "fps": None, "audio": False}},
+        {"encoding": {"profile": "balanced", "short_side": 320, "fps": "1/0", "audio": False}},
+        {"generations": [{"views": 5}]},
+    ],
+)
+def test_a_plan_of_nothing_known_is_said(tmp_path: Path, params: dict[str, Any]) -> None:
+    encoding = {"profile": "balanced", "short_side": 320, "fps": None, "audio": False}
+    whole = {"encoding": encoding, "generations": [], **params} if params else {}
+    put_table(tmp_path, "plan", [], params=whole)
+    with pytest.raises(SchemaError, match=r"plan\.parquet\.json is not what this version writes"):
+        read_planned(tmp_path)

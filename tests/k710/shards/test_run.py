@@ -369,18 +369,24 @@ def test_copy_takes_the_bytes_as_they_are(tmp_path: Path) -> None:
     assert tars(plain) == tars(probed)
 
 
-def test_copy_cuts_what_is_longer(tmp_path: Path) -> None:
+@pytest.mark.parametrize("probe", [False, True])
+@pytest.mark.parametrize("profile", ["balanced", "copy"])
+def test_what_is_longer_is_cut_unless_it_is_named_after_its_window(
+    tmp_path: Path, profile: str, probe: bool
+) -> None:
     rows = TRAIN[:2]
     work = build(tmp_path, train=rows)
     write_video(tmp_path / "v" / f"{name_of(rows[0])}.mp4", 5)
     write_video(tmp_path / "v" / f"{vid(rows[1][1])}.mp4", rows[1][3] + 4)
-    index_videos([tmp_path / "v"], work=work)
-    shard(work, ["k400/train"], encoding=Encoding("copy"))
-    frames = rows_of(work, "index", "num_frames, gop")
-    gop = PROFILES["balanced"].gop
-    assert frames == [(SECONDS * FPS, gop), (SECONDS * FPS, gop)]
-    trimmed = dict(rows_of(work, "sources", "clip_id, trimmed"))
-    assert [trimmed[name_of(row)] for row in rows] == [True, False]
+    index_videos([tmp_path / "v"], work=work, probe=probe, workers=1)
+    shard(work, ["k400/train"], encoding=Encoding(profile))
+    frames = rows_of(work, "index", "clip_id, num_frames, gop")
+    assert frames == [(name_of(rows[1]), SECONDS * FPS, PROFILES["balanced"].gop)]
+    told = {row[0]: row[1:] for row in rows_of(work, "sources", "clip_id, status, detail, trimmed")}
+    status, detail, trimmed = told[name_of(rows[0])]
+    assert (status, trimmed) == ("mismatched", True)
+    assert "last 5.0 s" in detail and "after 2 s" in detail
+    assert told[name_of(rows[1])] == ("ok", None, False)
 
 
 def test_a_file_that_changed_since_it_was_probed_is_looked_at_again(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from support.small_shards import FEW, copy_of, ready, shard, statuses, tars
 
 @pytest.fixture(params=["path", "url"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    where = tmp_path / "deep" / "staging [x]"
+    where = tmp_path / "deep [x]" / "staging"
     return str(where) if request.param == "path" else f"file://{where}"
 
 
@@ -49,7 +49,7 @@ def test_nothing_is_there_before_it_is_made(folder: str) -> None:
 
 
 def test_a_folder_that_cannot_be_made_is_said(folder: str, tmp_path: Path) -> None:
-    (tmp_path / "deep").write_text("a file")
+    (tmp_path / "deep [x]").write_text("a file")
     with pytest.raises(StageError, match=r"can't be staged at: [\s\S]*run the same command again"):
         prepare(folder)
     with pytest.raises(StageError, match="can't be staged at"):

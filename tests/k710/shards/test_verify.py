@@ -1,6 +1,5 @@
 """Whatever is not as it was written is found, and its shard named."""
 
-import contextlib
 import json
 import tarfile
 from collections.abc import Mapping
@@ -21,14 +20,14 @@ from support.small_shards import (
     all_made,
     build,
     copy_of,
+    name_of,
     ready,
     rows_of,
     shard,
     tars,
     write_videos,
 )
-
-UNLIKE = "is not as it was written, or not finished"
+from support.small_tables import rewrite_table
 
 
 @pytest.fixture(scope="module")
@@ -138,10 +137,10 @@ def test_a_shard_cut_short_is_found(done: Path, tmp_path: Path, end: int) -> Non
     ("name", "words"),
     [
         ("shards/000000.tar", "shards/000000.tar is missing"),
-        ("shards/000000.parquet", f"shards/000000.parquet {UNLIKE}"),
-        ("shards/000000.parquet.json", f"shards/000000.parquet {UNLIKE}"),
-        ("outcomes/000000.parquet", f"outcomes/000000.parquet {UNLIKE}"),
-        ("index.parquet", f"index.parquet {UNLIKE}"),
+        ("shards/000000.parquet", "There is no finished shards/000000.parquet"),
+        ("shards/000000.parquet.json", "There is no finished shards/000000.parquet"),
+        ("outcomes/000000.parquet", "There is no finished outcomes/000000.parquet"),
+        ("index.parquet", "There is no finished index.parquet"),
     ],
 )
 def test_a_missing_file_is_found(done: Path, tmp_path: Path, name: str, words: str) -> None:
@@ -250,12 +249,57 @@ def test_bytes_that_say_what_should_be_are_checked_too(
     path = work / name
     path.write_bytes(path.read_bytes()[:-40])
     if name == "plan.parquet":
-        with contextlib.suppress(StageError):
-            assert [fault.what for fault in faults(work)] == [
-                "plan.parquet is not as it was written"
-            ]
+        (fault,) = faults(work)
+        assert "plan.parquet is not the table that plan.parquet.json tells of" in fault.what
     else:
         assert [fault.shard for fault in faults(work)] == [0]
+
+
+def relabel(work: Path, sql: str) -> None:
+    """Change the manifest as whoever made it could have: everything else says it is the one."""
+    rewrite_table(work / "manifest.parquet", sql)
+
+
+def test_labels_in_the_shards_are_those_of_the_manifest(done: Path, tmp_path: Path) -> None:
+    work = copy_of(done, tmp_path / "work")
+    clip_id = name_of(TRAIN[0])
+    relabel(
+        work,
+        f"select * replace (if(clip_id = '{clip_id}', 5, label)::smallint as label) from whole",
+    )
+    (fault,) = faults(work)
+    assert f"{clip_id}.json says " in fault.what and "the manifest otherwise" in fault.what
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select * from whole where view <> 'k710/train'",
+        "select * from whole where clip_id not like 'a%'",
+        "from whole union all by name select * replace ('k700/train' as view) from whole "
+        "where view = 'k400/train'",
+    ],
+)
+def test_a_manifest_of_other_views_is_no_fault_of_the_shards(
+    done: Path, tmp_path: Path, sql: str
+) -> None:
+    work = copy_of(done, tmp_path / "work")
+    relabel(work, sql)
+    assert faults(work) == ()
+
+
+def test_a_json_in_a_shard_that_is_another_is_found(done: Path, tmp_path: Path) -> None:
+    work = copy_of(done, tmp_path / "work")
+    tar = work / "shards" / "000000.tar"
+    data = tar.read_bytes()
+    for former, other in ((b'"label":', b'"lable":'), (b'{"clip_id"', b'["clip_id"')):
+        tar.write_bytes(data.replace(former, other, 1))
+        outcomes = work / "outcomes" / "000000.parquet.json"
+        said = json.loads(outcomes.read_text())
+        said["notes"]["tar_sha256"] = said["inputs"]["tar"] = sha256_of(tar)
+        outcomes.write_text(json.dumps(said))
+        (fault,) = faults(work)
+        assert fault.shard == 0 and "the manifest otherwise" in fault.what
 
 
 def test_a_tar_that_is_in_no_plan_is_found(done: Path, tmp_path: Path) -> None:

@@ -221,6 +221,12 @@ def test_what_can_not_be_searched_is_said(tmp_path: Path, name: str, words: str)
         roots_of([tmp_path, tmp_path / name])
 
 
+def test_an_address_is_no_place_to_search_and_its_secret_is_not_said() -> None:
+    with pytest.raises(SourceError, match=r"'http://...@host/a' is an address") as error:
+        roots_of(["http://me:hush@host/a"])
+    assert "hush" not in str(error.value)
+
+
 def test_nothing_to_search_is_said() -> None:
     with pytest.raises(
         SourceError, match=r"No folder, archive or video was named\.\nName one: --v"

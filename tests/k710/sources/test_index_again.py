@@ -267,4 +267,4 @@ def test_a_table_that_can_not_be_read_is_written_anew(tmp_path: Path, name: str)
     (work / f"{name}.parquet").write_bytes(b"PAR1 and no more")
     summary = index_videos([videos], work=work)
     assert sources(work) == before
-    assert [f"{name}.parquet can't be read" in line for line in summary.remarks] == [True]
+    assert [f"{name}.parquet is not the table" in line for line in summary.remarks] == [True]

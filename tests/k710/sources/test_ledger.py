@@ -60,6 +60,7 @@ def test_a_line_has_all_of_an_attempt(tmp_path: Path) -> None:
         "seconds": 0.25,
         "is_wall": False,
         "keep": False,
+        "site": "http://x/{id}",
         "tool": "yt-dlp 1",
     }
 
@@ -185,6 +186,7 @@ def test_a_reader_takes_no_lock_and_leaves_none(tmp_path: Path) -> None:
 
 # --- what the ledger says of each clip: attempts in, rows of sources.parquet out
 
+GONE = "This video does not exist"
 A1, A2, B = clip("a", 1, 3), clip("a", 5, 7), clip("b", 1, 3)
 TWO = ((A1, 1, 3), (A2, 5, 7))
 
@@ -210,10 +212,10 @@ def test_a_failure_concerns_every_window_of_its_id(tmp_path: Path) -> None:
 def test_the_last_attempt_counts(tmp_path: Path) -> None:
     work = a_work(tmp_path)
     append(work, Fetched("transient", "503"))
-    append(work, Fetched("blocked", "bot"), attempt=2)
-    assert told(work)[A1] == ("blocked", "bot")
-    append(work, Fetched("gone", "410"), attempt=1)  # a later run of a work without this ledger
-    assert told(work)[A1] == ("gone", "410")
+    append(work, Fetched("blocked", "not a bot"), attempt=2)
+    assert told(work)[A1] == ("blocked", "not a bot")
+    append(work, Fetched("gone", GONE), attempt=1)  # a later run of a work without this ledger
+    assert told(work)[A1] == ("gone", GONE)
 
 
 def test_a_whole_video_is_a_copy_of_every_window_of_its_id(tmp_path: Path) -> None:
@@ -249,12 +251,12 @@ def test_sections_of_one_window_say_nothing_of_another(tmp_path: Path) -> None:
 def test_a_copy_is_worth_more_than_a_later_failure(tmp_path: Path) -> None:
     work = a_work(tmp_path)
     append(work, Fetched("ok", None, "sections", (file_of(work, "a", A1),)), clips=TWO[:1])
-    append(work, Fetched("gone", "410"), clips=TWO[1:], attempt=2)
-    assert told(work) == {A1: ("ok", None), A2: ("gone", "410"), B: ("missing", None)}
+    append(work, Fetched("gone", GONE), clips=TWO[1:], attempt=2)
+    assert told(work) == {A1: ("ok", None), A2: ("gone", GONE), B: ("missing", None)}
 
 
 def test_a_ledger_of_ids_that_are_in_no_list_is_harmless(tmp_path: Path) -> None:
     work = work_of(tmp_path, ["a"])
-    append(work, Fetched("gone", "410"), "zz")
+    append(work, Fetched("gone", GONE), "zz")
     append(work, Fetched("ok", None, "whole", (file_of(work, "zy"),)), "zy")
     assert told(work) == {clip("a", 1, 3): ("missing", None)}

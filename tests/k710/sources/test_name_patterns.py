@@ -113,14 +113,14 @@ def test_what_ends_otherwise_is_taken_or_counted(tmp_path: Path) -> None:
     work = manifest_of(tmp_path, *rows(*ids))
     files = {f"{vid(one)}.{ending.upper()}": 1 for one, ending in zip(ids, taken, strict=True)}
     videos = put(tmp_path / "videos", files)
-    put(videos, {"a.vob": 1, "b.VOB": 1, "c.rm": 1, "d.m4a": 1, "e.f140.m4a": 1, "f.zip": 1})
+    put(videos, {"a.rmvb": 1, "b.RMVB": 1, "c.rm": 1, "d.m4a": 1, "e.f140.m4a": 1, "f.zip": 1})
     put(videos, {"g.mp4.part": 1, "h.f137.mp4.part-Frag7.part": 1, "i.webm.ytdl": 1, "j.part": 1})
-    pack(videos / "a.tar", {"k.divx": 1, "l.zip": 1, "m/n.tar.gz": 1, "o.mp4.part": 1, "p.txt": 1})
+    pack(videos / "a.tar", {"k.mxf": 1, "l.zip": 1, "m/n.tar.gz": 1, "o.mp4.part": 1, "p.txt": 1})
     summary = index_videos([videos], work=work)
     assert (summary.used, summary.videos) == (len(taken), len(taken))
     assert summary.remarks == (
-        "4 not taken, because videos with such endings are not read (2 .vob, 1 .divx, 1 .rm): make "
-        f".mp4 of them. The first: '{videos}/a.vob'",
+        "4 not taken, because videos with such endings are not read (2 .rmvb, 1 .mxf, 1 .rm): make "
+        f".mp4 of them. The first: '{videos}/a.rmvb'",
         "3 not read: archives must be .tar or .tar.gz, and not in another (unpack them). The "
         f"first: '{videos}/f.zip'",
         f"4 not taken, because their downloads were not finished. The first: '{videos}/g.mp4.part'",

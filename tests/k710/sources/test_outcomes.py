@@ -1,11 +1,12 @@
 """Which shards are done, and what their tables say of clips."""
 
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
 
-from k710.errors import K710Error
+from k710.errors import K710Error, SchemaError
 from k710.sources.outcomes import (
     done_shards,
     open_index,
@@ -16,6 +17,7 @@ from k710.sources.outcomes import (
     tar_path,
 )
 from support.small_shards import all_made, copy_of, rows_of, without_copies
+from support.small_tables import own_bytes, put_shard
 
 
 @pytest.fixture
@@ -71,6 +73,21 @@ def test_a_table_that_is_none_names_the_command_that_makes_it_again(work: Path) 
     (work / "outcomes" / f"{shard_name(0)}.parquet").write_bytes(b"PAR1 is not enough")
     with (
         duckdb.connect() as con,
-        pytest.raises(K710Error, match=r"outcomes can't be read[\s\S]*k710 shard"),
+        pytest.raises(K710Error, match=r"000000\.parquet is not the table that[\s\S]*k710 shard"),
     ):
         read_outcomes(con, work)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"notes": {}},
+        {"notes": {"tar_bytes": "many", "tar_sha256": None, "num_stored": 0}},
+        {"params": {"encoding": {}, "versions": 5}},
+    ],
+)
+def test_a_sidecar_of_another_shape_is_said(tmp_path: Path, said: dict[str, Any]) -> None:
+    put_shard(tmp_path)
+    own_bytes(tmp_path / "outcomes" / "000000.parquet", **said)
+    with pytest.raises(SchemaError, match=r"000000\.parquet\.json is not what this version writes"):
+        done_shards(tmp_path)

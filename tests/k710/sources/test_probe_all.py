@@ -17,7 +17,8 @@ from k710.engines.local import Failed
 from k710.sources import probe_all as probing
 from k710.sources.clip_source import ChosenCopy, ClipSource
 from k710.sources.index import index_videos
-from k710.sources.probe_all import probe_copies, window_in_file
+from k710.sources.probe_all import ProbeTask, probe_copies, probe_task
+from k710.video.byte_range import ByteRange
 from k710.video.cut import Window
 from support.list_files import vid
 from support.made_videos import Format, make_video
@@ -277,10 +278,20 @@ def test_members_are_unpacked_a_few_at_a_time(
     assert most == 1 and not scratch.exists()
 
 
-def test_the_window_in_a_section_of_the_video() -> None:
-    for trimmed, starts_at_s, start_s in [(False, 7.5, 3), (True, 10.0, 10), (None, None, 10)]:
-        section = chosen(Path("a"), None, trimmed=trimmed, starts_at_s=starts_at_s)
-        assert window_in_file(section) == Window(start_s, start_s + 10)
+@pytest.mark.parametrize(
+    ("starts_at_s", "seconds", "status", "detail"),
+    [
+        *((7.5, 13, "ok", None), (7.5, 9, "truncated", "6.5 of 10 s")),
+        *((12.5, 10, "truncated", "7.5 of 10 s"), (3.5, 5, "empty", "the video ends at 8.5 s")),
+    ],
+)
+def test_the_window_in_a_section_of_the_video(
+    tmp_path: Path, starts_at_s: float, seconds: int, status: str, detail: str | None
+) -> None:
+    write(tmp_path / "a.mp4", video(seconds))
+    section = chosen(tmp_path / "a.mp4", None, trimmed=False, starts_at_s=starts_at_s)
+    (found,) = probe_task(ProbeTask(ByteRange(str(tmp_path / "a.mp4")), (section,)))
+    assert (found.status, found.detail, found.trimmed) == (status, detail, False)
 
 
 def test_a_length_that_fits_windows_of_two_lengths_says_of_neither(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from k710.download.ytdlp import Fetched
 from k710.errors import SchemaError, StageError
 from k710.sources.index import index_videos
 from k710.sources.table import is_current, open_sources, refresh_sources, source_tables
+from k710.tables.schemas import OUTCOMES
 from support.list_files import vid
 from support.small_manifest import (
     clip,
@@ -29,6 +30,7 @@ from support.small_manifest import (
     sources,
 )
 from support.small_site import append, file_of
+from support.small_tables import own_bytes, rewrite_table
 
 A = ("archery", "a", 0, 10)
 B = ("bowling", "b", 5, 15)
@@ -160,12 +162,17 @@ def test_outcomes_that_can_not_be_read_are_said(tmp_path: Path) -> None:
     path = work / "outcomes" / "000000.parquet"
     good = path.read_bytes()
     path.write_bytes(good[:200])
-    with pytest.raises(StageError, match=r"outcomes can't be read \(.*\)\.\nRemove them, and make"):
+    with pytest.raises(StageError, match=r"000000\.parquet is not the table that 000000"):
         refresh(work)
-    path.write_bytes((work / "sources.parquet").read_bytes())
-    with pytest.raises(SchemaError, match="outcomes are of another version of k710"):
+    own_bytes(path)
+    with pytest.raises(StageError, match=r"000000\.parquet can't be read \(.*\)\.\nRemove it, and"):
         refresh(work)
     path.write_bytes(good)
+    rewrite_table(path, "select * exclude (detail) from whole")
+    with pytest.raises(SchemaError, match="column detail should be VARCHAR and is missing"):
+        refresh(work)
+    path.write_bytes(good)
+    own_bytes(path, schema=dict(OUTCOMES.columns))
     refresh(work)
 
 

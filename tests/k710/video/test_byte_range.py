@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from k710.video.byte_range import ByteRange
-from k710.video.cut import Window, decoder_log
+from k710.video.container import open_video
+from k710.video.cut import Window
+from k710.video.decoding import decoder_log
 from k710.video.encode import Encoding, encode_window
-from k710.video.frames import open_video
 from k710.video.probe import probe_clip
 from support.made_videos import FORMATS, make_video
 

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from k710.errors import MediaError
-from k710.video.cut import Cut, decoder_log
-from k710.video.frames import open_video
+from k710.video.container import open_video
+from k710.video.cut import Cut
+from k710.video.decoding import decoder_log
 from k710.video.streams import constant_rate
 from support.damaged_videos import overwritten, packets_of, remux
 from support.list_files import shared

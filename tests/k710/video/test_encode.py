@@ -16,8 +16,10 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, strategies as st
 
+from k710.errors import MediaError
+from k710.video.container import open_video
 from k710.video.encode import Encoded, encoder_versions, scaled_size
-from k710.video.frames import open_video, read_frames
+from k710.video.frames import read_frames
 from support.cut_clips import clip_of, cut_and_encode
 from support.list_files import shared
 from support.made_videos import (
@@ -148,19 +150,69 @@ MATRICES = {
     (0, -1, 1, 0): lambda picture: np.rot90(picture),
     (-1, 0, 0, 1): lambda picture: picture[:, ::-1],
     (1, 0, 0, -1): lambda picture: picture[::-1],
-    (0, 1, 1, 0): lambda picture: picture.transpose(1, 0, 2),
-    (0, -1, -1, 0): lambda picture: np.rot90(picture, 2).transpose(1, 0, 2),
+    (0, 1, 1, 0): lambda picture: picture.swapaxes(0, 1),
+    (0, -1, -1, 0): lambda picture: np.rot90(picture, 2).swapaxes(0, 1),
 }
 
 
 @pytest.mark.parametrize("matrix", MATRICES)
 def test_pictures_are_turned_upright(folder: Path, matrix: Matrix) -> None:
-    data = turned(made("one group", folder).read_bytes(), matrix)
+    lying = made("one group", folder).read_bytes()
+    data = turned(lying, matrix)
+    upright = MATRICES[matrix](read_frames(lying, [7])[0])
+    assert np.array_equal(read_frames(data, [7])[0], upright)
     clip = clip_of(data)
-    upright = MATRICES[matrix](read_frames(data, [7])[0])
     assert psnr(frames_of(clip)[7], upright) > 28
     with av.open(io.BytesIO(clip.data)) as container:
         assert next(container.decode(video=0)).rotation == 0
+
+
+@pytest.mark.parametrize(("degrees", "turns"), [(90.5, True), (88, False), (45, False)])
+def test_what_is_nearly_a_quarter_turn_is_one(folder: Path, degrees: float, turns: bool) -> None:
+    data = bytearray(made("one group", folder).read_bytes())
+    a, b = (round(part(np.deg2rad(degrees)) * (1 << 16)) for part in (np.cos, np.sin))
+    at = data.index(b"tkhd") + 44
+    for place, number in zip((0, 4, 12, 16), (a, b, -b, a), strict=True):
+        data[at + place : at + place + 4] = number.to_bytes(4, "big", signed=True)
+    shape = (160, 96) if turns else (96, 160)
+    assert read_frames(bytes(data), [7]).shape == (1, *shape, 3)
+    clip = clip_of(bytes(data))
+    assert (clip.height, clip.width) == shape
+
+
+@pytest.mark.parametrize("matrix", MATRICES)
+def test_planes_are_turned_like_pictures(folder: Path, matrix: Matrix) -> None:
+    lying = made("one group", folder).read_bytes()
+    data = turned(lying, matrix)
+    planes, before = (read_frames(one, [7], pixels="yuv420p")[0] for one in (data, lying))
+    upright = MATRICES[matrix](before[:96])
+    height, width = upright.shape
+    assert np.array_equal(planes[:height], upright)
+    chroma = before[96:].reshape(2, 48, 80)
+    for plane, old in zip(planes[height:].reshape(2, height // 2, width // 2), chroma, strict=True):
+        assert np.array_equal(plane, MATRICES[matrix](old))
+    scaled = read_frames(data, [7], size=(64, 32))
+    assert scaled.shape == (1, 32, 64, 3), "the size of what is upright"
+    assert (
+        psnr(scaled[0], scaled_by_swscale(MATRICES[matrix](read_frames(lying, [7])[0]), (64, 32)))
+        > 20
+    )
+
+
+def scaled_by_swscale(picture: Pixels, size: tuple[int, int]) -> Pixels:
+    """The picture scaled by swscale, as `read_frames` does it."""
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+    return frame.reformat(*size).to_ndarray()
+
+
+def test_frames_are_turned_into_room_that_was_made_for_them_as_they_lie(folder: Path) -> None:
+    data = turned(made("one group", folder).read_bytes(), (0, 1, -1, 0))
+    room = np.zeros((2, 96, 160, 3), np.uint8)
+    frames = read_frames(data, [7, 9], out=room)
+    assert frames.shape == (2, 160, 96, 3) and np.shares_memory(frames, room)
+    assert np.array_equal(frames, read_frames(data, [7, 9]))
+    with pytest.raises(MediaError, match="are expected"):
+        read_frames(made("one group", folder), [7], out=np.zeros((1, 160, 96, 3), np.uint8))
 
 
 # Rate and length

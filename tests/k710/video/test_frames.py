@@ -84,11 +84,12 @@ SOUND = (
 def test_real_videos(name: str, lists: int) -> None:
     path = shared("videos", name)
     with av.open(str(path)) as container:
-        num_frames = sum(packet.size > 0 for packet in container.demux(video=0))
+        best = container.streams.best("video").index
+        num_frames = sum(packet.size > 0 for packet in container.demux(container.streams[best]))
     drawn = np.random.default_rng(0).integers(0, num_frames, (lists, 8)).tolist()
     frames = {}
     with av.open(str(path)) as container:
-        for number, frame in enumerate(container.decode(video=0)):
+        for number, frame in enumerate(container.decode(container.streams[best])):
             if any(number in indices for indices in drawn):
                 frames[number] = frame.to_ndarray(format="rgb24", width=64, height=48)
     assert number + 1 == num_frames == video.num_frames(path)
@@ -133,7 +134,7 @@ def of_ffmpeg(path: Path, num_frames: int, scale: str) -> npt.NDArray[np.uint8]:
     """The first frames as the ffmpeg program makes RGB of them."""
     ffmpeg = pytest.importorskip("imageio_ffmpeg").get_ffmpeg_exe()
     command = [
-        *(ffmpeg, "-v", "error", "-noautorotate", "-i", str(path), "-map", "0:v:0"),
+        *(ffmpeg, "-v", "error", "-i", str(path), "-an", "-sn"),
         *("-frames:v", str(num_frames), "-fps_mode", "passthrough", "-vf", scale),
         *("-f", "rawvideo", "-pix_fmt", "rgb24", "-"),
     ]

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from k710.errors import MediaError
-from k710.video.frames import open_video, read_frames
+from k710.video.container import open_video
+from k710.video.frames import read_frames
 from support.damaged_videos import damaged, remux
 from support.list_files import shared
 from support.loopback import Answer, Loopback

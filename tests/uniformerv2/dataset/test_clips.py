@@ -4,12 +4,12 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-import pyarrow
-import pyarrow.parquet
 import pytest
 
 from k710.errors import SchemaError, StageError
+from k710.tables.schemas import INDEX
 from support.small_shards import TRAIN, all_made, copy_of, name_of, rows_of
+from support.small_tables import rewrite_table
 from uniformerv2.dataset.clips import read_view
 
 
@@ -59,12 +59,9 @@ def test_what_can_not_be_read_is_said(tmp_path: Path) -> None:
 )
 def test_what_no_clip_can_have_is_refused(tmp_path: Path, column: str, value: int | str) -> None:
     work = copy_of(all_made(), tmp_path / "work")
-    path = str(work / "index.parquet")
-    table = pyarrow.parquet.read_table(path)
-    values = [value] * len(table)
-    place = table.column_names.index(column)
-    field = table.schema.field(place)
-    table = table.set_column(place, field, pyarrow.array(values, field.type))
-    pyarrow.parquet.write_table(table, path)
+    kind = INDEX.columns[column]
+    rewrite_table(
+        work / "index.parquet", f"select * replace ('{value}'::{kind} as \"{column}\") from whole"
+    )
     with pytest.raises(SchemaError, match=f"index.parquet .*{column.replace('sha256', 'SHA-256')}"):
         read_view(work, "k400/train")

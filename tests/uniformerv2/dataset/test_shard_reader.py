@@ -9,7 +9,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from k710.errors import StageError
+from k710.errors import MissingExtra, StageError
 from k710.shards.write import add_member
 from support.small_shards import all_made
 from uniformerv2.dataset import shard_reader
@@ -135,3 +135,11 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
         ShardReader("nothing://a").read([part(0, 512, 1)])
     with pytest.raises(StageError, match="can't be read"):
         ShardReader("memory://none").read([part(0, 512, 1)])
+
+
+@pytest.mark.parametrize("url", ["http://me:hush@127.0.0.1:1/a?t=hush", "http://me:hush@[::1/"])
+def test_no_secret_of_a_url_is_said(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setattr(shard_reader, "_PAUSES_S", ())
+    with pytest.raises((StageError, MissingExtra)) as error:
+        ShardReader(url).read([part(0, 512, 1)])
+    assert "http" in str(error.value) and "hush" not in str(error.value)

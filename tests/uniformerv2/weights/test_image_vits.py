@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from timm.layers import resample_abs_pos_embed
 
 from k710.errors import WeightsError
+from support.hostile_archives import Evil, write_two_directories
 from support.tiny_models import TINY, clips, drawn
 from uniformerv2.config import SIZES, Config
 from uniformerv2.model import UniFormerV2, resize_positions
@@ -276,7 +277,7 @@ def test_the_widest_of_open_clip_have_wider_heads(tmp_path: Path) -> None:
 
 
 class Talks(torch.nn.Module):
-    """A module whose archive runs code as soon as it is opened."""
+    """A module whose archive runs code as soon as PyTorch opens it."""
 
     @torch.jit.export
     def __getstate__(self) -> int:
@@ -291,26 +292,32 @@ class Talks(torch.nn.Module):
         return x
 
 
+def members_of(module: torch.nn.Module, path: Path) -> list[tuple[str, bytes]]:
+    """What torch.jit.save puts into an archive."""
+    torch.jit.save(torch.jit.script(module), path)
+    with zipfile.ZipFile(path) as archive:
+        return [(member.filename, archive.read(member)) for member in archive.infolist()]
+
+
 @pytest.mark.filterwarnings("ignore:.torch.jit:FutureWarning")
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
-@pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_an_archive_that_runs_when_it_is_opened_is_not(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, vit: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    path = tmp_path / "a.pt"
-    torch.jit.save(torch.jit.script(Talks()), path)
-    torch.jit.load(path)
-    assert "it ran 3" in capfd.readouterr().out, "or else this would prove nothing"
-    for way in ("plain", "capitals", "twice"):
-        other = tmp_path / f"{way}.pt"
-        with zipfile.ZipFile(path) as given, zipfile.ZipFile(other, "w") as made:
-            for member in given.infolist():
-                name, data = member.filename, given.read(member)
-                made.writestr(name.replace("/code/", "/CODE/") if way == "capitals" else name, data)
-                if way == "twice" and b"__setstate__" in data:
-                    made.writestr(name, b"")
-        with pytest.raises(WeightsError, match="may run code of its own as soon as it is opened"):
-            image_vit(str(other))
+    """Its program lies there plainly, or behind the directory of another archive."""
+    holder = torch.nn.Module()
+    holder.visual = tree_of(clip_tensors(vit))
+    sound = members_of(holder, tmp_path / "sound.pt")
+    hostile = members_of(Talks(), tmp_path / "plain.pt")
+    hostile += [(f"plain/pad{number}", b"") for number in range(len(sound) - len(hostile))]
+    write_two_directories(tmp_path / "two.pt", last=sound, named=hostile)
+    with zipfile.ZipFile(tmp_path / "two.pt") as archive:
+        assert not any(b"__setstate__" in archive.read(member) for member in archive.namelist())
+    for name in ("plain.pt", "two.pt"):
+        torch.jit.load(tmp_path / name)
+        assert "it ran 3" in capfd.readouterr().out, "or else this would prove nothing"
+        with pytest.raises(WeightsError, match=r"__getstate__|is not where its end record says"):
+            image_vit(str(tmp_path / name))
         assert capfd.readouterr().out == ""
 
 
@@ -337,3 +344,28 @@ def test_without_network_and_weights_it_is_said(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(WeightsError, match=r"timm can't give '?vit_tiny_patch16_224"):
         image_vit("timm:vit_tiny_patch16_224")
+    for name in ("hf-hub:a b c", "../x", "hf-hub:x/y@z@w", "local-dir:/none", ""):
+        with pytest.raises(WeightsError, match="timm can't give "):
+            image_vit(f"timm:{name}")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_timm_lets_no_pickle_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even one of the versions that ask torch.load to."""
+    config = {"architecture": "vit_tiny_patch16_224", "num_classes": 0, "pretrained_cfg": {}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    torch.save({"a": Evil(tmp_path / "was here")}, tmp_path / "pytorch_model.bin")
+    load = torch.load
+    monkeypatch.setattr("torch.load", lambda *a, **k: load(*a, **{**k, "weights_only": False}))
+    with pytest.raises(WeightsError, match="timm can't give "):
+        image_vit(f"timm:local-dir:{tmp_path}")
+    assert not (tmp_path / "was here").exists()
+    torch.load(tmp_path / "pytorch_model.bin")
+    assert (tmp_path / "was here").exists(), "or else this would prove nothing"
+
+
+def test_a_folder_whose_config_is_none_is_said(tmp_path: Path) -> None:
+    for text in ("[" * 100_000, "[]", "{", '{"vision_config": 7}', '{"layer_norm_eps": 1e999}'):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(WeightsError, match=r"config\.json can't be read"):
+            image_vit(str(tmp_path))

@@ -13,6 +13,7 @@ from k710.labels.orders import class_names
 from support.command_line import k710
 from support.tiny_models import CONFIG, TINY, clips, drawn, published
 from uniformerv2.weights import onnx as onnx_graph
+from uniformerv2.weights.convert import convert
 from uniformerv2.weights.onnx import write_onnx
 
 onnx = pytest.importorskip("onnx")
@@ -34,14 +35,18 @@ def check(path: Path, model: torch.nn.Module, x: torch.Tensor) -> None:
     assert torch.equal(got.topk(5).indices, expected.topk(5).indices)
 
 
-def test_a_checkpoint_becomes_a_graph_that_answers_the_same(tmp_path: Path) -> None:
+def test_a_run_becomes_a_graph_that_answers_the_same(tmp_path: Path) -> None:
     config = replace(CONFIG, local="double", depth=2, global_layers=(0, 1), size=32)
     model = published(tmp_path / "a.pyth", config)
-    done = k710("convert", "a.pyth", "--to", "onnx", "--frames", 4, cwd=tmp_path)
+    step = tmp_path / "runs" / "mine" / "step_000000001"
+    step.mkdir(parents=True)
+    convert(tmp_path / "a.pyth", "safetensors", out=step / "model.safetensors")
+    (step / "state.json").write_text("{}")
+    done = k710("convert", "runs/mine", "--to", "onnx", "--frames", 4, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     for num in (1, 3):
-        check(tmp_path / "a.onnx", model, clips(4, 32, num=num))
-    graph = onnx.load(tmp_path / "a.onnx")
+        check(tmp_path / "runs" / "mine.onnx", model, clips(4, 32, num=num))
+    graph = onnx.load(tmp_path / "runs" / "mine.onnx")
     said = {prop.key: json.loads(prop.value) for prop in graph.metadata_props}
     assert said["classes"] == list(class_names())
     assert (said["k710"]["family"], said["mean"], said["std"]) == ("opengvlab", 0.45, 0.225)

@@ -1,0 +1,166 @@
+"""The one way in which tables are read: what is read is what the sidecar tells of.
+
+A table counts if its bytes have the sidecar's hash, its columns are those of this version, and each
+row keeps the rules of its columns: a table may come from anybody, and ids in it become names of
+files. What was checked stays open, so that queries read the same bytes whatever takes the place of
+the file meanwhile.
+"""
+
+import hashlib
+import os
+import sys
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import duckdb
+
+from k710.errors import SchemaError, StageError, shown
+from k710.statuses import FORMER_NAMES, Status
+from k710.tables.clip_ids import CLIP_ID
+from k710.tables.connection import (
+    QUERY_ERRORS,
+    find_damaged,
+    note_opened,
+    parquet_pattern,
+    run,
+    unreadable,
+)
+from k710.tables.schemas import Table
+from k710.tables.sidecar import Sidecar, Stamp, read_sidecar, stamp_of
+
+__all__ = ["open_table", "read_tables"]
+
+_STATUSES = ", ".join(f"'{name}'" for name in (*Status, *FORMER_NAMES))
+_RULES = {
+    "clip_id": f"regexp_full_match(clip_id, '{CLIP_ID}')",
+    "youtube_id": f"regexp_full_match(youtube_id, '{CLIP_ID}')",
+    "view": "regexp_full_match(\"view\", '[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*')",
+    "time_start": "time_start between 0 and 999998",
+    "time_end": "time_end between time_start + 1 and 999999",
+    "label": "label is null or label between 0 and 709",  # rows of K710
+    "status": f"status in ({_STATUSES})",
+    "shard": "shard between 0 and 999999",
+    "position": '"position" >= 0',
+}
+_sound: set[tuple[str, str]] = set()  # tables, by name and hash, whose rows keep the rules
+
+
+def open_table(
+    con: duckdb.DuckDBPyConnection, work: Path, table: Table, *, name: str | None = None
+) -> Sidecar:
+    """Make the table of `work` a view on `con`, called `name` or as itself; returns its sidecar.
+
+    StageError where it isn't built, is not what its sidecar tells of, or can't be read; SchemaError
+    where another version built it, or a row breaks a rule.
+    """
+    path, name = table.path(work), name or table.name
+    command = table.build_command(work)
+    sidecar, descriptor = _open_checked(path, command)
+    weakref.finalize(con, os.close, descriptor)
+    note_opened(con, {path: command})
+    # By its descriptor the file is the one that was hashed, also when another has its name.
+    place = f"/proc/self/fd/{descriptor}" if sys.platform == "linux" else f"/dev/fd/{descriptor}"
+    try:
+        relation = con.read_parquet(place, file_row_number=True)
+        found = dict(zip(relation.columns, map(str, relation.types), strict=True))
+        _refuse_other_schema(path, table, found, command)
+        relation.create_view(name, replace=True)
+        if (table.name, sidecar.sha256) not in _sound:
+            _refuse_broken_rules(con, name, table, str(path))
+            _sound.add((table.name, sidecar.sha256))
+    except QUERY_ERRORS as error:
+        raise find_damaged(con) or error from error
+    return sidecar
+
+
+def read_tables(
+    con: duckdb.DuckDBPyConnection, work: Path, name: str, table: Table, paths: Sequence[Path]
+) -> None:
+    """Make `name` a temporary table on `con`: all rows of these files of one kind, in their order.
+
+    StageError where one isn't built, is not what its sidecar tells of, or can't be read;
+    SchemaError where another version built one, or a row breaks a rule.
+    """
+    command = table.build_command(work)
+    note_opened(con, dict.fromkeys(paths, command))
+    run(con, f"create or replace temp table {name} ({table.declaration()})")
+    insert = f"insert into {name} by name from read_parquet($files)"
+    files = [parquet_pattern(path) for path in paths]
+    while paths:
+        stamps = [_check(path, table, command) for path in paths]
+        failure = None
+        try:
+            run(con, insert, {"files": files})
+        except QUERY_ERRORS as error:
+            failure = error
+        if stamps != [stamp_of(path) for path in paths]:
+            run(con, f"delete from {name}")  # one was replaced meanwhile: they are read again
+        elif failure is not None:
+            raise find_damaged(con) or failure from failure
+        else:
+            break
+    _refuse_broken_rules(con, name, table, f"a table in {paths[0].parent}" if paths else "")
+
+
+def _open_checked(path: Path, command: str) -> tuple[Sidecar, int]:
+    """The sidecar of the table at `path`, and a descriptor of the file that it tells of."""
+    former = None
+    while True:
+        sidecar = read_sidecar(path)
+        if sidecar is None or not path.is_file():
+            raise StageError(f"There is no finished {path}.\nBuild it: {command}")
+        try:
+            with path.open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+                if sha256 == sidecar.sha256:
+                    return sidecar, os.dup(file.fileno())
+        except OSError as error:
+            raise unreadable(path, str(error.strerror), command) from error
+        if former == (sidecar.sha256, sha256):  # no table that was replaced between two looks
+            raise StageError(
+                f"{path} is not the table that {path.name}.json tells of: its bytes are others.\n"
+                "It was changed, or copied without that file. Put back the two that belong "
+                f"together, or remove both and build it again: {command}"
+            )
+        former = sidecar.sha256, sha256
+
+
+def _check(path: Path, table: Table, command: str) -> Stamp | None:
+    """Look at one file of several; returns its stamp, which changes when it is replaced."""
+    sidecar, descriptor = _open_checked(path, command)
+    try:
+        _refuse_other_schema(path, table, sidecar.schema, command)
+        return stamp_of(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _refuse_other_schema(path: Path, table: Table, found: Mapping[str, str], command: str) -> None:
+    for column, kind in table.columns.items():
+        if found.get(column) != kind:
+            has = shown(found[column]) if column in found else "missing"
+            raise SchemaError(
+                f"{path}: column {column} should be {kind} and is {has}.\n"
+                f"Another version wrote this table. Remove it, and build it again: {command}"
+            )
+
+
+def _refuse_broken_rules(
+    con: duckdb.DuckDBPyConnection, name: str, table: Table, where: str
+) -> None:
+    """SchemaError where a row of the table `name` on `con` has what its column can't have."""
+    rules = {column: _RULES[column] for column in table.columns if column in _RULES}
+    if not rules:
+        return
+    kept = " and ".join(f"coalesce({rule}, false)" for rule in rules.values())
+    select = ", ".join(f'"{column}", coalesce({rule}, false)' for column, rule in rules.items())
+    broken = run(con, f"select {select} from {name} where not ({kept}) order by all limit 1")
+    for row in broken:
+        for column, value, is_kept in zip(rules, row[::2], row[1::2], strict=True):
+            if not is_kept:
+                raise SchemaError(
+                    f"{where} has {shown(value)} as {column}, which none can have.\n"
+                    "k710 did not write that. Remove the table, and build it again: "
+                    f"{table.command}"
+                )
