@@ -14,6 +14,7 @@ from av import VideoFrame, VideoStream
 from k710.statuses import Status
 from k710.video.decoding import DecoderLog, Decoding
 from k710.video.streams import time_base_of
+from k710.video.upright import NO_TURN, Turn, turn_of
 
 __all__ = ["SLACK_S", "Cut", "Shown", "Window", "is_enough"]
 
@@ -52,6 +53,7 @@ class Cut:
     beyond_s: int = 0  # go on that long after the window's end; damage there is none of the cut
     late_s: Fraction = Fraction(0)  # of the window, before the first frame
     changes_size: bool = False  # not all frames have the size of the first
+    turn: Turn = NO_TURN  # what makes the frames upright: the first that is decoded says it for all
     num_decoded: int = 0  # frames of the source
     at_end: bool = False  # no frame of the source was left
     is_clean: bool = True  # nothing was left out or complained of, after the window neither
@@ -93,6 +95,8 @@ class Cut:
         last_slot = 0
         size: tuple[int, int] | None = None
         for frame, at in decoding.frames():
+            if self.num_decoded == 0:
+                self.turn = turn_of(frame)
             self.num_decoded += 1
             size = size or (frame.width, frame.height)
             self.changes_size |= size != (frame.width, frame.height)

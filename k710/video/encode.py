@@ -30,7 +30,7 @@ from k710.video.cut import Cut, Window
 from k710.video.decoding import DecoderLog
 from k710.video.profiles import Colour, add_stream, profile_of
 from k710.video.streams import constant_rate, container_of, take_alone
-from k710.video.upright import Turn, turn_of
+from k710.video.upright import Turn
 
 __all__ = [
     "Encoded",
@@ -149,7 +149,7 @@ def encode_window(
     long as the pictures.
     """
     cut = Cut(window.seconds, encoding.fps or fps or constant_rate(stream))
-    video = _Video(encoding, cut.fps, stream.sample_aspect_ratio)
+    video = _Video(encoding, cut, stream.sample_aspect_ratio)
     try:
         for shown in cut.frames(stream, log, from_s=from_s):
             video.add(shown.frame, shown.times)
@@ -164,9 +164,10 @@ def encode_window(
 class _Video:
     """An MP4 in memory that grows by frames."""
 
-    def __init__(self, encoding: Encoding, fps: Fraction, shape: Fraction | None) -> None:
+    def __init__(self, encoding: Encoding, cut: Cut, shape: Fraction | None) -> None:
         self.encoding = encoding
-        self.fps = fps
+        self.cut = cut
+        self.fps = cut.fps
         self.shape = shape  # width of the source's pixels by their height, if it says so
         self.file = io.BytesIO()
         # bitexact: no version of the muxer in the file.
@@ -212,7 +213,7 @@ class _Video:
         colour = Colour(frame.color_primaries, frame.color_trc, frame.colorspace, range=1)
         profile = profile_of(self.encoding.profile)
         stream = add_stream(self.container, profile, size=self.size, fps=self.fps, colour=colour)
-        shape = _pixel_shape(self.shape, source, self.size)
+        shape = _pixel_shape(self.shape, source, self.cut.turn, self.size)
         if shape is not None:
             stream.codec_context.sample_aspect_ratio = shape
         return stream
@@ -242,14 +243,15 @@ class _Video:
             *(frame.color_range, frame.colorspace),
         )
         if self.converter is None or self.converter[0] != looks:
-            self.converter = (looks, self._make_graph(frame, turn_of(frame)))
+            self.converter = (looks, self._make_graph(frame))
         graph = self.converter[1]
         if graph is None:
             return frame
         graph.vpush(frame)
         return graph.vpull()
 
-    def _make_graph(self, frame: VideoFrame, turn: Turn) -> Graph | None:
+    def _make_graph(self, frame: VideoFrame) -> Graph | None:
+        turn = self.cut.turn
         upright = turn.size(frame.width, frame.height)
         # All frames of a clip have one size, be it that the source changes its own half-way.
         size = self.size if self.stream else scaled_size(*upright, self.encoding.short_side)
@@ -280,12 +282,11 @@ class _Video:
 
 
 def _pixel_shape(
-    shape: Fraction | None, source: VideoFrame, size: tuple[int, int]
+    shape: Fraction | None, source: VideoFrame, turn: Turn, size: tuple[int, int]
 ) -> Fraction | None:
     """Width by height of the clip's pixels, so that it looks as its source; None: square."""
     if not shape or not Fraction(1, 10) <= shape <= 10:
         return None
-    turn = turn_of(source)
     width, height = turn.size(source.width, source.height)
     if turn.is_quarter:
         shape = 1 / shape

@@ -74,11 +74,16 @@ class _Pictures:
         self.num_rows = len(indices)
         self.array: npt.NDArray[np.uint8] | None = None
         self.reformatter = VideoReformatter()
-        self.turn: Turn | None = None  # that of the first frame
+        self.turn: Turn | None = None
+
+    def look(self, frame: VideoFrame) -> None:
+        """Take from the first decoded frame, a keyframe, how all lie: others may not say it."""
+        self.turn = self.turn or turn_of(frame)
 
     def put(self, index: int, frame: VideoFrame) -> None:
         """Write a decoded frame to its rows, upright."""
-        self.turn = turn = self.turn or turn_of(frame)
+        turn = self.turn
+        assert turn is not None
         width, height = self.size or turn.size(frame.width, frame.height)
         rgb = self.pixels == "rgb24"
         if not rgb and (width % 2 or height % 2):
@@ -240,6 +245,7 @@ def _read_by_groups(stream: VideoStream, scan: _Scan, pictures: _Pictures) -> bo
                 # keyframe may need frames before it, and is no matter.
                 if frame.is_corrupt and not (frame.pts is not None and frame.pts < keyframe):
                     return False
+                pictures.look(frame)
                 if frame.pts in missing:
                     pictures.put(missing.pop(frame.pts), frame)
             if missing:
@@ -292,6 +298,7 @@ def _read_from_start(stream: VideoStream, pictures: _Pictures) -> None:
         # All up to the next keyframe may refer to what could not be decoded, and so may some that
         # are shown before it.
         damaged = frame.is_corrupt or (damaged and not frame.key_frame)
+        pictures.look(frame)
         if num_frames in left:
             left.remove(num_frames)
             newest = num_frames

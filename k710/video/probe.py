@@ -15,7 +15,6 @@ from k710.video.decoding import DecoderLog, decoder_log
 from k710.video.formats import CAN_BE_COPIED
 from k710.video.placing import PictureTimes, Placed, place_window
 from k710.video.streams import container_of, video_seconds
-from k710.video.upright import turn_of
 
 __all__ = ["Facts", "Probed", "media_words", "place_in", "probe_clip"]
 
@@ -136,12 +135,11 @@ def _decode(
 ) -> Probed:
     """A file that is the window alone, decoded to its end."""
     cut = Cut(window.seconds, placed.fps, beyond_s=_BEYOND_S)
-    turn = None
-    for shown in cut.frames(stream, log, from_s=placed.begins_s):
-        turn = turn or turn_of(shown.frame)
+    for _ in cut.frames(stream, log, from_s=placed.begins_s):
+        pass
     status, detail, _ = cut.status()
     kind = container_of(stream).format.name.partition(",")[0]
-    is_plain = placed.begins_s == 0 and (turn is None or not turn.filters)
+    is_plain = placed.begins_s == 0 and not cut.turn.filters
     num_frames = cut.num_decoded if cut.at_end else facts.num_frames
     if not (cut.is_clean and is_plain and not cut.changes_size and kind in CAN_BE_COPIED):
         num_frames = None

@@ -6,7 +6,7 @@ import av
 from av.error import FFmpegError
 from av.stream import Stream
 
-from k710.errors import MediaError
+from k710.video.container import UnreadableVideo, fault_words, name_of
 
 __all__ = ["out_of_transport"]
 
@@ -39,6 +39,6 @@ def out_of_transport(path: Path, *, audio: bool) -> Path:
     except FFmpegError as error:
         if isinstance(error, OSError):  # of the disk
             raise
-        raise MediaError(f"{path} can't be decoded: {error.strerror}.") from error
+        raise UnreadableVideo(name_of(path), fault_words(error)) from error
     path.unlink()
     return target

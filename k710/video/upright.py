@@ -15,7 +15,7 @@ import numpy.typing as npt
 from av import VideoFrame
 from av.buffer import Buffer
 
-__all__ = ["Turn", "turn_of"]
+__all__ = ["NO_TURN", "Turn", "turn_of"]
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -40,7 +40,7 @@ class Turn:
         return picture[:: -1 if self.flips_rows else 1, :: -1 if self.flips_columns else 1]
 
 
-_NONE = Turn()
+NO_TURN = Turn()
 _PARTS = 57  # a 57th is the tangent of a degree: less than that off a quarter turn is one
 # By the signs of the display matrix (a, b, c, d), as the ffmpeg program does it.
 _TURNS: Mapping[tuple[int, ...], Turn] = MappingProxyType(
@@ -66,8 +66,8 @@ def turn_of(frame: VideoFrame) -> Turn:
     """
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
-        return _NONE
+        return NO_TURN
     a, b, _, c, d = struct.unpack("=5i", bytes(cast(Buffer, matrix))[:20])
     nothing = max(map(abs, (a, b, c, d))) / _PARTS
     signs = tuple((number > nothing) - (number < -nothing) for number in (a, b, c, d))
-    return _TURNS.get(signs, _NONE)
+    return _TURNS.get(signs, NO_TURN)

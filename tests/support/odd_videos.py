@@ -231,6 +231,11 @@ def _turned(path: Path) -> None:
     path.write_bytes(with_matrix(path.read_bytes(), matrix))
 
 
+@odd("turned_90.mkv")
+def _turned_in_matroska(path: Path) -> None:
+    ffmpeg("-i", make_odd("turned_90.mp4", path.parent), *COPY, path)
+
+
 def with_matrix(data: bytes, matrix: tuple[int, int, int, int]) -> bytes:
     """The MP4 with (a, b, c, d) in the display matrix of its first track."""
     a, b, c, d = matrix

@@ -327,7 +327,7 @@ def by_ffmpeg(path: Path, clip: Encoded, start_s: int, seconds: int) -> Pixels:
         f"scale={clip.width}:{clip.height}:flags=bicubic+accurate_rnd+full_chroma_int:out_range=tv,"
         "format=yuv420p"
     )
-    command = [ffmpeg, "-v", "error", "-threads", "1", "-i", path, "-map", "0:v:0", "-vf", chain]
+    command = [ffmpeg, "-v", "error", "-threads", "1", "-i", path, "-an", "-sn", "-vf", chain]
     command += ["-fps_mode", "passthrough", "-pix_fmt", "rgb24", "-f", "rawvideo", "-"]
     raw = subprocess.run(command, check=True, capture_output=True).stdout
     return np.frombuffer(raw, np.uint8).reshape(-1, clip.height, clip.width, 3)

@@ -7,9 +7,14 @@ import av
 import numpy as np
 import pytest
 
-from k710.video.encode import Encoded
+from k710.video.container import open_video
+from k710.video.cut import Window
+from k710.video.decoding import decoder_log
+from k710.video.encode import Encoded, Encoding, encode_window
+from k710.video.placing import place_window
 from support.cut_clips import clip_of, cut_and_encode
 from support.made_videos import make_loud_video, make_video, numbers_in
+from support.odd_videos import ffmpeg
 
 
 def clicks_in(clip: Encoded) -> list[float]:
@@ -47,6 +52,22 @@ def test_sound_that_begins_late_or_ends_early_is_filled_with_silence(tmp_path: P
     assert clicks_in(clip_of(short, 0, 4, audio=True)) == pytest.approx([1.0], abs=0.03)
     assert clicks_in(clip_of(short, 1, 4, audio=True)) == pytest.approx([0.0], abs=0.03)
     assert not has_sound(clip_of(short, 3, 4, audio=True))
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+def test_sound_is_in_time_with_pictures_that_begin_later(tmp_path: Path, ending: str) -> None:
+    loud, path = make_loud_video(tmp_path / "a.mp4", "aac", "stereo"), tmp_path / f"b.{ending}"
+    later = ("-itsoffset", 0.6, "-i", loud, "-map", "0:a", "-map", "1:v", "-c", "copy")
+    ffmpeg("-i", loud, *later, path)
+    for (start_s, end_s), expected in (((0, 3), [0.4, 1.9]), ((1, 4), [0.0, 1.5])):
+        window = Window(start_s, end_s)
+        with decoder_log() as log, open_video(path) as (_, stream):
+            placed = place_window(stream, log, window, trimmed=False)
+        with decoder_log() as log, open_video(path) as (_, stream):
+            encoding = Encoding(audio=True)
+            clip = encode_window(stream, log, window, encoding, from_s=placed.begins_s)[1]
+        assert clip is not None and clip.num_frames == (60 if start_s == 0 else 75)
+        assert clicks_in(clip) == pytest.approx(expected, abs=0.03)
 
 
 def has_sound(clip: Encoded) -> bool:
