@@ -74,9 +74,9 @@ def plan_videos(
     }
     make_table(con, "all_pending", read_sql("k710/download/videos.sql"), values)
     make_table(con, "todo", _TODO, {"limit": limit})
-    ((num_given_up,),) = run(con, "select count_if(is_given_up) from all_pending")
+    ((num_given_up,),) = run(con, "select count(*) filter (is_given_up) from all_pending")
     run(con, "drop table all_pending")
-    return int(num_given_up or 0)
+    return int(num_given_up)
 
 
 def planned_videos(con: duckdb.DuckDBPyConnection) -> Iterator[Video]:

@@ -8,7 +8,7 @@ tried as (
     select
         youtube_id,
         count(*) as num_attempts,
-        count_if(is_unexplained and tool = $tool) as num_unexplained,
+        count(*) filter (is_unexplained and tool = $tool) as num_unexplained,
         last(case when is_unexplained then detail end order by place) as unexplained,
     from attempts
     group by youtube_id

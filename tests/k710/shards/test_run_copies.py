@@ -67,6 +67,10 @@ def rather_short(path: Path) -> Path:
     return padded(write_video(path, SECONDS * 0.55, seed=92))
 
 
+def too_long(path: Path) -> Path:
+    return padded(write_video(path, SECONDS * 3, seed=93))
+
+
 def in_tar(path: Path, make: Callable[[Path], Path]) -> Path:
     """A .tar or .tar.gz of that name with a copy in it that is called as the archive."""
     name = path.name.partition(".tar")[0]
@@ -78,7 +82,7 @@ def in_tar(path: Path, make: Callable[[Path], Path]) -> Path:
 
 
 # clip -> its copies, the one that is taken first at the beginning; only the last is good.
-BAD = [with_hole, no_video, empty, too_short, rather_short]
+BAD = [with_hole, no_video, empty, too_short, rather_short, too_long]
 KINDS: list[Row] = [("archery", f"k{number}", 10, 10 + SECONDS) for number in range(len(BAD))]
 BOTH: Row = ("bowling", "both", 20, 20 + SECONDS)
 THREE: Row = ("yoga", "three", 30, 30 + SECONDS)
@@ -168,6 +172,8 @@ def test_what_was_tried_is_known_and_not_tried_again(made: Path, tmp_path: Path)
     for path in (made / "tries").glob("*.parquet"):
         tried += rows_of(made, f"tries/{path.stem}", "clip_id, turn, status, tool")
     assert {row[3].partition(" ")[0] for row in tried} == {"shard"}
+    found = {row[2] for row in tried}
+    assert found == {"damaged", "empty", "truncated", "mismatched", "missing", "ok"}
     of_three = [row[1:3] for row in sorted(tried) if row[0] == name_of(THREE)]
     assert of_three == [(0, "damaged"), (1, "truncated"), (2, "ok")]
     of_twin = [row[2] for row in sorted(tried) if row[0] == name_of(TWINS[0])]
