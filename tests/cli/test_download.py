@@ -231,7 +231,7 @@ def test_sections_without_ffmpeg_are_a_worded_error(
     ("options", "words"),
     [
         (["--part", "4/3"], "4/3 is no part: write it like 3/16, from 1/16 to 16/16."),
-        (["--again", "missing"], "'missing' is none of truncated, empty, damaged, gone"),
+        (["--again", "missing"], "'missing' is none of truncated, empty, damaged, mismatched"),
         (["--url-template", "file:///etc/{id}"], "must be an http(s) address with {id} in it"),
         (["--url-template", "http://[::1/{id}"], "'http://[::1/{id}' must be an http(s) address"),
         (["--rate-limit", "fast"], "'fast' is no size"),

@@ -88,7 +88,9 @@ def test_views_that_are_not_there_are_said(server: Loopback, tmp_path: Path) -> 
 
 def test_a_status_that_each_run_tries_or_that_is_none_is_refused() -> None:
     for wrong in ("missing", "ok", "gonne\x1b"):
-        with pytest.raises(ValueError, match=r"is none of truncated, empty, damaged, gone, "):
+        with pytest.raises(
+            ValueError, match=r"is none of truncated, empty, damaged, mismatched, gone, "
+        ):
             check_again(["gone", wrong])
 
 

@@ -77,12 +77,12 @@ PLAIN = "Unable to download webpage: HTTP Error"
         (
             Answer(body=PAGE.body, content_type="video/mp4"),
             "damaged",
-            "Invalid data found when processing input",
+            "Invalid data found when processing input: it seems to be a web page, .*",
         ),
         (
             Answer(body=video()[:1500], content_type="video/mp4"),
             "damaged",
-            "Invalid data found when processing input",
+            "Invalid data found when processing input: it seems to be an MP4 without its index.*",
         ),
     ],
     ids=lambda value: f"{value.status}-{value.content_type}" if isinstance(value, Answer) else "",
