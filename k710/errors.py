@@ -91,6 +91,7 @@ def without_secrets(text: str) -> str:
     `http://name:password@host/a?token=b` becomes `http://...@host/a?...`; so does a fragment.
     """
     if ":/" in text:
+        text = re.sub(r"(://)[^/@\s]+:[^/@\n]*@", r"\1...@", text)  # a password may have a blank
         text = re.sub(r"\S+", lambda word: _without_secrets(word[0]), text)
     return _URLLIB3.sub(r"\1...", text)
 

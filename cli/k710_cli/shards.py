@@ -211,7 +211,8 @@ def print_shards(summary: "ShardSummary", *, joined: bool = False) -> None:
         )
     else:
         what = f" in part {summary.part}" if summary.part else ""
-        why = "" if summary.clips_undecided else ": every clip that may be had is in a shard"
+        is_all = not summary.clips_undecided and not summary.part
+        why = ": every clip that may be had is in a shard" if is_all else ""
         screen.print(f"Nothing to do{what}{why}.")
     if summary.clips_undecided and not summary.dry_run:
         screen.print(

@@ -13,6 +13,7 @@ start later go by that plan, be it hours later, until all are joined.
 import contextlib
 import fcntl
 import os
+import re
 import shutil
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -181,7 +182,8 @@ def end_round(work: Path) -> None:
     for path in [folder / "round.json", folder / ".lock", *folder.glob("*_of_*.lock")]:
         path.unlink(missing_ok=True)
     for path in folder.glob("*_of_*/"):  # where a part that was killed spilled
-        shutil.rmtree(path, ignore_errors=True)
+        if re.fullmatch(r"[0-9]+_of_[0-9]+", path.name):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def staging_of_round(work: Path) -> str | None:

@@ -6,10 +6,10 @@ select
     bytes,
     mtime_ns,
     inode,
-    null as why,
+    why,
     3 as precedence,
 from (
-    select uri, member, bytes, mtime_ns, inode,
+    select uri, member, bytes, mtime_ns, inode, why,
     from former
 
     union all by name

@@ -144,13 +144,15 @@ def open_sources(con: duckdb.DuckDBPyConnection, work: Path) -> tuple[Sidecar, S
     """
     manifest, sources = open_table(con, work, MANIFEST), open_table(con, work, SOURCES)
     inputs = SourceInputs({**sources.inputs, **_rules()}, _patterns_of(sources))
+    if sources.inputs.get("manifest") != manifest.sha256:
+        raise StageError(
+            f"sources.parquet in {work} is of another manifest than the one there.\n"
+            f"Bring it up to date: k710 index --videos DIR --work {work}"
+        )
     if sources.fingerprint != inputs.spec(SOURCES, {}).fingerprint():
         why = f"sources.parquet in {work} was written by another version of k710."
-    elif sources.inputs.get("manifest") != manifest.sha256:
-        why = f"sources.parquet in {work} is of another manifest than the one there."
-    else:
-        return manifest, sources
-    raise StageError(f"{why}\n{_bring_up_to_date(work)}")
+        raise StageError(f"{why}\n{_bring_up_to_date(work)}")
+    return manifest, sources
 
 
 def open_copies(con: duckdb.DuckDBPyConnection, work: Path, sources: Sidecar) -> None:
@@ -270,10 +272,9 @@ def _read_former(
                 {"has_copies": has_copies},
             )
         except (K710Error, duckdb.Error) as error:
-            if table is SOURCES and on_unreadable is None:
+            if on_unreadable is None:
                 raise
-            if on_unreadable is not None:
-                on_unreadable(str(error).partition("\n")[0])
+            on_unreadable(str(error).partition("\n")[0])
         else:
             has_copies = True
     rename_statuses(con, "former")

@@ -36,7 +36,7 @@ MAX_THREADS = 256
 QUERY_ERRORS = (duckdb.Error, RuntimeError)
 """What DuckDB raises: RuntimeError where its words are no UTF-8, and at Ctrl-C."""
 
-# The tables that each connection reads, by path, with the command that builds one again.
+# The tables that each connection reads, by path, with what to do about one that can't be read.
 _opened: WeakKeyDictionary[duckdb.DuckDBPyConnection, dict[Path, str]] = WeakKeyDictionary()
 
 
@@ -124,19 +124,19 @@ def _word_damage(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
 
 
 def note_opened(con: duckdb.DuckDBPyConnection, tables: Mapping[Path, str]) -> None:
-    """Remember that `con` reads these files, and the commands that build them again."""
+    """Remember that `con` reads these files, and what to do about each that can't be read."""
     _opened.setdefault(con, {}).update(tables)
 
 
 def find_damaged(con: duckdb.DuckDBPyConnection) -> StageError | None:
     """Look for a table, of those that `con` reads, that can't be read to its end."""
-    for path, command in _opened.get(con, {}).items():
+    for path, advice in _opened.get(con, {}).items():
         whole = "select max(hash(rows)) from read_parquet($path) as rows"
         try:
             with duckdb.connect() as other:
                 run(other, whole, {"path": parquet_pattern(path)})
         except QUERY_ERRORS as error:
-            return unreadable(path, first_line(error), command)
+            return unreadable(path, first_line(error), advice)
     return None
 
 
@@ -145,11 +145,9 @@ def parquet_pattern(path: Path) -> str:
     return glob.escape(os.path.abspath(path))
 
 
-def unreadable(path: Path, why: str, command: str) -> StageError:
-    """Make the error that says of a table that it is damaged, and which command builds it again."""
-    return StageError(
-        f"{path} can't be read ({printable(why)}).\nRemove it, and build it again: {command}"
-    )
+def unreadable(path: Path, why: str, advice: str) -> StageError:
+    """Make the error that says of a table that it is damaged, and what to do about it."""
+    return StageError(f"{path} can't be read ({printable(why)}).\n{advice}")
 
 
 def _worded(error: Exception, work: Path, memory_limit: str) -> StageError | None:

@@ -12,6 +12,7 @@ import sys
 import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import duckdb
 
@@ -44,6 +45,8 @@ _RULES = {
     "position": '"position" >= 0',
 }
 _sound: set[tuple[str, str]] = set()  # tables, by name and hash, whose rows keep the rules
+# The files that the views of each connection read.
+_descriptors: WeakKeyDictionary[duckdb.DuckDBPyConnection, dict[str, int]] = WeakKeyDictionary()
 
 
 def open_table(
@@ -55,23 +58,39 @@ def open_table(
     where another version built it, or a row breaks a rule.
     """
     path, name = table.path(work), name or table.name
-    command = table.build_command(work)
-    sidecar, descriptor = _open_checked(path, command)
-    weakref.finalize(con, os.close, descriptor)
-    note_opened(con, {path: command})
+    sidecar, descriptor = _open_checked(path, table, work)
+    note_opened(con, {path: table.build_again(work)})
     # By its descriptor the file is the one that was hashed, also when another has its name.
     place = f"/proc/self/fd/{descriptor}" if sys.platform == "linux" else f"/dev/fd/{descriptor}"
     try:
         relation = con.read_parquet(place, file_row_number=True)
-        found = dict(zip(relation.columns, map(str, relation.types), strict=True))
-        _refuse_other_schema(path, table, found, command)
-        relation.create_view(name, replace=True)
+        _refuse_other_schema(path, table, _types_of(relation), work)
+        columns = [f'"{column}"' for column in (*table.columns, "file_row_number")]
+        relation.project(", ".join(columns)).create_view(name, replace=True)
         if (table.name, sidecar.sha256) not in _sound:
-            _refuse_broken_rules(con, name, table, str(path))
+            _refuse_broken_rules(con, name, table, path, work)
             _sound.add((table.name, sidecar.sha256))
     except QUERY_ERRORS as error:
         raise find_damaged(con) or error from error
+    finally:
+        _keep_open(con, name, descriptor)
     return sidecar
+
+
+def _keep_open(con: duckdb.DuckDBPyConnection, view: str, descriptor: int) -> None:
+    """Keep the file of a view open until the view is replaced, or `con` is gone."""
+    if con not in _descriptors:
+        _descriptors[con] = {}
+        weakref.finalize(con, _close_all, _descriptors[con])
+    former = _descriptors[con].pop(view, None)
+    _descriptors[con][view] = descriptor
+    if former is not None:
+        os.close(former)
+
+
+def _close_all(descriptors: Mapping[str, int]) -> None:
+    for descriptor in descriptors.values():
+        os.close(descriptor)
 
 
 def read_tables(
@@ -82,13 +101,13 @@ def read_tables(
     StageError where one isn't built, is not what its sidecar tells of, or can't be read;
     SchemaError where another version built one, or a row breaks a rule.
     """
-    command = table.build_command(work)
-    note_opened(con, dict.fromkeys(paths, command))
+    note_opened(con, dict.fromkeys(paths, table.build_again(work)))
     run(con, f"create or replace temp table {name} ({table.declaration()})")
-    insert = f"insert into {name} by name from read_parquet($files)"
+    columns = ", ".join(f'"{column}"' for column in table.columns)
+    insert = f"insert into {name} select {columns} from read_parquet($files)"
     files = [parquet_pattern(path) for path in paths]
     while paths:
-        stamps = [_check(path, table, command) for path in paths]
+        stamps = [_check(path, table, work) for path in paths]
         failure = None
         try:
             run(con, insert, {"files": files})
@@ -97,57 +116,82 @@ def read_tables(
         if stamps != [stamp_of(path) for path in paths]:
             run(con, f"delete from {name}")  # one was replaced meanwhile: they are read again
         elif failure is not None:
-            raise find_damaged(con) or failure from failure
+            raise _explain(con, work, table, paths) or failure from failure
         else:
             break
-    _refuse_broken_rules(con, name, table, f"a table in {paths[0].parent}" if paths else "")
+    try:
+        _refuse_broken_rules(con, name, table, work, work)
+    except SchemaError as error:
+        raise _explain(con, work, table, paths) or error from error
 
 
-def _open_checked(path: Path, command: str) -> tuple[Sidecar, int]:
+def _explain(
+    con: duckdb.DuckDBPyConnection, work: Path, table: Table, paths: Sequence[Path]
+) -> StageError | SchemaError | None:
+    """What is wrong with one of the files that were read together, if that can be found."""
+    damage = find_damaged(con)
+    if damage is not None:
+        return damage
+    for path in paths:
+        relation = con.read_parquet(parquet_pattern(path))
+        try:
+            _refuse_other_schema(path, table, _types_of(relation), work)
+            relation.create_view("one_file", replace=True)
+            _refuse_broken_rules(con, "one_file", table, path, work)
+        except SchemaError as error:
+            return error
+    return None
+
+
+def _open_checked(path: Path, table: Table, work: Path) -> tuple[Sidecar, int]:
     """The sidecar of the table at `path`, and a descriptor of the file that it tells of."""
     former = None
     while True:
         sidecar = read_sidecar(path)
         if sidecar is None or not path.is_file():
-            raise StageError(f"There is no finished {path}.\nBuild it: {command}")
+            raise StageError(f"There is no finished {path}.\nBuild it: {table.build_command(work)}")
         try:
             with path.open("rb") as file:
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
                 if sha256 == sidecar.sha256:
                     return sidecar, os.dup(file.fileno())
         except OSError as error:
-            raise unreadable(path, str(error.strerror), command) from error
+            raise unreadable(path, str(error.strerror), table.build_again(work)) from error
         if former == (sidecar.sha256, sha256):  # no table that was replaced between two looks
             raise StageError(
                 f"{path} is not the table that {path.name}.json tells of: its bytes are others.\n"
-                "It was changed, or copied without that file. Put back the two that belong "
-                f"together, or remove both and build it again: {command}"
+                "It was changed, or copied without that file: put back the two that belong "
+                f"together. Or: {table.build_again(work)}"
             )
         former = sidecar.sha256, sha256
 
 
-def _check(path: Path, table: Table, command: str) -> Stamp | None:
+def _check(path: Path, table: Table, work: Path) -> Stamp | None:
     """Look at one file of several; returns its stamp, which changes when it is replaced."""
-    sidecar, descriptor = _open_checked(path, command)
+    sidecar, descriptor = _open_checked(path, table, work)
     try:
-        _refuse_other_schema(path, table, sidecar.schema, command)
+        _refuse_other_schema(path, table, sidecar.schema, work)
         return stamp_of(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _refuse_other_schema(path: Path, table: Table, found: Mapping[str, str], command: str) -> None:
+def _types_of(relation: duckdb.DuckDBPyRelation) -> dict[str, str]:
+    return dict(zip(relation.columns, map(str, relation.types), strict=True))
+
+
+def _refuse_other_schema(path: Path, table: Table, found: Mapping[str, str], work: Path) -> None:
     for column, kind in table.columns.items():
         if found.get(column) != kind:
             has = shown(found[column]) if column in found else "missing"
             raise SchemaError(
                 f"{path}: column {column} should be {kind} and is {has}.\n"
-                f"Another version wrote this table. Remove it, and build it again: {command}"
+                f"Another version wrote this table. {table.build_again(work)}"
             )
 
 
 def _refuse_broken_rules(
-    con: duckdb.DuckDBPyConnection, name: str, table: Table, where: str
+    con: duckdb.DuckDBPyConnection, name: str, table: Table, path: Path, work: Path
 ) -> None:
     """SchemaError where a row of the table `name` on `con` has what its column can't have."""
     rules = {column: _RULES[column] for column in table.columns if column in _RULES}
@@ -160,7 +204,6 @@ def _refuse_broken_rules(
         for column, value, is_kept in zip(rules, row[::2], row[1::2], strict=True):
             if not is_kept:
                 raise SchemaError(
-                    f"{where} has {shown(value)} as {column}, which none can have.\n"
-                    "k710 did not write that. Remove the table, and build it again: "
-                    f"{table.command}"
+                    f"{path} has {shown(value)} as {column}, which none can have.\n"
+                    f"k710 did not write that. {table.build_again(work)}"
                 )

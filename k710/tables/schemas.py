@@ -32,6 +32,7 @@ class Table:
     sql: str  # the .sql file that makes it, as `read_sql` takes it
     command: str  # that builds it
     folder_option: str = "--work"  # of the command: where the table lies
+    is_replaced: bool = True  # by the command, also where it can't be read
 
     def path(self, work: Path) -> Path:
         """Where the table lies in a work directory."""
@@ -40,6 +41,11 @@ class Table:
     def build_command(self, work: Path) -> str:
         """The command that builds the table of a work directory."""
         return f"{self.command} {self.folder_option} {work}"
+
+    def build_again(self, work: Path) -> str:
+        """What to do about a table that can't be used."""
+        words = "Build it again" if self.is_replaced else "Remove it, and build it again"
+        return f"{words}: {self.build_command(work)}"
 
     def declaration(self) -> str:
         """The columns as `create table` takes them."""
@@ -152,18 +158,21 @@ PLAN = Table(
     columns={"clip_id": "VARCHAR", "shard": "INTEGER", "position": "INTEGER"},
     sql="k710/shards/plan.sql",
     command=_SHARD,
+    is_replaced=False,
 )
 OUTCOMES = Table(
     name="outcomes",
     columns={"shard": "INTEGER", "position": "INTEGER", "stored": "BOOLEAN", **_SOURCE},
     sql="k710/shards/outcomes.sql",
     command=_SHARD,
+    is_replaced=False,
 )
 TRIES = Table(
     name="tries",
     columns={"shard": "INTEGER", "position": "INTEGER", "turn": "INTEGER", **_SOURCE, **_STAMP},
     sql="k710/shards/tries.sql",
     command=_SHARD,
+    is_replaced=False,
 )
 INDEX = Table(
     name="index",
@@ -182,6 +191,7 @@ INDEX = Table(
     },
     sql="k710/shards/index.sql",
     command=_SHARD,
+    is_replaced=False,
 )
 TABLES: Mapping[str, Table] = {
     table.name: table

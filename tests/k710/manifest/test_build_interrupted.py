@@ -219,7 +219,7 @@ def test_a_table_that_is_cut_short_is_worded(work: Path) -> None:
         k710.load_view("k710/train", work=work)
     own_bytes(work / "manifest.parquet")
     with pytest.raises(
-        StageError, match=r"manifest\.parquet can't be read .*\nRemove it, and build"
+        StageError, match=r"manifest\.parquet can't be read .*\nBuild it again: k710 build-manifest"
     ):
         k710.load_view("k710/train", work=work)
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from k710.download.ytdlp import Fetched
+from k710.errors import StageError
 from k710.sources.index import index_videos
 from k710.sources.table import is_current
 from support.list_files import vid
@@ -268,3 +269,14 @@ def test_a_table_that_can_not_be_read_is_written_anew(tmp_path: Path, name: str)
     summary = index_videos([videos], work=work)
     assert sources(work) == before
     assert [f"{name}.parquet is not the table" in line for line in summary.remarks] == [True]
+
+
+@pytest.mark.parametrize("name", ["copies", "sources"])
+def test_what_is_known_of_copies_is_not_lost_in_silence(tmp_path: Path, name: str) -> None:
+    """Whoever may not search folders, as a shard run, says which command does."""
+    work = manifest_of(tmp_path, A)
+    index_videos([put(tmp_path / "v", {f"{clip('a')}.mp4": 5})], work=work)
+    (work / f"{name}.parquet").write_bytes(b"PAR1 and no more")
+    words = rf"{name}\.parquet is not the table.*\n.*Build it again: k710 index --videos DIR --work"
+    with pytest.raises(StageError, match=words):
+        refresh(work)

@@ -1,5 +1,6 @@
 """What is read of a table is what its sidecar tells of, row by row as k710 would write it."""
 
+import os
 import random
 import shutil
 import subprocess
@@ -242,6 +243,48 @@ def test_a_bug_in_a_query_is_no_damaged_table(tmp_path: Path) -> None:
     with pytest.raises(duckdb.Error, match="nothing"), connect_to_read() as con:
         open_table(con, work, MANIFEST)
         con.execute("select nothing from manifest")
+
+
+def test_a_sidecar_that_lies_about_columns_is_no_traceback(work: Path) -> None:
+    """Columns more, of another type or missing, whatever the sidecar says of them."""
+    path = work / "outcomes" / "000000.parquet"
+    before, told = path.read_bytes(), dict(OUTCOMES.columns)
+    for sql, is_fine in (
+        ("select *, 1 as more from whole", True),
+        ("select * exclude (stored) from whole", False),
+        ("select * replace ('often' as stored) from whole", False),
+    ):
+        path.write_bytes(before)
+        rewrite_table(path, sql)
+        own_bytes(path, schema=told)
+        with connect_to_read() as con:
+            if is_fine:
+                read_tables(con, work, "rows", OUTCOMES, [path])
+                continue
+            with pytest.raises(
+                SchemaError, match=r"000000\.parquet: column stored should be BOOLEAN"
+            ):
+                read_tables(con, work, "rows", OUTCOMES, [path])
+
+
+def test_a_broken_row_is_said_of_its_file(work: Path) -> None:
+    good, bad = (work / "outcomes" / f"00000{n}.parquet" for n in (0, 7))
+    for ending in ("", ".json"):
+        shutil.copy(f"{good}{ending}", f"{bad}{ending}")
+    rewrite_table(bad, "select * replace ('lost' as status) from whole")
+    words = rf"000007\.parquet has 'lost' as status.*\n.*Remove it, .*--work {work}"
+    with connect_to_read() as con, pytest.raises(SchemaError, match=words):
+        read_tables(con, work, "rows", OUTCOMES, [good, bad])
+
+
+def test_a_view_that_is_opened_anew_lets_its_file_go(work: Path) -> None:
+    with connect_to_read() as con:
+        open_table(con, work, MANIFEST)
+        before = len(os.listdir("/dev/fd"))
+        for _ in range(5):
+            open_table(con, work, MANIFEST)
+            assert run(con, "select count(*) > 0 from manifest") == [(True,)]
+        assert len(os.listdir("/dev/fd")) == before
 
 
 def test_descriptors_are_given_back(tmp_path: Path) -> None:
