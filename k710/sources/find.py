@@ -133,7 +133,8 @@ def roots_of(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
                 f"{shown(path)} is an address, and videos are looked for on disks.\n"
                 "Mount it, or copy what lies there."
             )
-    for root in sorted({os.path.abspath(path) for path in paths}):
+    # With a slash at its end a folder stands just before what is in it.
+    for root in sorted({os.path.abspath(path) for path in paths}, key=lambda root: f"{root}/"):
         if not _is_text(root):
             raise SourceError(f"The name {shown(root)} is no UTF-8. Rename it.")
         try:
@@ -147,9 +148,9 @@ def roots_of(paths: Sequence[str | os.PathLike[str]]) -> list[str]:
                 f"{root} is no folder, no archive ({', '.join(ENDINGS)}) and no video "
                 f"({', '.join(VIDEO_ENDINGS)})."
             )
-        if not any(root.startswith(other.rstrip("/") + "/") for other in roots):
+        if not roots or not root.startswith(roots[-1].rstrip("/") + "/"):
             roots.append(root)
-    return roots
+    return sorted(roots)
 
 
 def find_copies(

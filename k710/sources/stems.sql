@@ -21,7 +21,7 @@ select
     regexp_extract(place, '([^/]*)/+(?:\./+)*[^/]*$', 1) as folder,
     regexp_replace(
         regexp_extract(place, '([^/]*)\.[^./]*$', 1),
-        '(?i)(\.(' || $endings || ')|\.f[0-9]+(-[0-9a-z]+)?)+$',
+        '(?i)(\.(' || $endings || ')|\.f([0-9]+|hls|dash)([+-][0-9a-z]+)*)+$',
         ''
     ) as stem,
 from placed

@@ -24,6 +24,8 @@ READ = {
     "{id}.mp4.webm": "merged to another container",
     "{id}.f137.mp4": "pictures alone",
     "{id}.f251-drc.webm": "",
+    "{id}.f137+140.mkv": "two formats",
+    "{id}.fhls-720.mp4": "",
     "riding_mule_{clip}.ts": "a class before it",
     "riding mule {clip}.mp4": "",
     "[{id}].3gp": "",
