@@ -62,7 +62,9 @@ _PAGE = re.compile(
     rb"(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)", re.IGNORECASE | re.DOTALL
 )
 # Not subtitles, which begin with [Script Info], {1}{24} or [00:01].
-_JSON = re.compile(rb'\{\s*["}]|\[[\s\[]*(?:["\]]|\{\s*["}]|(?:-?\d[\d.eE+-]*|true|false|null)\s*,)')
+_JSON = re.compile(
+    rb'\{\s*["}]|\[[\s\[]*(?:["\]]|\{\s*["}]|(?:-?\d[\d.eE+-]*|true|false|null)\s*,)'
+)
 _MOST_BOXES = 1000  # of a file that is made of empty ones
 _BOXES = (b"ftyp", b"styp", b"sidx", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"uuid")
 
