@@ -266,7 +266,7 @@ def _rate_without_holes(steps: list[Fraction]) -> Fraction | None:
         return None
     hole_s = max(_LEAST_HOLE_S, _HOLE_STEPS * median_high(steps))
     steps = [step for step in steps if step <= hole_s]
-    found = len(steps) / sum(steps)
+    found = len(steps) / sum(steps, Fraction(0))
     return found if 1 <= found <= MAX_FPS else None
 
 
