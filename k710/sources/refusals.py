@@ -81,7 +81,7 @@ _VIDEO = r"\b(video|clip|vod)"
 _DEATHS = (
     rf"{_VIDEO}( id)? (has been|was|is|got) (permanently )?(removed|deleted|taken down)\b",
     r"\b(removed|deleted|taken down) by (the |its )?(uploader|user|owner|author|creator)\b",
-    r"\b(removed|deleted|taken down) (for|because|due to)\b.*\bviolat",
+    r"\b(removed|deleted|taken down) (for|because|due to)\b[^.]*\bviolat",
     rf"{_VIDEO} (has )?violate[sd]\b",
     r"\baccount associated with (this|the) video (has been|was|is) "
     r"(terminated|closed|suspended|deleted)",
@@ -93,12 +93,19 @@ _DEATHS = (
     r"\bno longer available (due to|because of) an? ([\w-]+ ){1,3}(claim|complaint)\b",
     rf"{_VIDEO}( id){{0,2}} (does not|doesn't|no longer) exists?\b",
 )
-# Said of who asks, of where the video is shown, or not as a fact: no death, whatever else is said.
-_NO_DEATH = (
+# Said of who asks, or not as a fact: no death, unless in a sentence that follows it, as of appeals.
+_DOUBTS = (
     r"\byour\b|\byou (have|are|need|must)\b"
     r"|\b(may|might|could|maybe|perhaps|possibly|probably|if|whether|unless)\b"
-    r"|\b(on|in) (this|other|another|your|an?) (web ?sites?|site|apps?|application|device|player"
+)
+# Said of where the video is shown: no death, whatever else is said.
+_ELSEWHERE = (
+    r"\b(on|in) (this|other|another|your|an?) (web ?sites?|site|apps?|application|device|player"
     r"|browser|client)|restricted mode|try again|check back|reload"
+)
+_IS_DEAD = (
+    rf"^(?!.*(?:{_ELSEWHERE}))(?:(?!{_DOUBTS}).)*?(?={'|'.join(_DEATHS)})"
+    rf"(?!(?:(?![.!?] ).)*(?:{_DOUBTS}))"
 )
 _TITLES = (
     rf"{_VIDEO}( is|'s)?( \w+)? (unavailable|not available|isn't available)"
@@ -123,7 +130,7 @@ _RULES = tuple(
         *((pattern, Refusal(status)) for pattern, status in _CONDITIONS),
         (_PAGE, Refusal(Status.GONE)),
         (_SIGN_IN, Refusal(Status.BLOCKED, is_wall=True)),
-        (rf"^(?!.*(?:{_NO_DEATH})).*(?:{'|'.join(_DEATHS)})", Refusal(Status.GONE)),
+        (_IS_DEAD, Refusal(Status.GONE)),
         (_MACHINE, Refusal(Status.FAILED)),
         (_PASSES, Refusal(Status.TRANSIENT)),
         (_TITLES, Refusal(Status.FAILED, is_unexplained=True)),

@@ -24,6 +24,9 @@ from k710.video.recognise import what_it_seems
 __all__ = ["UnreadableVideo", "fault_words", "name_of", "open_video"]
 
 _OPTIONS = {"format_whitelist": ",".join(DEMUXERS), "protocol_whitelist": "file"}
+_OPENED = ", ".join(
+    "mkv, webm" if name == "matroska" else one.endings[0][1:] for name, one in DEMUXERS.items()
+)
 # The ffmpeg program's weight of a stream's default flag, against its pixels.
 _DEFAULT_PX = 5_000_000
 _NO_VIDEO = Disposition.attached_pic | Disposition.timed_thumbnails
@@ -70,8 +73,14 @@ def open_video(
     except FFmpegError as error:
         words = fault_words(error)
         seems = None if is_open else what_it_seems(source)
+        # FFmpeg knows what it is then, and may not open it.
+        is_refused = not is_open and error.errno == errno.EINVAL
+        if is_refused and seems is None:
+            words = (
+                f"it is broken, or in a format that k710 does not open (it opens {_OPENED}): "
+                "convert it with ffmpeg to .mp4"
+            )
         if seems is not None:
-            is_refused = error.errno == errno.EINVAL  # FFmpeg knows what it is, and may not open it
             words = f"{'' if is_refused else f'{words}: '}it seems to be {seems}"
         raise UnreadableVideo(name, words) from error
 

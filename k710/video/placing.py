@@ -4,6 +4,11 @@ Zero is the container's start, as for players, for ffmpeg's -ss and for those wh
 pictures that begin two seconds after the sound are shown from two seconds on. All that is said of
 length is of the pictures: sound that goes on, and a header without a length (what is written to a
 pipe has none), decide nothing.
+
+In a trimmed file a lead of up to half a second counts for nothing, and its first picture is the
+clip's: tools that cut without encoding leave so much before it (sound that AAC needs to get in
+tune, frames that B-frames delay), and shifted by it the clip would begin with a picture that stands
+still.
 """
 
 import contextlib
@@ -12,6 +17,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from statistics import median_high
 
 import av
 from av import VideoStream
@@ -21,6 +27,7 @@ from k710.video.container import fault_words
 from k710.video.cut import SLACK_S, Window
 from k710.video.decoding import DecoderLog
 from k710.video.streams import (
+    MAX_FPS,
     constant_rate,
     container_of,
     has_no_times,
@@ -34,12 +41,19 @@ from k710.video.streams import (
 __all__ = ["PictureTimes", "Placed", "is_window", "place_window"]
 
 # A file may say by its own times which part of the video it is. What was a transport stream begins
-# near 1.4 s for no reason: later times are believed.
+# near 1.4 s for no reason: later times are believed. Those of MPEG-TS and FLV are not: their clock
+# may be the server's, of a broadcast that was joined half-way.
 _OWN_TIMES_FROM_S = 2
 _WITH_OWN_TIMES = ("mov", "matroska")
-_HOLE_S = 1  # pictures so far apart have a hole between them, which is none of the rate's business
+# Pictures far apart have a hole between them, which is none of the rate's business: so many times
+# as far as most, of some length, or so far.
+_HOLE_STEPS = 5
+_LEAST_HOLE_S = Fraction(1, 4)
+_HOLE_S = 1
 _FEW_STEPS = 5  # from picture to picture: fewer make no rate
-_NEAR = Fraction(1, 10)  # by so much a window's rate may be off the container's, which counts then
+# The container's rate counts if a window's is so near to it: below, where pictures were dropped or
+# times jitter; hardly above, for a hole elsewhere lowers the container's average.
+_NEAR_BELOW, _NEAR_ABOVE = Fraction(1, 10), Fraction(1, 50)
 _COARSE = Fraction(1, 4)  # of a frame: times that are rounded by more are counted in frames
 _SEEK_BACK_S = 1  # MP4 seeks by times of decoding
 
@@ -86,7 +100,8 @@ def place_window(
         return _placed_in_video(pictures, window, starts_at_s)
     pictures.read(until_s=window.seconds + Fraction(SLACK_S))
     seconds = pictures.seconds
-    if trimmed is None and not is_window(seconds, window):
+    lengths = (seconds, pictures.lead_s + seconds)  # the file may be cut right, its pictures late
+    if trimmed is None and not any(is_window(one, window) for one in lengths):
         return _placed_in_video(pictures, window, starts_at_s)
     mismatch = None
     if seconds > window.seconds + SLACK_S:
@@ -169,10 +184,14 @@ class PictureTimes:
         return self.seconds
 
     def own_start_s(self, window: Window) -> float | None:
-        """The time of the first picture, if it may be that in the video: the window is in it."""
+        """The time of the first picture, if it may be that in the video: the window is in it.
+
+        The file's start tells, not the picture's: the pictures of a whole video may come late.
+        """
+        begins_s = Fraction(self.container.start_time or 0, av.time_base)
         start_s = self.first * self.time_base
         is_told = self.container.format.name.partition(",")[0] in _WITH_OWN_TIMES
-        if not is_told or not _OWN_TIMES_FROM_S <= start_s <= window.start_s + SLACK_S:
+        if not is_told or begins_s < _OWN_TIMES_FROM_S or start_s > window.start_s + SLACK_S:
             return None
         is_inside = start_s + self.all_seconds() >= window.end_s - SLACK_S
         return float(start_s) if is_inside else None
@@ -190,7 +209,7 @@ class PictureTimes:
     def rate(self, begins_s: Fraction, seconds: int) -> Fraction:
         """The rate of a clip of that part: the container's, unless the pictures there differ.
 
-        A hole elsewhere in the stream lowers its average, and so may one in the part itself.
+        A hole lowers the container's average, and counts for nothing in the part itself.
         """
         rate = constant_rate(self.stream)
         first = self.first + begins_s / self.time_base
@@ -201,11 +220,10 @@ class PictureTimes:
         else:
             times = self._times_from(first, last)
         shown = sorted({at for at in times if first <= at < last})
-        steps = [b - a for a, b in itertools.pairwise(shown) if (b - a) * self.time_base <= _HOLE_S]
-        if len(steps) < _FEW_STEPS:
-            return rate
-        found = len(steps) / (sum(steps) * self.time_base)
-        if abs(found - rate) <= rate * _NEAR:
+        found = _rate_without_holes(
+            [(b - a) * self.time_base for a, b in itertools.pairwise(shown)]
+        )
+        if found is None or (1 - _NEAR_BELOW) * rate <= found <= (1 + _NEAR_ABOVE) * rate:
             return rate
         return _nominal(found, self.stream)
 
@@ -239,6 +257,17 @@ class PictureTimes:
                     yield at, at + (packet.duration or step), decoded_at
         except FFmpegError as error:
             self.broken = fault_words(error)
+
+
+def _rate_without_holes(steps: list[Fraction]) -> Fraction | None:
+    """The rate of pictures so many seconds apart; None where that is no rate of a video."""
+    steps = [step for step in steps if step <= _HOLE_S]
+    if len(steps) < _FEW_STEPS:
+        return None
+    hole_s = max(_LEAST_HOLE_S, _HOLE_STEPS * median_high(steps))
+    steps = [step for step in steps if step <= hole_s]
+    found = len(steps) / sum(steps, Fraction(0))
+    return found if 1 <= found <= MAX_FPS else None
 
 
 def _nominal(rate: Fraction, stream: VideoStream) -> Fraction:

@@ -38,6 +38,7 @@ _STARTS: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xd8\xff", "a JPEG picture, no video"),
     (b"\x89PNG", "a PNG picture, no video"),
     (b"%PDF", "a PDF, no video"),
+    (b"YUV4MPEG2", "raw pictures (YUV4MPEG2): convert it with ffmpeg to .mp4"),
     (b"SQLite format", "a database, no video"),
     (b"\x7fELF", "a program, no video"),
     (b"\x00\x05\x16\x07", "what macOS puts beside a file (._NAME), not the file itself"),
@@ -59,6 +60,10 @@ _RIFF = {
 _PROLOG = re.compile(rb"<\?xml[^>]*>\s*", re.IGNORECASE)
 _PAGE = re.compile(
     rb"(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)", re.IGNORECASE | re.DOTALL
+)
+# Not subtitles, which begin with [Script Info], {1}{24} or [00:01].
+_JSON = re.compile(
+    rb'\{\s*["}]|\[[\s\[]*(?:["\]]|\{\s*["}]|(?:-?\d[\d.eE+-]*|true|false|null)\s*,)'
 )
 _MOST_BOXES = 1000  # of a file that is made of empty ones
 _BOXES = (b"ftyp", b"styp", b"sidx", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"uuid")
@@ -136,7 +141,7 @@ def _text_seems(head: bytes, start: bytes) -> str | None:
         return f"a web page, mostly a site's words of why there is no video: {_AGAIN}"
     if not _is_text(head):
         return None
-    if start[:1] in (b"{", b"["):
+    if _JSON.match(start):
         return f"JSON, mostly a site's answer instead of the video: {_AGAIN}"
     if start.startswith(b"<") or _PROLOG.match(head):
         return f"XML, mostly a site's answer instead of the video: {_AGAIN}"

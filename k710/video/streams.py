@@ -10,6 +10,7 @@ from av.container import InputContainer
 from av.stream import Discard, Stream
 
 __all__ = [
+    "MAX_FPS",
     "VideoPacket",
     "constant_rate",
     "container_of",
@@ -23,7 +24,7 @@ __all__ = [
 
 VideoPacket: TypeAlias = "av.Packet[VideoStream]"  # takes no [] at run time
 
-_MAX_FPS = 240
+MAX_FPS = 240
 
 
 def container_of(stream: Stream) -> InputContainer:
@@ -66,7 +67,7 @@ def constant_rate(stream: VideoStream) -> Fraction:
 def nominal_rates(stream: VideoStream) -> Iterator[Fraction]:
     """The rates that the container or FFmpeg has for the stream, the average first."""
     for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
-        if rate is not None and 0 < rate <= _MAX_FPS:
+        if rate is not None and 0 < rate <= MAX_FPS:
             yield rate.limit_denominator(10_000)
 
 

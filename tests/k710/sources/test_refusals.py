@@ -71,6 +71,11 @@ def test_walls_are_of_the_address_and_no_video_is_dead(status: str, words: str) 
         "This video is not available on this app",
         f"{TITLE}. This video may have been removed by the uploader",
         f"{TITLE}. If this video has been deleted, ask its owner",
+        f"{TITLE}. If so, this video has been deleted. Ask its owner",
+        f"{TITLE}. This video has been removed because it may have violated a policy. See why",
+        f"{TITLE}. This video was deleted on your account. Nothing else is known",
+        f"{TITLE}. You need another plan. This video has been removed from the free one",
+        f"{TITLE}. This video has been removed. Watch it on another device",
         "This video is DRM protected",
         "This live event will begin in a few moments.",
         "Premieres in 5 hours",
@@ -98,6 +103,9 @@ def test_a_title_without_a_known_reason_is_no_death(words: str) -> None:
         "X, whose content it is, blocked it on copyright grounds",
         "This video does not exist.",
         "Video was deleted",
+        "This video has been removed for violating YouTube's policy on spam. If you're the owner "
+        "of this video, you may appeal.",
+        "This video has been removed by the uploader! Your subscriptions have others",
     ],
 )
 def test_a_known_reason_of_the_video_is_a_death_below_any_title(words: str) -> None:

@@ -100,6 +100,24 @@ def test_a_section_that_keeps_its_times_says_where_the_window_is(
     assert placed(early, 2, 3, True).mismatch is not None, "as what was a transport stream"
 
 
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+def test_the_start_of_the_file_tells_whether_its_times_are_its_own(
+    folder: Path, tmp_path: Path, ending: str
+) -> None:
+    plain, loud = make_odd("plain.mp4", folder), make_odd("longer_sound.mp4", folder)
+
+    def shifted(sound_s: float, pictures_s: float) -> Placed:
+        path = tmp_path / f"a.{ending}"
+        inputs = ("-itsoffset", sound_s, "-i", loud, "-itsoffset", pictures_s, "-i", plain)
+        ffmpeg(*inputs, "-map", "0:a", "-map", "1:v", *COPY, path)
+        return placed(path, 6, 7, True)
+
+    whole = shifted(0, 4.5)  # whose pictures come late
+    assert whole.mismatch is not None and whole.starts_at_s is None
+    section = shifted(4, 4.5)
+    assert (section.starts_at_s, section.begins_s, section.mismatch) == (4.5, 1.5, None)
+
+
 # Zero
 
 
@@ -112,6 +130,8 @@ def test_pictures_that_begin_after_the_sound_are_shown_then(folder: Path, name: 
     assert placed(path, 2, 3, False).begins_s == 1
     assert placed(path, 0, 2, False).begins_s == -1
     assert placed(path, 7, 10, True).begins_s == -1
+    cut_right = placed(path, 100, 100 + SECONDS + 1, None)  # to the window, and its pictures late
+    assert (cut_right.trimmed, cut_right.begins_s) == (True, -1)
     assert placed(path, 2, 3, False, starts_at_s=0.0).begins_s == 1, "a whole video as well"
     assert placed(path, 9, 10, False, starts_at_s=7.5).begins_s == 1.5, "of the first picture"
 
@@ -166,12 +186,42 @@ def test_each_half_of_a_video_has_its_own_rate(tmp_path: Path, ending: str) -> N
 
 def test_a_rate_near_the_containers_is_the_containers(tmp_path: Path) -> None:
     def at_ms(number: int) -> int:
-        return number * 40 + number % 3 * 5 + (number > 40) * 80
+        return number * 40 + number % 3 * 5 + (number > 40) * 40
 
     path = pictures(tmp_path / "a.mp4", 75, at_ms)
     with open_video(path) as (_, stream):
         rate = stream.average_rate
     assert rates(path, (0, 1), (0, 2), (1, 3)) == [rate] * 3
+
+
+def test_a_short_hole_slows_no_clip_in_it_or_elsewhere(tmp_path: Path) -> None:
+    def at_ms(number: int) -> int:
+        return number * 40 + (number >= 80) * 340
+
+    path = pictures(tmp_path / "a.mp4", 125, at_ms)
+    with open_video(path) as (_, stream):
+        assert stream.average_rate is not None
+        assert 22.5 < stream.average_rate < 24, "or else this would prove nothing"
+    assert rates(path, (0, 2), (3, 4), (2, 5)) == [25] * 3
+
+
+def test_idle_times_are_no_holes(tmp_path: Path) -> None:
+    def at_ms(number: int) -> int:
+        return number * 20 if number < 50 else 1000 + (number - 50) * 200
+
+    path = pictures(tmp_path / "a.mp4", 60, at_ms)
+    assert [round(rate) for rate in rates(path, (0, 1), (0, 3), (1, 3))] == [50, 21, 5]
+
+
+def test_pictures_at_once_make_no_rate(tmp_path: Path) -> None:
+    def at_ms(number: int) -> int:
+        return number * 100 if number < 10 else 1000 + number + (number >= 60) * 1000
+
+    path = pictures(tmp_path / "a.mp4", 70, at_ms)
+    with open_video(path) as (_, stream):
+        rate = stream.average_rate
+    assert rate is not None and rate < 240
+    assert rates(path, (0, 1), (1, 2)) == [10, rate]
 
 
 def test_slides_have_the_rate_of_the_container(tmp_path: Path) -> None:
