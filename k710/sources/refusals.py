@@ -23,6 +23,7 @@ from k710.statuses import FORMER_NAMES, Status, parse_status
 __all__ = ["Refusal", "cleaned", "refusal", "refusals_sha256", "status_today"]
 
 _LONGEST = 500
+_READ = 4000  # characters: a server may say anything, at any length
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,7 @@ _BY_WORDS = {status for status in Status if status.subject == "site"} | {Status.
 def refusal(message: str) -> Refusal:
     """What a message of yt-dlp means for the video."""
     # An address of the user's, or a server's, may have any word in it.
-    text = re.sub(r"[a-z][a-z0-9+.-]*://\S+", "", message, flags=re.IGNORECASE)
+    text = re.sub(r"\b[a-z][a-z0-9+.-]{0,20}://\S+", "", message[:_READ], flags=re.IGNORECASE)
     text = _without_hints(" ".join(text.split()).replace("\u2019", "'"))
     return next((made for pattern, made in _RULES if pattern.search(text)), _UNKNOWN)
 
