@@ -261,7 +261,7 @@ def print_verified(verified: "Verified") -> None:
         screen.print(printable(f"    {fault.what}"), soft_wrap=True)
     if verified.unfinished:
         screen.print(f"{verified.unfinished:,} planned shards are not made yet.")
-    if verified.faults:
+    if verified.faults and verified.shards:
         screen.print(
             "Remove the files named and run k710 shard again: what it makes is the same, byte for "
             "byte, if the copies still are.",

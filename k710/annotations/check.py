@@ -14,11 +14,11 @@ from k710.annotations.read import TextRows, read_text_rows
 from k710.annotations.twins import RowKeys, find_difference
 from k710.errors import LabelError, SourceError, shown
 from k710.labels.orders import DATASETS, Dataset, resolve_label
+from k710.tables.clip_ids import MAX_TIME_S, YOUTUBE_ID
 from k710.tables.schemas import ANNOTATIONS
 
 __all__ = ["HOLDOUT", "ListRead", "read_annotations", "rows_schema"]
 
-MAX_TIME_S = 999_999  # what the six digits of a clip_id hold
 HOLDOUT = "holdout_test"
 _SPLITS = {
     "train": "train",
@@ -28,7 +28,7 @@ _SPLITS = {
     "test": "test",
     HOLDOUT: "test",  # K600's second test list: a list of its own, and one more test set to protect
 }
-_ID = r"^[A-Za-z0-9_-]{11}$"
+_ID = f"^{YOUTUBE_ID}$"
 _TIME = r"^0*[0-9]{1,6}(\.0+)?$"  # at most MAX_TIME_S
 
 _ARROW_TYPES = {"VARCHAR": pa.string(), "INTEGER": pa.int32(), "SMALLINT": pa.int16()}

@@ -19,6 +19,7 @@ from typing import Any
 from k710.errors import LabelError, SourceError
 from k710.labels.orders import resolve_label
 from k710.labels.video_lines import is_video_line
+from k710.tables.clip_ids import YOUTUBE_ID
 
 __all__ = [
     "COLUMNS",
@@ -55,7 +56,7 @@ _READY_MADE = (
 _CLASSES = "a list of classes, of which k710 labels --check says the order"
 _IDS = "YouTube ids alone, without times and classes"
 _DELIMITERS = (",", "\t", ";")
-_ID = re.compile(r"[A-Za-z0-9_-]{11}")
+_ID = re.compile(YOUTUBE_ID)
 _SPLIT = re.compile(r"train|val|validate|validation|test|holdout_test", re.IGNORECASE)
 _NUMBER = re.compile(r"\d+(\.\d+)?")
 _LONGEST_NAME = 200

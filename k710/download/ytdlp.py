@@ -28,6 +28,7 @@ from k710.machine import free_memory
 from k710.sources.ledger import Attempt, FetchedFile
 from k710.sources.refusals import cleaned, refusal
 from k710.statuses import Status
+from k710.tables.clip_ids import YOUTUBE_ID
 from k710.video.probe import media_words
 from k710.video.remux import out_of_transport
 
@@ -163,7 +164,7 @@ def fetch_video(task: FetchTask) -> Fetched:
 
     Whatever goes wrong with one video is a status, with what yt-dlp said.
     """
-    if not re.fullmatch(r"[A-Za-z0-9_-]{11}", task.youtube_id):
+    if not re.fullmatch(YOUTUBE_ID, task.youtube_id):
         raise AssertionError("ids are checked when the lists are read")
     began = time.monotonic()
     there = _already_there(task)

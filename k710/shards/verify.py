@@ -98,8 +98,9 @@ def _verified(
     try:
         open_table(con, work, PLAN)
         open_table(con, work, MANIFEST)
-    except K710Error as error:
-        return Verified(0, 0, 0, 0, deep, (Fault(None, _words_of(error, work)),))
+    except K710Error as error:  # nothing can be told of the shards then
+        words = str(error).replace(f"{work}/", "").replace("\n", " ")
+        return Verified(0, 0, 0, 0, deep, (Fault(None, words),))
     rows = run(con, "select distinct shard from plan order by shard")
     planned = [row[0] for row in rows]
     # Without a sidecar of its outcomes a shard is not done, whatever else of it there is: it will

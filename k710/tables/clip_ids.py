@@ -4,7 +4,11 @@ import re
 
 from k710.errors import SchemaError, shown
 
-__all__ = ["CLIP_ID", "require_clip_id"]
+__all__ = ["CLIP_ID", "MAX_TIME_S", "YOUTUBE_ID", "require_clip_id"]
+
+YOUTUBE_ID = "[A-Za-z0-9_-]{11}"
+MAX_TIME_S = 999_999
+"""What the six digits hold that a clip's id has for a time."""
 
 CLIP_ID = "[A-Za-z0-9_-]{1,95}"
 """The whole of an id. With `.json` it fits into the 100 bytes that a tar has for a name; tools that

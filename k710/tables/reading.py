@@ -18,7 +18,7 @@ import duckdb
 
 from k710.errors import SchemaError, StageError, shown
 from k710.statuses import FORMER_NAMES, Status
-from k710.tables.clip_ids import CLIP_ID
+from k710.tables.clip_ids import CLIP_ID, MAX_TIME_S
 from k710.tables.connection import (
     QUERY_ERRORS,
     find_damaged,
@@ -28,7 +28,7 @@ from k710.tables.connection import (
     unreadable,
 )
 from k710.tables.schemas import Table
-from k710.tables.sidecar import Sidecar, Stamp, read_sidecar, stamp_of
+from k710.tables.sidecar import Identity, Sidecar, identity_of, read_sidecar
 
 __all__ = ["open_table", "read_tables"]
 
@@ -37,8 +37,8 @@ _RULES = {
     "clip_id": f"regexp_full_match(clip_id, '{CLIP_ID}')",
     "youtube_id": f"regexp_full_match(youtube_id, '{CLIP_ID}')",
     "view": "regexp_full_match(\"view\", '[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*')",
-    "time_start": "time_start between 0 and 999998",
-    "time_end": "time_end between time_start + 1 and 999999",
+    "time_start": f"time_start between 0 and {MAX_TIME_S - 1}",
+    "time_end": f"time_end between time_start + 1 and {MAX_TIME_S}",
     "label": "label is null or label between 0 and 709",  # rows of K710
     "status": f"status in ({_STATUSES})",
     "shard": "shard between 0 and 999999",
@@ -107,13 +107,13 @@ def read_tables(
     insert = f"insert into {name} select {columns} from read_parquet($files)"
     files = [parquet_pattern(path) for path in paths]
     while paths:
-        stamps = [_check(path, table, work) for path in paths]
+        before = [_check(path, table, work) for path in paths]
         failure = None
         try:
             run(con, insert, {"files": files})
         except QUERY_ERRORS as error:
             failure = error
-        if stamps != [stamp_of(path) for path in paths]:
+        if before != [identity_of(path) for path in paths]:
             run(con, f"delete from {name}")  # one was replaced meanwhile: they are read again
         elif failure is not None:
             raise _explain(con, work, table, paths) or failure from failure
@@ -160,18 +160,18 @@ def _open_checked(path: Path, table: Table, work: Path) -> tuple[Sidecar, int]:
         if former == (sidecar.sha256, sha256):  # no table that was replaced between two looks
             raise StageError(
                 f"{path} is not the table that {path.name}.json tells of: its bytes are others.\n"
-                "It was changed, or copied without that file: put back the two that belong "
-                f"together. Or: {table.build_again(work)}"
+                "It was changed, or copied without that file. If you have the two that belong "
+                f"together, put them back. {table.build_again(work)}"
             )
         former = sidecar.sha256, sha256
 
 
-def _check(path: Path, table: Table, work: Path) -> Stamp | None:
-    """Look at one file of several; returns its stamp, which changes when it is replaced."""
+def _check(path: Path, table: Table, work: Path) -> Identity | None:
+    """Look at one file of several; returns its identity, which changes when it is replaced."""
     sidecar, descriptor = _open_checked(path, table, work)
     try:
         _refuse_other_schema(path, table, sidecar.schema, work)
-        return stamp_of(descriptor)
+        return identity_of(descriptor)
     finally:
         os.close(descriptor)
 

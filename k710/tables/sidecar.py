@@ -27,15 +27,15 @@ from k710.tables.connection import parquet_pattern, run
 from k710.tables.schemas import Table, read_sql, table_path
 
 __all__ = [
+    "Identity",
     "Sidecar",
-    "Stamp",
     "TableSpec",
     "disown",
+    "identity_of",
     "is_done",
     "read_sidecar",
     "require_shape",
     "settle",
-    "stamp_of",
     "write_table",
 ]
 
@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-Stamp: TypeAlias = tuple[int, int, int]
+Identity: TypeAlias = tuple[int, int, int]
 """Inode, size and time of change of a file."""
 
 
@@ -100,10 +100,10 @@ def read_sidecar(path: Path) -> Sidecar | None:
     while coming.exists():
         # A process was killed, or is at work, between table and sidecar: the bytes tell whose they
         # are. If that was while they were read, they are read again.
-        before = [stamp_of(one) for one in (path, coming, settled)]
+        before = [identity_of(one) for one in (path, coming, settled)]
         sha256 = sha256_of(path) if before[0] else ""
         found = [s for s in (_parsed(coming), _parsed(settled)) if s and s.sha256 == sha256]
-        if [stamp_of(one) for one in (path, coming, settled)] == before:
+        if [identity_of(one) for one in (path, coming, settled)] == before:
             return found[0] if found else None
     return _parsed(settled)
 
@@ -137,8 +137,8 @@ def settle(work: Path) -> None:
                 coming.unlink()
 
 
-def stamp_of(file: Path | int) -> Stamp | None:
-    """Which file a path, or a descriptor, leads to now: what replaces it has another stamp."""
+def identity_of(file: Path | int) -> Identity | None:
+    """Which file a path, or a descriptor, leads to now: what replaces it has another identity."""
     try:
         seen = os.stat(file)
     except OSError:

@@ -2,7 +2,7 @@
 
 import shutil
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from k710.engines.ray import Ray
 from k710.part import Part
 from k710.report.status import read_status
 from k710.shards.run import finish_shards
+from k710.shards.summary import ShardProgress
 from k710.shards.verify import verify_shards
 from k710.sources.index import index_videos
 from k710.video.encode import Encoding
@@ -206,8 +207,8 @@ def test_which_copy_it_is_does_not_depend_on_how_the_work_went(
         finish_shards(VIEWS, work=work)
     elif "stopped_after" in how:
 
-        def stop(progress: object) -> None:
-            if progress.clips == how["stopped_after"]:  # type: ignore[attr-defined]
+        def stop(progress: ShardProgress) -> None:
+            if progress.clips == how["stopped_after"]:
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
@@ -256,7 +257,9 @@ def test_a_copy_that_costs_its_worker_makes_room_for_the_next(tmp_path: Path) ->
     class Failing(Local):
         """Its workers die of what lies in a/."""
 
-        def run(self, function, tasks, *, timeout_s):  # type: ignore[no-untyped-def]
+        def run(
+            self, function: Any, tasks: Iterable[Any], *, timeout_s: float
+        ) -> Iterator[tuple[Any, Any]]:
             for task in tasks:
                 if "/a/" in task.source.path:
                     yield task, Failed("the worker died (SIGKILL)")
@@ -369,8 +372,8 @@ def test_a_copy_that_was_mended_while_its_shard_is_under_way_is_taken(tmp_path: 
     paths[0].write_bytes(paths[0].read_bytes()[: len(sound)])
     index_videos([videos], work=work)
 
-    def stop(progress: object) -> None:
-        if progress.clips == 1:  # type: ignore[attr-defined]
+    def stop(progress: ShardProgress) -> None:
+        if progress.clips == 1:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

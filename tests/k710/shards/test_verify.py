@@ -251,6 +251,7 @@ def test_bytes_that_say_what_should_be_are_checked_too(
     if name == "plan.parquet":
         (fault,) = faults(work)
         assert "plan.parquet is not the table that plan.parquet.json tells of" in fault.what
+        assert f"build it again: k710 shard --views VIEWS --work {work}" in fault.what
     else:
         assert [fault.shard for fault in faults(work)] == [0]
 
